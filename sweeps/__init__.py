@@ -1,0 +1,1 @@
+"""The paper reproduced, and sweeps in general: runs the library, stores results, reads them."""

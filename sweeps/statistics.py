@@ -1,0 +1,324 @@
+"""Intervals and tests in which the seed is the unit; the last axis of every array is the seed.
+
+Differences are paired: the runs of one seed share the problem, the initial policy, the rollouts'
+random numbers and the noise, so that a difference within a seed is free of what they share.
+Every function works on any leading axes at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+CENTRAL = 0.99
+RESAMPLES = 20_000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval over seeds: three arrays ``[...]`` and the number of seeds."""
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    seeds: int
+
+    def __getitem__(self, index: int | tuple[int, ...]) -> Interval:
+        """The interval of one cell."""
+        return Interval(self.estimate[index], self.low[index], self.high[index], self.seeds)
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """How often an event came up in ``draws`` resamples, with its Monte-Carlo standard error."""
+
+    value: float
+    error: float
+    draws: int
+
+
+def mean(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean over seeds with Student's t interval.
+
+    Args:
+        values: ``[..., seeds]``, finite, at least two seeds.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: too few seeds, a value that is not finite, or a bad ``level``.
+    """
+    array = _checked(values, level)
+    count = array.shape[-1]
+    centre = array.mean(axis=-1)
+    half = stats.t.ppf(0.5 + level / 2, count - 1) * array.std(axis=-1, ddof=1) / np.sqrt(count)
+    return Interval(centre, centre - half, centre + half, count)
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean of ``first - second`` within each seed, with Student's t interval.
+
+    Args:
+        first, second: ``[..., seeds]``, broadcastable against each other, the same seeds in the
+            same order.
+
+    Raises:
+        ValueError: as for ``mean``, or seeds that cannot be paired.
+    """
+    a, b = _paired(first, second, level)
+    return mean(a - b, level)
+
+
+def ratio_of_means(top: ArrayLike, bottom: ArrayLike, level: float = LEVEL) -> Interval:
+    """``mean(top) / mean(bottom)``, paired, with the interval of the linearised ratio.
+
+    To first order the error of the ratio r is the mean of ``(top - r bottom) / mean(bottom)``
+    (the delta method), which keeps the pairing and needs no resampling.
+
+    Raises:
+        ValueError: as for ``paired_difference``, or a denominator whose mean is zero.
+    """
+    a, b = _paired(top, bottom, level)
+    denominator = b.mean(axis=-1)
+    if np.any(denominator == 0):
+        raise ValueError("bottom: its mean is 0; allowed: a mean other than 0")
+    ratio = a.mean(axis=-1) / denominator
+    error = mean((a - ratio[..., None] * b) / denominator[..., None], level)
+    return Interval(ratio, ratio + error.low, ratio + error.high, error.seeds)
+
+
+def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Standard deviation over seeds, with Bonett's interval.
+
+    Bonett (2006), "Approximate confidence interval for standard deviation of nonnormal
+    distributions": the chi-square interval is wrong for heavy tails, this one uses the kurtosis
+    about a trimmed mean.
+
+    Raises:
+        ValueError: as for ``mean``, or fewer than five seeds (no kurtosis to speak of).
+    """
+    array = _checked(values, level, least=5)
+    count = array.shape[-1]
+    deviation = array.std(axis=-1, ddof=1)
+    trim = min(0.5 / np.sqrt(count - 4), 0.49)
+    centre = stats.trim_mean(array, trim, axis=-1)
+    squares = ((array - array.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    fourth = ((array - centre[..., None]) ** 4).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kurtosis = np.where(squares > 0, count * fourth / squares**2, 1.0)
+    normal = stats.norm.ppf(0.5 + level / 2)
+    correction = count / (count - normal)
+    error = correction * np.sqrt(np.maximum(kurtosis - (count - 3) / count, 0.0) / (count - 1))
+    factor = np.sqrt(correction)
+    return Interval(
+        deviation,
+        deviation * factor * np.exp(-normal * error / 2),
+        deviation * factor * np.exp(normal * error / 2),
+        count,
+    )
+
+
+def deviation_ratio(
+    first: ArrayLike, second: ArrayLike, level: float = LEVEL, resamples: int = 2_000, key: int = 0
+) -> Interval:
+    """``sd(first) / sd(second)`` over the same seeds, with a paired BCa bootstrap interval.
+
+    Whole seeds are resampled, so that the correlation between the two is kept, which an F test
+    on variances would ignore.
+
+    Args:
+        first, second: ``[seeds]``, at least five, neither of them constant.
+        key: seed of the resampling; the same key gives the same interval.
+
+    Raises:
+        ValueError: as for ``paired_difference``, or a constant array.
+    """
+    a, b = _paired(first, second, level, least=5)
+    if a.ndim != 1:
+        raise ValueError(f"first: shape {a.shape}; allowed: one axis, the seeds")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise ValueError("first, second: constant over seeds; allowed: some spread")
+
+    def ratio(x: Floats, y: Floats, axis: int = -1) -> Floats:
+        return np.log(x.std(axis=axis, ddof=1) / y.std(axis=axis, ddof=1))
+
+    result = stats.bootstrap(
+        (a, b),
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=level,
+        n_resamples=resamples,
+        method="BCa",
+        rng=np.random.default_rng(key),
+    )
+    ends = result.confidence_interval
+    return Interval(np.exp(ratio(a, b)), np.exp(ends.low), np.exp(ends.high), a.shape[-1])
+
+
+def median(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Median over seeds, with the interval between two order statistics (no shape assumed).
+
+    Raises:
+        ValueError: as for ``mean``, or fewer than six seeds (below which even the range does not
+            cover the median with 95%).
+    """
+    array = np.sort(_checked(values, level, least=6), axis=-1)
+    count = array.shape[-1]
+    rank = max(int(stats.binom.ppf((1 - level) / 2, count, 0.5)), 1)
+    return Interval(
+        np.median(array, axis=-1), array[..., rank - 1], array[..., count - rank], count
+    )
+
+
+def percentile_of(published: ArrayLike, values: ArrayLike) -> Floats:
+    """Where a published value falls among the seeds, in percent, by mid-rank.
+
+    0 is below every seed, 100 above every seed; seeds equal to it count half.
+
+    Args:
+        published: ``[...]``; NaN gives NaN (nothing was published).
+        values: ``[..., seeds]``.
+    """
+    array = _checked(values)
+    value = np.asarray(published, dtype=np.float64)[..., None]
+    rank = (array < value).mean(axis=-1) + 0.5 * (array == value).mean(axis=-1)
+    return np.where(np.isnan(value[..., 0]), np.nan, 100 * rank)
+
+
+def central_range(values: ArrayLike, central: float = CENTRAL) -> tuple[Floats, Floats]:
+    """The range in which one further seed falls with probability ``central``.
+
+    With enough seeds to have order statistics that far out (200 for 99%) these are quantiles of
+    the seeds; with fewer, the normal prediction interval ``mean +- t sd sqrt(1 + 1/n)``, since
+    the range of a few seeds covers much less than was asked for.
+    """
+    array = _checked(values, central)
+    count = array.shape[-1]
+    tail = (1 - central) / 2
+    # The margin keeps 199 seeds and a tail of exactly 1/200 on the side of the quantiles.
+    if (count + 1) * tail >= 1 - 1e-9:
+        low, high = np.quantile(array, [tail, 1 - tail], axis=-1, method="weibull")
+        return low, high
+    centre = array.mean(axis=-1)
+    half = stats.t.ppf(1 - tail, count - 1) * array.std(axis=-1, ddof=1) * np.sqrt(1 + 1 / count)
+    return centre - half, centre + half
+
+
+def plausible(
+    published: ArrayLike, values: ArrayLike, central: float = CENTRAL, tolerance: float = 0.0
+) -> NDArray[np.bool_]:
+    """Whether a published single-seed value lies in the central range of our seeds.
+
+    Args:
+        published: ``[...]``, finite.
+        values: ``[..., seeds]``.
+        central: probability of the range, in (0, 1).
+        tolerance: how far the published value may be off from its rounding or reading, >= 0.
+
+    Raises:
+        ValueError: as for ``mean``, or a published value that is not finite.
+    """
+    value = np.asarray(published, dtype=np.float64)
+    if not np.all(np.isfinite(value)):
+        raise ValueError("published: not finite; allowed: finite numbers")
+    low, high = central_range(values, central)
+    return (value >= low - tolerance) & (value <= high + tolerance)
+
+
+def group_draws(
+    values: ArrayLike, group: int = 5, draws: int = RESAMPLES, key: int = 0
+) -> Floats:
+    """``draws`` groups of ``group`` different seeds each: ``[..., draws, group]``.
+
+    The same ``key`` picks the same seeds whatever the values, so that groups stay paired.
+
+    Raises:
+        ValueError: as for ``mean``, or fewer seeds than a group has.
+    """
+    array = _checked(values, least=group)
+    count = array.shape[-1]
+    rng = np.random.default_rng(key)
+    # Drawn with repeats and redrawn where a group has one: cheaper than permuting all the seeds.
+    picked = rng.integers(count, size=(draws, group))
+    while True:
+        ordered = np.sort(picked, axis=-1)
+        again = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=-1))
+        if again.size == 0:
+            return array[..., picked]
+        # A group nearly as large as the whole set would hardly ever come up without a repeat.
+        if group * group > count:
+            picked[again] = rng.permuted(
+                np.broadcast_to(np.arange(count), (again.size, count)), axis=-1
+            )[:, :group]
+        else:
+            picked[again] = rng.integers(count, size=(again.size, group))
+
+
+def gap_frequency(
+    first: ArrayLike,
+    second: ArrayLike,
+    published: float,
+    group: int = 5,
+    draws: int = RESAMPLES,
+    key: int = 0,
+) -> Frequency:
+    """How often the mean of ``group`` seeds shows a gap at least as large as the published one.
+
+    Args:
+        first, second: ``[seeds]``, paired; the gap is ``mean(first - second)``.
+        published: the published gap.
+
+    Returns:
+        The frequency and the Monte-Carlo error of it (of the resampling alone; that our seeds
+        are themselves a sample comes on top).
+    """
+    a, b = _paired(first, second, LEVEL, least=group)
+    gaps = group_draws(a - b, group, draws, key).mean(axis=-1)
+    return frequency(gaps >= published)
+
+
+def frequency(events: ArrayLike) -> Frequency:
+    """The share of true entries in ``events [draws]``, with its Monte-Carlo error.
+
+    The error is Agresti and Coull's, which is not zero when nothing, or everything, came up.
+    """
+    array = np.asarray(events, dtype=bool)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"events: shape {array.shape}; allowed: one axis, at least one draw")
+    draws = array.size
+    adjusted = (array.sum() + 2) / (draws + 4)
+    error = np.sqrt(adjusted * (1 - adjusted) / (draws + 4))
+    return Frequency(float(array.mean()), float(error), draws)
+
+
+def _paired(
+    first: ArrayLike, second: ArrayLike, level: float, least: int = 2
+) -> tuple[Floats, Floats]:
+    a, b = _checked(first, level, least), _checked(second, level, least)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(
+            f"second: {b.shape[-1]} seeds against {a.shape[-1]} in first; allowed: the same seeds"
+        )
+    return a, b
+
+
+def _checked(values: ArrayLike, level: float = LEVEL, least: int = 2) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level}; allowed: between 0 and 1")
+    if array.ndim == 0 or array.shape[-1] < least:
+        count = 0 if array.ndim == 0 else array.shape[-1]
+        raise ValueError(f"values: {count} seeds; allowed: at least {least}")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise ValueError(
+            f"values: {int(bad.sum())} of {array.size} are not finite, the first in seed "
+            f"position {int(np.argwhere(bad)[0][-1])}; allowed: finite numbers"
+        )
+    return array

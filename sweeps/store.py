@@ -1,0 +1,171 @@
+"""Results on disk: one netCDF file a data set under ``OUT/data/``, and ``OUT/manifest.json``.
+
+Everything is written under a temporary name, flushed to the disk and then renamed, so that a
+file of the final name is always whole: an interrupted write leaves the previous one in place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+DATA_FOLDER = "data"
+MANIFEST_NAME = "manifest.json"
+_SUFFIX = ".nc"
+
+
+class MissingResults(FileNotFoundError):
+    """A file that a reader needs is not there; the message names it and how to make it."""
+
+
+def data_path(out_dir: str | os.PathLike[str], name: str) -> Path:
+    """The file that holds the data set ``name``.
+
+    Raises:
+        ValueError: ``name`` is empty or would leave the data folder.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ValueError(f"name: {name!r} is not a data set name; allowed: a plain file name")
+    return Path(out_dir) / DATA_FOLDER / f"{name}{_SUFFIX}"
+
+
+def save(out_dir: str | os.PathLike[str], name: str, dataset: xr.Dataset) -> Path:
+    """Write ``dataset`` to ``OUT/data/NAME.nc`` (netCDF 3), atomically; return the path.
+
+    Any coordinates of strings, integers and floats are kept; int64 coordinates come back as
+    int32, which is what netCDF 3 can hold.
+
+    Raises:
+        ValueError: a bad name, or a dtype that netCDF 3 cannot hold without loss.
+        OSError: the folder cannot be written.
+    """
+    path = data_path(out_dir, name)
+    # netCDF 3 has no unlimited strings: let xarray choose the encoding anew, not the source's.
+    clean = dataset.drop_encoding()
+    write_atomically(path, lambda temporary: clean.to_netcdf(temporary, engine="scipy"))
+    return path
+
+
+def load(out_dir: str | os.PathLike[str], name: str) -> xr.Dataset:
+    """Read ``OUT/data/NAME.nc`` into memory.
+
+    Raises:
+        MissingResults: there is no such file.
+        ValueError: the file is not a netCDF file.
+    """
+    path = data_path(out_dir, name)
+    if not path.is_file():
+        raise MissingResults(
+            f"{path}: missing; `python -m sweeps reproduce --out {Path(out_dir)}` writes it"
+        )
+    try:
+        with xr.open_dataset(path, engine="scipy") as opened:
+            return opened.load()
+    except (TypeError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable netCDF file ({error})") from error
+
+
+def write_manifest(out_dir: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
+    """Write ``OUT/manifest.json``, atomically; return the path."""
+    return write_json(Path(out_dir) / MANIFEST_NAME, manifest)
+
+
+def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read ``OUT/manifest.json``.
+
+    Raises:
+        MissingResults: there is none.
+        ValueError: it is not a JSON object.
+    """
+    path = Path(out_dir) / MANIFEST_NAME
+    if not path.is_file():
+        raise MissingResults(
+            f"{path}: missing; `python -m sweeps reproduce --out {Path(out_dir)}` writes it"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: not a JSON object")  # noqa: TRY004  (a bad file, not a bad call)
+    return manifest
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` as UTF-8 with Unix line ends, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+    return path
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file under a temporary name, then move it to ``path`` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The temporary name keeps the suffix, from which some writers tell the format.
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}"
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files that only the owner may read.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is on disk only once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Results(Mapping[str, xr.Dataset]):
+    """All data sets of one output folder, each read when first asked for and kept.
+
+    A missing set raises ``MissingResults`` (not ``KeyError``): its message names the file.
+    """
+
+    def __init__(self, out_dir: str | os.PathLike[str]) -> None:
+        self.out_dir = Path(out_dir)
+        self._loaded: dict[str, xr.Dataset] = {}
+        self._manifest: dict[str, Any] | None = None
+
+    def __getitem__(self, name: str) -> xr.Dataset:
+        if name not in self._loaded:
+            self._loaded[name] = load(self.out_dir, name)
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        folder = self.out_dir / DATA_FOLDER
+        found = (path for path in folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
+        return iter(sorted(path.stem for path in found))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and data_path(self.out_dir, name).is_file()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the run that wrote the data sets."""
+        if self._manifest is None:
+            self._manifest = read_manifest(self.out_dir)
+        return self._manifest
