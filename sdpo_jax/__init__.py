@@ -1,0 +1,1 @@
+from sdpo_jax.train import *

@@ -1,0 +1,146 @@
+"""The constants of an experiment: floats that programs take as input, and sizes that shape them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from sdpo_jax.policy import MAX_VOCAB_SIZE
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Config:
+    """Every number of an experiment, each a float or an array ``[*runs]``; all are traced.
+
+    Attributes:
+        learning_rate: step size, 0 or more.
+        kl_weight: lambda, the pull ``pi - pi_ref`` towards the policy of step 0; 0 or more.
+        feedback_strength: beta, how far feedback tilts the teacher.
+        hybrid_threshold: tau, the divergence at which the hybrid's weight is 1/2; above 0.
+        noise: sigma, standard deviation of the oracle's noise on the reward; 0 or more.
+        bias: constant that the oracle adds to the reward.
+        hint_noise: standard deviation of a critique's errors; 0 or more.
+        knowledge: rho in [0, 1]; the teacher's table is ``rho q + sqrt(1 - rho^2) noise``.
+        sign: factor on the method's gradient; -1 turns it round, as the paper's baselines seem
+            to have been.
+        learn_from_feedback: 0 where ``signal`` is the true reward, 1 where it is the oracle's
+            feedback; between, the blend of the two.
+        quality_scale: standard deviation of q; 0 or more.
+        bigram_scale: standard deviation of b; 0 or more.
+        pattern_weight: what each match with the target adds to the score.
+        init_scale: standard deviation of the first logits; 0 or more.
+    """
+
+    learning_rate: ArrayLike = 0.02
+    kl_weight: ArrayLike = 0.01
+    feedback_strength: ArrayLike = 1.5
+    hybrid_threshold: ArrayLike = 0.15
+    noise: ArrayLike = 0.0
+    bias: ArrayLike = 0.0
+    hint_noise: ArrayLike = 0.45
+    knowledge: ArrayLike = 1.0
+    sign: ArrayLike = 1.0
+    learn_from_feedback: ArrayLike = 0.0
+    quality_scale: ArrayLike = 1.0
+    bigram_scale: ArrayLike = 0.3
+    pattern_weight: ArrayLike = 0.3
+    init_scale: ArrayLike = 0.1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The integers that shape a program; another value is another program.
+
+    Attributes:
+        length: T, positions of a sequence; 1 or more.
+        vocab_size: V, tokens of the vocabulary; 2 to 1024.
+        rollouts: N, sequences sampled at each step; 1 or more.
+        steps: S, training steps; 1 or more.
+        final_window: steps at the end over which final values are means; 1 to ``steps``.
+    """
+
+    length: int = 6
+    vocab_size: int = 8
+    rollouts: int = 32
+    steps: int = 300
+    final_window: int = 20
+
+
+CONFIG_FIELDS = tuple(field.name for field in fields(Config))
+SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
+
+_Rule = tuple[Callable[[float], bool], str]
+_NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
+_ANY: _Rule = (lambda value: True, "any finite number")
+_FRACTION: _Rule = (lambda value: 0 <= value <= 1, "0 to 1")
+_ALLOWED: dict[str, _Rule] = {
+    "learning_rate": _NOT_NEGATIVE,
+    "kl_weight": _NOT_NEGATIVE,
+    "feedback_strength": _ANY,
+    "hybrid_threshold": (lambda value: value > 0, "above 0"),
+    "noise": _NOT_NEGATIVE,
+    "bias": _ANY,
+    "hint_noise": _NOT_NEGATIVE,
+    "knowledge": _FRACTION,
+    "sign": _ANY,
+    "learn_from_feedback": _FRACTION,
+    "quality_scale": _NOT_NEGATIVE,
+    "bigram_scale": _NOT_NEGATIVE,
+    "pattern_weight": _ANY,
+    "init_scale": _NOT_NEGATIVE,
+}
+
+
+def check_value(name: str, value: object) -> None:
+    """Check one ``Config`` field; a traced value is let through.
+
+    Raises:
+        ValueError: the field, the value and what is allowed, in one line.
+    """
+    allowed, text = _ALLOWED[name]
+    if isinstance(value, jax.core.Tracer):
+        return
+    try:
+        numbers = np.asarray(value, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r} is not a number; allowed: {text}") from None
+    for number in numbers:
+        if not (math.isfinite(number) and allowed(float(number))):
+            raise ValueError(f"{name}: {float(number)!r}; allowed: {text}")
+
+
+def check_config(config: Config) -> None:
+    """Check every field of a configuration that is not traced.
+
+    Raises:
+        ValueError: the first field that is out of range, its value and what is allowed.
+    """
+    for name in CONFIG_FIELDS:
+        check_value(name, getattr(config, name))
+
+
+def check_sizes(sizes: Sizes) -> None:
+    """Check the sizes.
+
+    Raises:
+        ValueError: the first size that is out of range, its value and what is allowed.
+    """
+    limits = {
+        "length": (1, None),
+        "vocab_size": (2, MAX_VOCAB_SIZE),
+        "rollouts": (1, None),
+        "steps": (1, None),
+        "final_window": (1, sizes.steps),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(sizes, name)
+        integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not integer or value < low or (high is not None and value > high):
+            allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
+            raise ValueError(f"{name}: {value!r}; allowed: {allowed}")

@@ -1,0 +1,29 @@
+"""Advantage-weighted credit, the paper's stand-in for Shapley values (Eq. 5).
+
+    A_it = (R_i - mean R) (q[t, s_it] - qbar_t) / (sum_t' |q[t', s_it'] - qbar_t'| + 1e-8)
+    g = -(1/N) sum_i A_it (onehot(s_it) - pi_t),        qbar_t = sum_v pi[t, v] q[t, v]
+
+The product of two advantages: positive for a bad token in a bad rollout, so its direction has no
+correlation with q by construction. Not a Shapley value. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from sdpo_jax import lanes
+from sdpo_jax.methods.base import Update
+from sdpo_jax.policy import Policy, mean_score
+
+
+def advantage_weighted(
+    *, policy: Policy, tokens: Array, signal: Array, knowledge: Array
+) -> Update:
+    """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) ``[N, *runs]``, q ``[T, V, *runs]``."""
+    average = lanes.total(policy.probs * knowledge, 1)
+    quality = jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds")
+    quality = quality - average[:, None]
+    share = quality / (lanes.total(jnp.abs(quality), 0) + 1e-8)
+    advantage = (signal - lanes.mean(signal, 0)) * share
+    return Update(-mean_score(policy.probs, tokens, advantage))

@@ -1,0 +1,21 @@
+"""REINFORCE with the batch mean as its baseline (Eq. 4; Williams 1992).
+
+    g = -(1/N) sum_i (R_i - mean R) (onehot(s_i) - pi)
+
+Its expectation is ``(N - 1)/N`` times the exact gradient of ``-E[R]``, because the baseline
+contains the rollout itself. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+from jax import Array
+
+from sdpo_jax import lanes
+from sdpo_jax.methods.base import Update
+from sdpo_jax.policy import Policy, mean_score
+
+
+def reinforce(*, policy: Policy, tokens: Array, signal: Array) -> Update:
+    """Eq. 4. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
+    advantage = signal - lanes.mean(signal, 0)
+    return Update(-mean_score(policy.probs, tokens, advantage))

@@ -1,0 +1,151 @@
+"""What is measured at each step (section 2.6 of the paper). To add one: a function, a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes
+from sdpo_jax import policy as policies
+from sdpo_jax import problem as problems
+from sdpo_jax.config import Config
+from sdpo_jax.methods.base import Update
+from sdpo_jax.oracle import Oracle
+from sdpo_jax.policy import Policy
+from sdpo_jax.problem import Problem
+from sdpo_jax.teacher import Teacher
+
+
+class View(NamedTuple):
+    """All that a step knows, for metrics to read; what none of them reads is never computed.
+
+    Attributes:
+        seed: ``[*runs]``, names the run.
+        step: scalar int32, the index of the step.
+        config: the hyperparameters.
+        problem: the true reward landscape.
+        oracle: the feedback type.
+        knowledge: ``[T, V, *runs]``, the teacher's table.
+        reference: the policy of step 0.
+        policy: the policy that was sampled, before the update.
+        tokens: ``[T, N, *runs]`` int32.
+        reward: ``[N, *runs]``, the true rewards.
+        feedback: ``[N, *runs]``, what the oracle said.
+        teacher: the teachers' averages.
+        update: what the method returned.
+        direction: ``[T, V, *runs]``, the credit direction: minus the whole gradient.
+    """
+
+    seed: ArrayLike
+    step: Array
+    config: Config
+    problem: Problem
+    oracle: Oracle
+    knowledge: Array
+    reference: Policy
+    policy: Policy
+    tokens: Array
+    reward: Array
+    feedback: Array
+    teacher: Teacher
+    update: Update
+    direction: Array
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a step yields.
+
+    Attributes:
+        measure: from a ``View`` to ``[*runs]``.
+        title: what it is, with its unit, for axes and attributes.
+        windowed: whether its final value is the mean over the last ``final_window`` steps; if
+            not, it is the last step's.
+        exact: whether it enumerates all sequences; then it is computed only at the steps that
+            are recorded and at the last.
+        needs_teacher: whether it reads ``View.teacher``.
+    """
+
+    measure: Callable[[View], Array]
+    title: str
+    windowed: bool = True
+    exact: bool = False
+    needs_teacher: bool = False
+
+
+def credit_correlation(direction: Array, worth: Array) -> Array:
+    """Pearson correlation over tokens, mean over positions: ``[T, V, *runs]`` to ``[*runs]``.
+
+    Rows without any spread count as 0.
+    """
+    direction = direction - lanes.mean(direction, 1)[:, None]
+    worth = worth - lanes.mean(worth, 1)[:, None]
+    covariance = lanes.total(direction * worth, 1)
+    spread = lanes.total(direction * direction, 1) * lanes.total(worth * worth, 1)
+    flat = spread == 0
+    return lanes.mean(jnp.where(flat, 0.0, covariance / jnp.sqrt(jnp.where(flat, 1.0, spread))), 0)
+
+
+def _credit(view: View) -> Array:
+    # Pearson's correlation does not see the constant, sum_v pi q, that makes q an advantage.
+    return credit_correlation(view.direction, view.problem.quality)
+
+
+def _exact_credit(view: View) -> Array:
+    advantage = problems.token_advantage(view.problem, view.policy.probs)
+    return credit_correlation(view.direction, advantage)
+
+
+def _expected_reward(view: View) -> Array:
+    return problems.expected_reward(view.problem, view.policy.probs)
+
+
+def _optimality(view: View) -> Array:
+    return problems.optimality(view.problem, _expected_reward(view))
+
+
+def _weight(view: View) -> Array:
+    if view.update.weight is None:
+        return jnp.full_like(view.reward[0], jnp.nan)
+    return view.update.weight
+
+
+METRICS: dict[str, Metric] = {
+    "reward": Metric(lambda view: lanes.mean(view.reward, 0), "mean reward of the rollouts"),
+    "credit": Metric(_credit, "credit correlation with token quality"),
+    "entropy": Metric(
+        lambda view: policies.entropy(view.policy), "policy entropy (nats)", windowed=False
+    ),
+    "weight": Metric(_weight, "weight of SDPO in the hybrid"),
+    "divergence": Metric(
+        lambda view: view.teacher.divergence,
+        "KL(teacher || student) (nats)",
+        needs_teacher=True,
+    ),
+    "drift": Metric(
+        lambda view: policies.kl_divergence(view.policy, view.reference),
+        "KL(policy || first policy) (nats)",
+        windowed=False,
+    ),
+    "feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
+    "expected_reward": Metric(
+        _expected_reward, "exact expected reward", windowed=False, exact=True
+    ),
+    "exact_credit": Metric(
+        _exact_credit,
+        "credit correlation with the exact advantage of the reward",
+        windowed=False,
+        exact=True,
+    ),
+    "optimality": Metric(
+        _optimality,
+        "exact expected reward, 0 uniform policy to 1 best sequence",
+        windowed=False,
+        exact=True,
+    ),
+}

@@ -1,0 +1,188 @@
+"""Feedback types as data: every oracle is one formula with other numbers.
+
+    R~ = clip(R + sigma eps + bias, 0, 1)
+    f  = gain R~ + base + sum_k rise_k 1[R~ >= cut_k]
+
+An oracle without a gain tells a few levels apart, one with hints says something of its own about
+each token. Both are part of the record's structure (``None``), because they decide how many
+different teachers a batch of rollouts has; everything else is an array that programs take as
+input, next to noise and seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes
+
+READINGS = ("position", "token", "sampled")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hints:
+    """How a critique's hints enter the teacher's logits (three readings of Eq. 2).
+
+    With the hint table ``c[i, t, v] = knowledge[t, v] + hint_noise z[i, t, v]`` and ``s`` the
+    sampled token, rollout i shifts the logits by
+
+        beta f_i (position (knowledge[t, v] - c[i, t, s]) + token c[i, t, v]
+                  + sampled c[i, t, v] 1[v = s])
+
+    Attributes:
+        position: ``[*runs]`` weight of the reading to the letter; the softmax cancels its hint.
+        token: ``[*runs]`` weight of a critic that names tokens, with errors.
+        sampled: ``[*runs]`` weight of a critic that speaks of the sampled tokens only.
+    """
+
+    position: ArrayLike
+    token: ArrayLike
+    sampled: ArrayLike
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Oracle:
+    """A feedback type. The feedback must stay within [0, 1].
+
+    Attributes:
+        gain: ``[*runs]``, the weight of R~ itself; ``None`` for an oracle of levels only.
+        base: ``[*runs]``, the feedback below the first cut.
+        cuts: ``[K, *runs]``, ascending: where the feedback rises; K may be 0.
+        rises: ``[K, *runs]``, by how much.
+        hints: ``Hints``, or ``None`` for an oracle that gives no hints.
+    """
+
+    gain: ArrayLike | None
+    base: ArrayLike
+    cuts: ArrayLike
+    rises: ArrayLike
+    hints: Hints | None = None
+
+
+def binary(threshold: float = 0.5) -> Oracle:
+    """``1[R~ > threshold]``."""
+    # The next float up, so that "at or above the cut" means "above the threshold".
+    cut = np.nextafter(np.float32(threshold), np.float32(np.inf))
+    return _levels(np.array([cut]), np.array([1.0]), base=0.0)
+
+
+def ordinal(levels: int = 5) -> Oracle:
+    """A Likert scale: level / levels for level 1 to ``levels``, by equally spaced cuts.
+
+    Raises:
+        ValueError: fewer than 2 levels.
+    """
+    if levels < 2:
+        raise ValueError(f"levels: {levels}; allowed: 2 or more")
+    cuts = np.arange(1, levels) / levels
+    return _levels(cuts, np.full(levels - 1, 1.0 / levels), base=1.0 / levels)
+
+
+def continuous() -> Oracle:
+    """``R~`` itself."""
+    return Oracle(np.float32(1), np.float32(0), _empty(), _empty())
+
+
+def critique(reading: str = "token") -> Oracle:
+    """``R~`` with hints, in one of three readings: ``position``, ``token`` or ``sampled``.
+
+    Raises:
+        ValueError: an unknown reading.
+    """
+    if reading not in READINGS:
+        raise ValueError(f"reading: {reading!r}; allowed: {', '.join(READINGS)}")
+    hints = Hints(**{name: np.float32(name == reading) for name in READINGS})
+    return Oracle(np.float32(1), np.float32(0), _empty(), _empty(), hints)
+
+
+def constant(value: float = 1.0) -> Oracle:
+    """An oracle that says nothing: the same feedback whatever the reward."""
+    return _levels(np.zeros(0), np.zeros(0), base=value)
+
+
+ORACLES = {
+    "binary": binary,
+    "ordinal": ordinal,
+    "continuous": continuous,
+    "critique": critique,
+    "constant": constant,
+}
+
+
+def noisy_reward(reward: Array, noise: Array) -> Array:
+    """``R~ = clip(R + noise, 0, 1)``: what the oracle sees, ``[N, *runs]``."""
+    return jnp.clip(reward + noise, 0.0, 1.0)
+
+
+def feedback(oracle: Oracle, seen: Array) -> Array:
+    """``f``, ``[N, *runs]`` in [0, 1], from what the oracle saw, ``[N, *runs]``."""
+    value = jnp.zeros_like(seen) + oracle.base
+    if oracle.gain is not None:
+        value += oracle.gain * seen
+    for k in range(np.shape(oracle.cuts)[0]):
+        value += jnp.where(seen >= oracle.cuts[k], oracle.rises[k], 0.0)
+    return value
+
+
+def level_values(oracle: Oracle) -> Array:
+    """The feedback of each level of an oracle without a gain, ``[K + 1, *runs]``."""
+    rises = jnp.asarray(oracle.rises)
+    base = jnp.broadcast_to(jnp.asarray(oracle.base, rises.dtype), rises.shape[1:])
+    return jnp.cumsum(jnp.concatenate((base[None], rises)), axis=0)
+
+
+def level_frequencies(oracle: Oracle, seen: Array) -> Array:
+    """How often each level occurs among the rollouts, ``[K + 1, *runs]``, summing to 1."""
+    passed = [
+        lanes.mean((seen >= oracle.cuts[k]).astype(seen.dtype), 0)
+        for k in range(np.shape(oracle.cuts)[0])
+    ]
+    edges = [jnp.ones(seen.shape[1:], seen.dtype), *passed, jnp.zeros(seen.shape[1:], seen.dtype)]
+    return jnp.stack([edges[k] - edges[k + 1] for k in range(len(edges) - 1)])
+
+
+def check_oracle(oracle: Oracle) -> None:
+    """Check an oracle's numbers, where they are not traced.
+
+    Raises:
+        ValueError: NaN, cuts that do not ascend, or feedback that leaves [0, 1], in one line.
+    """
+    leaves = jax.tree.leaves(oracle)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves):
+        raise ValueError(f"oracle: {oracle}; allowed: finite numbers")
+    cuts, rises = np.asarray(oracle.cuts), np.asarray(oracle.rises)
+    if cuts.shape[:1] != rises.shape[:1] or cuts.ndim == 0:
+        raise ValueError(
+            f"oracle: cuts of shape {cuts.shape}, rises of shape {rises.shape}; "
+            "allowed: one rise for each cut"
+        )
+    if (np.diff(cuts, axis=0) < 0).any():
+        raise ValueError(f"oracle: cuts {cuts.tolist()}; allowed: ascending")
+    gain = 0.0 if oracle.gain is None else np.asarray(oracle.gain)
+    below = np.zeros((1, *rises.shape[1:]), rises.dtype)
+    steps = np.cumsum(np.concatenate((below, rises)), axis=0) + np.asarray(oracle.base)
+    # The extremes lie at the ends of each piece between two cuts.
+    edges = np.concatenate((np.zeros_like(below), cuts, np.ones_like(below)))
+    values = np.concatenate((steps + gain * edges[:-1], steps + gain * edges[1:]))
+    slack = 1e-6
+    if values.min() < -slack or values.max() > 1 + slack:
+        raise ValueError(
+            f"oracle: feedback from {values.min():.3g} to {values.max():.3g}; allowed: 0 to 1"
+        )
+
+
+def _levels(cuts: np.ndarray, rises: np.ndarray, base: float) -> Oracle:
+    return Oracle(None, np.float32(base), cuts.astype(np.float32), rises.astype(np.float32))
+
+
+def _empty() -> np.ndarray:
+    return np.zeros(0, np.float32)

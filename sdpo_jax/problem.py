@@ -1,0 +1,280 @@
+"""The problem: a reward landscape over token sequences, and what can be known of it exactly.
+
+    R(s) = sigmoid((sum_t q[t, s_t] + sum_t b[s_t, s_{t+1}] + alpha_p #{t: s_t = s*_t}) / T)  (Eq. 1)
+
+Everything acts on the leading axes and broadcasts over whatever trails (``*runs``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, streams
+from sdpo_jax import policy as policies
+from sdpo_jax.policy import GROUP, Rollouts, token_bits
+from sdpo_jax.streams import Stream
+
+# Largest number of sequences, V ** T, that the exact expectations enumerate.
+MAX_SEQUENCES = 2**21
+
+# Packed bits of a table's index: larger tables fall out of the cache.
+_TABLE_BITS = 12
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """A reward landscape.
+
+    Attributes:
+        quality: ``[T, V, *runs]``, the quality q of each token at each position.
+        bigram: ``[V, V, *runs]``, the coherence b of two tokens in a row.
+        target: ``[T, *runs]`` integers in ``[0, V)``, the target sequence s*.
+        pattern_weight: ``[*runs]``, what each match with the target adds.
+    """
+
+    quality: Array
+    bigram: Array
+    target: Array
+    pattern_weight: ArrayLike
+
+
+class ScoreTables(NamedTuple):
+    """The score of a sequence as a few table look-ups (see ``tabulate``).
+
+    Attributes:
+        chunks: ``[C, 2 ** (k * bits), *runs]``, the score inside each chunk of k positions.
+        bridges: ``[2 ** (2 * bits), *runs]``, the score of two tokens where chunks meet.
+    """
+
+    chunks: Array
+    bridges: Array
+
+
+def sample_problem(
+    seed: ArrayLike,
+    length: int,
+    vocab_size: int,
+    quality_scale: ArrayLike = 1.0,
+    bigram_scale: ArrayLike = 0.3,
+    pattern_weight: ArrayLike = 0.3,
+) -> Problem:
+    """Draw a problem: q and b normal with the given scales, the target uniform.
+
+    Args:
+        seed: ``[*runs]`` integers or typed threefry keys.
+        length: T, positions.
+        vocab_size: V, tokens.
+        quality_scale: ``[*runs]`` or scalar, standard deviation of q.
+        bigram_scale: ``[*runs]`` or scalar, standard deviation of b.
+        pattern_weight: ``[*runs]`` or scalar, what each match with the target adds.
+    """
+    key = streams.stream(seed, Stream.PROBLEM)
+    uniform, _, _ = streams.uniforms(key, 2, (length,))
+    return Problem(
+        quality=quality_scale * streams.normals(key, 0, (length, vocab_size)),
+        bigram=bigram_scale * streams.normals(key, 1, (vocab_size, vocab_size)),
+        target=(uniform * vocab_size).astype(jnp.int32),
+        pattern_weight=jnp.broadcast_to(
+            jnp.asarray(pattern_weight, jnp.float32), uniform.shape[1:]
+        ),
+    )
+
+
+def reward(problem: Problem, tokens: ArrayLike) -> Array:
+    """``R`` of Eq. 1 for each of N sequences: ``[T, N, *runs]`` integers to ``[N, *runs]``.
+
+    The tokens must lie in ``[0, V)``. Where many batches meet one problem, ``tabulate`` it once
+    and ``look_up`` each.
+    """
+    packed = policies.pack(jnp.asarray(tokens), problem.quality.shape[1])
+    return look_up(tabulate(problem), packed, *problem.quality.shape[:2])
+
+
+def token_scores(problem: Problem) -> Array:
+    """What each token adds to the score by itself, ``[T, V, *runs]``: quality and pattern."""
+    length, vocab_size = problem.quality.shape[:2]
+    vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (problem.quality.ndim - 2))
+    matches = problem.target[:, None] == vocabulary
+    return problem.quality + jnp.where(matches, problem.pattern_weight, 0.0)
+
+
+def tabulate(problem: Problem) -> ScoreTables:
+    """Tables of the score, divided by T, for chunks of as many positions as a small table holds."""
+    length, vocab_size = problem.quality.shape[:2]
+    runs = problem.quality.shape[2:]
+    bits = token_bits(vocab_size)
+    chunk = _chunk_length(vocab_size)
+    holes = [(0, 2**bits - vocab_size)] + [(0, 0)] * len(runs)
+    singles = jnp.pad(token_scores(problem), [(0, -length % chunk), *holes]) / length
+    pairs = jnp.pad(problem.bigram, [holes[0], *holes]) / length
+    singles = singles.reshape(-1, chunk, 2**bits, *runs)
+    table = singles[:, 0]
+    for place in range(1, chunk):
+        count = table.shape[0]
+        last = jnp.broadcast_to(
+            pairs, (table.shape[1] // 2**bits, *pairs.shape)
+        ).reshape(-1, 2**bits, *runs)
+        # Positions past the end hold token 0 and must add nothing.
+        inside = np.arange(count) * chunk + place < length
+        inside = inside.reshape((-1, 1, 1) + (1,) * len(runs))
+        table = table[:, :, None] + singles[:, place, None] + jnp.where(inside, last, 0.0)
+        table = table.reshape(count, -1, *runs)
+    return ScoreTables(table, pairs.reshape(-1, *runs))
+
+
+def look_up(tables: ScoreTables, rollouts: Rollouts, length: int, vocab_size: int) -> Array:
+    """``R`` of Eq. 1 for packed sequences, ``[N, *runs]``, from ``tabulate``'s tables."""
+    bits = token_bits(vocab_size)
+    chunk = _chunk_length(vocab_size)
+    token = policies.tokens(rollouts, length, vocab_size)
+    if chunk == GROUP:
+        codes = rollouts.codes
+    else:
+        missing = -length % chunk
+        padded = jnp.pad(token, [(0, missing)] + [(0, 0)] * (token.ndim - 1))
+        grouped = padded.reshape(-1, chunk, *token.shape[1:])
+        codes = grouped[:, 0]
+        for place in range(1, chunk):
+            codes = (codes << bits) | grouped[:, place]
+    score = lanes.total(_take(tables.chunks, codes), 0)
+    if length > chunk:
+        left = token[chunk - 1 : length - 1 : chunk]
+        right = token[chunk::chunk]
+        bridges = (left << bits) | right
+        for bridge in range(bridges.shape[0]):
+            score += _take(tables.bridges[None], bridges[None, bridge])[0]
+    return jax.nn.sigmoid(score)
+
+
+def best_sequence(problem: Problem) -> tuple[Array, Array]:
+    """The sequence of largest reward, by dynamic programming over positions (Viterbi).
+
+    Returns:
+        tokens: ``[T, *runs]`` int32; the lowest tokens where several sequences are best.
+        reward: ``[*runs]``, its reward.
+    """
+    singles = token_scores(problem)
+    length = singles.shape[0]
+    value = singles[-1]
+    best_next = []
+    for t in range(length - 2, -1, -1):
+        continued = problem.bigram + value[None]
+        best_next.append(continued.argmax(1).astype(jnp.int32))
+        value = singles[t] + continued.max(1)
+    token = value.argmax(0).astype(jnp.int32)
+    chosen = [token]
+    for choice in reversed(best_next):
+        token = jnp.take_along_axis(choice, token[None], axis=0)[0]
+        chosen.append(token)
+    return jnp.stack(chosen), jax.nn.sigmoid(value.max(0) / length)
+
+
+def expected_reward(problem: Problem, probs: Array) -> Array:
+    """``E[R]`` of the factored policy ``probs`` ``[T, V, *runs]``, summed over all sequences.
+
+    Raises:
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+    """
+    value = _all_rewards(problem)
+    for t in range(probs.shape[0] - 1, -1, -1):
+        value = _contract_last(value, probs[t])
+    return value[0]
+
+
+def token_advantage(problem: Problem, probs: Array) -> Array:
+    """``E[R | s_t = v] - E[R]``, ``[T, V, *runs]``: what the reward really pays for each token.
+
+    The gradient of ``E[R]`` with respect to the logits is ``probs * token_advantage``.
+
+    Raises:
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+    """
+    length, vocab_size = probs.shape[:2]
+    value = _all_rewards(problem)
+    conditional = []
+    for t in range(length - 1, -1, -1):
+        given = value
+        for earlier in range(t):
+            given = given.reshape(vocab_size, -1, *given.shape[1:])
+            given = lanes.total(given * probs[earlier][:, None], 0)
+        conditional.append(given)
+        value = _contract_last(value, probs[t])
+    return jnp.stack(conditional[::-1]) - value
+
+
+def uniform_probs(problem: Problem) -> Array:
+    """The policy that knows nothing, ``1 / V`` everywhere, ``[T, V, *runs]``."""
+    return jnp.full_like(problem.quality, 1.0 / problem.quality.shape[1])
+
+
+def optimality(problem: Problem, reward: ArrayLike) -> Array:
+    """``(R - R_uniform) / (R_best - R_uniform)``: 0 for the uniform policy, 1 for the best.
+
+    Raises:
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+    """
+    uniform = expected_reward(problem, uniform_probs(problem))
+    _, best = best_sequence(problem)
+    return (reward - uniform) / (best - uniform)
+
+
+def check_enumerable(length: int, vocab_size: int) -> None:
+    """Refuse a problem with more sequences than the exact expectations enumerate."""
+    if vocab_size**length > MAX_SEQUENCES:
+        raise ValueError(
+            f"vocab_size ** length: {vocab_size} ** {length} = {vocab_size**length} sequences; "
+            f"exact expectations enumerate at most {MAX_SEQUENCES}"
+        )
+
+
+def check_problem(problem: Problem, shape: tuple[int, ...]) -> None:
+    """Check a problem's shapes against logits ``[T, V, *runs]``.
+
+    Raises:
+        ValueError: the field, its shape and what is allowed, in one line.
+    """
+    length, vocab_size, *runs = shape
+    allowed = {
+        "quality": (length, vocab_size, *runs),
+        "bigram": (vocab_size, vocab_size, *runs),
+        "target": (length, *runs),
+    }
+    for name, expected in allowed.items():
+        given = np.shape(getattr(problem, name))
+        if given != expected:
+            raise ValueError(f"problem.{name}: shape {given}; allowed: {expected}")
+
+
+def _all_rewards(problem: Problem) -> Array:
+    """Rewards of all sequences, ``[V ** T, *runs]``, the first token slowest."""
+    length, vocab_size = problem.quality.shape[:2]
+    runs = problem.quality.shape[2:]
+    check_enumerable(length, vocab_size)
+    singles = token_scores(problem)
+    score = singles[0]
+    for t in range(1, length):
+        before = score.reshape(-1, vocab_size, *runs)
+        score = before[:, :, None] + (problem.bigram + singles[t])[None]
+        score = score.reshape(-1, *runs)
+    return jax.nn.sigmoid(score / length)
+
+
+def _contract_last(value: Array, probs: Array) -> Array:
+    """Expectation over the fastest token: ``[M * V, *runs]`` to ``[M, *runs]``."""
+    return lanes.total(value.reshape(-1, *probs.shape) * probs, 1)
+
+
+def _chunk_length(vocab_size: int) -> int:
+    return max(1, min(GROUP, _TABLE_BITS // token_bits(vocab_size)))
+
+
+def _take(tables: Array, index: Array) -> Array:
+    return jnp.take_along_axis(tables, index, axis=1, mode="promise_in_bounds")

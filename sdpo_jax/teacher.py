@@ -1,0 +1,217 @@
+"""The self-teacher: the policy tilted by feedback times what the teacher knows.
+
+    teacher_i = softmax(l + beta f_i c)            (Eq. 2; c is the teacher's knowledge of q)
+
+A method reads the teachers of a step through two averages over rollouts and positions,
+
+    mean = (1/N) sum_i teacher_i
+    divergence = (1/N) sum_i mean_t KL(teacher_i || student)
+
+and rollout i enters both through the single number f_i. So the average over N rollouts is a
+weighted sum over a few *levels* of feedback, ``sum_k w_k softmax(l + beta x_k c)``:
+
+- an oracle of levels has one teacher a level, and w is how often each occurs: exact;
+- otherwise x are Chebyshev nodes on [0, 1] and w the means of the interpolating polynomials at
+  the f_i: the error is ``interpolation_error(beta range(c), nodes)``, which no policy exceeds;
+- with ``nodes=0``, and always with hints, which give each rollout a table of its own, every
+  rollout keeps its own softmax: exact, and the slowest.
+
+``exp(beta x_k c)`` is the same at every step, so the first two need no exponentials in the loop.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, oracle as oracles, streams
+from sdpo_jax.lanes import Fence
+from sdpo_jax.oracle import Oracle
+from sdpo_jax.policy import Policy
+
+# Far below any float32 rounding of a probability, far above what underflows in a product.
+_SMALLEST_TILT = 1e-30
+
+_NODE_CHOICES = (8, 12, 16, 20, 24)
+
+
+class Teacher(NamedTuple):
+    """The teachers of one step.
+
+    Attributes:
+        mean: ``[T, V, *runs]``, the average teacher; rows sum to 1.
+        divergence: ``[*runs]``, mean over rollouts and positions of ``KL(teacher || student)``.
+    """
+
+    mean: Array
+    divergence: Array
+
+
+class Levels(NamedTuple):
+    """The teachers at fixed levels of feedback, prepared before the first step.
+
+    Attributes:
+        strength: ``[K, *runs]``, ``beta x_k``.
+        tilt: ``[T, V, K, *runs]``, ``exp(beta x_k c)``, largest entry over V scaled to 1.
+        scale: ``[T, K, *runs]``, the logarithm of what was divided out.
+    """
+
+    strength: Array
+    tilt: Array
+    scale: Array
+
+
+def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
+    """The fixed levels of an oracle; ``None`` where every rollout keeps its own softmax.
+
+    Args:
+        oracle: the feedback type.
+        strength: ``[*runs]``, beta.
+        knowledge: ``[T, V, *runs]``, the teacher's table.
+        nodes: Chebyshev nodes for an oracle with a gain; 0 for one softmax a rollout.
+    """
+    if oracle.hints is not None or (oracle.gain is not None and nodes == 0):
+        return None
+    runs = knowledge.shape[2:]
+    if oracle.gain is None:
+        values = oracles.level_values(oracle)
+        values = values.reshape(values.shape[:1] + (1,) * (len(runs) + 1 - values.ndim) + values.shape[1:])
+    else:
+        values = jnp.asarray(_nodes(nodes), jnp.float32).reshape((nodes,) + (1,) * len(runs))
+    levels = jnp.broadcast_to(strength * values, (values.shape[0], *runs))
+    shift = levels * knowledge[:, :, None]
+    scale = shift.max(1)
+    tilt = jnp.maximum(jnp.exp(shift - scale[:, None]), _SMALLEST_TILT)
+    return Levels(levels, tilt, scale)
+
+
+def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array, fence: Fence) -> Teacher:
+    """The teacher averages as a weighted sum over levels.
+
+    Args:
+        levels: from ``prepare``.
+        weights: ``[K, *runs]``, summing to 1.
+        policy: the student.
+        knowledge: ``[T, V, *runs]``.
+        fence: of this step.
+    """
+    count = weights.shape[0]
+    tilt = levels.tilt
+    normalizer = fence(lambda: lanes.total(policy.probs[:, :, None] * tilt, 1))
+    share = fence(lambda: weights / normalizer)
+    mean = policy.probs * sum(tilt[:, :, k] * share[:, None, k] for k in range(count))
+    # KL = E_teacher[shift] - log E_student[exp shift], both without the scale.
+    expected = lanes.total((policy.probs * knowledge)[:, :, None] * tilt, 1) / normalizer
+    divergence = levels.strength * expected - levels.scale - jnp.log(normalizer)
+    divergence = lanes.total(weights * lanes.mean(divergence, 0), 0)
+    return Teacher(mean, divergence)
+
+
+def from_shifts(shift: Array, policy: Policy, fence: Fence) -> Teacher:
+    """The teacher averages with a softmax for each rollout, from logit shifts ``[T, V, N, *runs]``."""
+    shift = fence(lambda: shift)
+    tilted = policy.logits[:, :, None] + shift
+    largest = fence(lambda: tilted.max(1))
+    weights = fence(lambda: jnp.exp(tilted - largest[:, None]))
+    normalizer = fence(lambda: lanes.total(weights, 1))
+    probs = weights / normalizer[:, None]
+    mean = lanes.mean(probs, 2)
+    log_ratio = largest + jnp.log(normalizer) - policy.log_normalizer[:, None]
+    divergence = lanes.total(probs * shift, 1) - log_ratio
+    return Teacher(mean, lanes.mean(lanes.mean(divergence, 0), 0))
+
+
+def weights(oracle: Oracle, seen: Array, feedback: Array, levels: Levels) -> Array:
+    """How much each level counts among the rollouts, ``[K, *runs]``, summing to 1."""
+    if oracle.gain is None:
+        return oracles.level_frequencies(oracle, seen)
+    return _interpolation_weights(feedback, levels.tilt.shape[2])
+
+
+def hint_shift(
+    oracle: Oracle,
+    strength: Array,
+    hint_noise: Array,
+    knowledge: Array,
+    feedback: Array,
+    tokens: Array,
+    key: streams.Key,
+    step: ArrayLike,
+) -> Array:
+    """The logit shifts of a batch of rollouts, ``[T, V, N, *runs]`` (see ``Hints``)."""
+    table = knowledge[:, :, None]
+    if oracle.hints is not None:
+        length, vocab_size = knowledge.shape[:2]
+        errors = streams.normals(key, step, (length, vocab_size, tokens.shape[1]))
+        hints = table + hint_noise * errors
+        vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
+        vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
+        at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
+        reading = oracle.hints
+        table = (
+            reading.position * (table - lanes.total(at_sampled, 1)[:, None])
+            + reading.token * hints
+            + reading.sampled * at_sampled
+        )
+    return strength * feedback * table
+
+
+def interpolation_error(slope: float, nodes: int) -> float:
+    """Largest error of a teacher's probability from interpolation in f.
+
+    Args:
+        slope: ``beta`` times the range of a row of the teacher's table.
+        nodes: number of Chebyshev nodes.
+
+    Returns:
+        The largest error over f in [0, 1] and over where the teacher changes its mind, for two
+        tokens: ``1 / (1 + exp(-slope (f - centre)))``. More tokens change it more gently.
+    """
+    centre = np.linspace(-0.5, 1.5, 81)
+    f = np.linspace(0.0, 1.0, 161)
+
+    def probability(x: np.ndarray) -> np.ndarray:
+        return 0.5 + 0.5 * np.tanh(0.5 * slope * (x[:, None] - centre))
+
+    basis = np.cos(np.outer(np.arccos(2 * f - 1), np.arange(nodes)))
+    interpolated = basis @ _moments_to_weights(nodes) @ probability(_nodes(nodes))
+    return float(np.abs(interpolated - probability(f)).max())
+
+
+@cache
+def nodes_for(slope: float, tolerance: float = 1e-5) -> int:
+    """The fewest nodes whose ``interpolation_error`` stays below ``tolerance``; 0 if none do."""
+    for nodes in _NODE_CHOICES:
+        if interpolation_error(slope, nodes) <= tolerance:
+            return nodes
+    return 0
+
+
+def _nodes(count: int) -> np.ndarray:
+    """Chebyshev nodes on [0, 1]."""
+    return 0.5 + 0.5 * np.cos((2 * np.arange(count) + 1) * np.pi / (2 * count))
+
+
+def _moments_to_weights(count: int) -> np.ndarray:
+    """``[j, k]``: what the j-th Chebyshev moment adds to the weight of node k."""
+    angle = (2 * np.arange(count) + 1) * np.pi / (2 * count)
+    matrix = 2 / count * np.cos(np.outer(np.arange(count), angle))
+    matrix[0] /= 2
+    return matrix
+
+
+def _interpolation_weights(feedback: Array, count: int) -> Array:
+    """Means over rollouts of the interpolating polynomials at f: ``[N, *runs]`` to ``[K, *runs]``."""
+    x = 2 * feedback - 1
+    polynomials = [jnp.ones_like(x), x]
+    while len(polynomials) < count:
+        polynomials.append(2 * x * polynomials[-1] - polynomials[-2])
+    moments = jnp.stack([lanes.mean(p, 0) for p in polynomials[:count]])
+    matrix = jnp.asarray(_moments_to_weights(count), x.dtype)
+    matrix = matrix.reshape(matrix.shape + (1,) * (x.ndim - 1))
+    return lanes.total(matrix * moments[:, None], 0)

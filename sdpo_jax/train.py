@@ -1,0 +1,473 @@
+"""One training run: ``init``, ``step`` and ``train``, the only scan over steps.
+
+    l <- l - lr (sign g + lambda (pi - pi_ref))
+
+Runs ride behind every array's own axes (``*runs``), so the same functions train one run, a block
+of runs, or, under the caller's own ``vmap``, whatever he maps over.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, streams, teacher as teachers
+from sdpo_jax import metrics as metrics_module
+from sdpo_jax import oracle as oracles
+from sdpo_jax import policy as policies
+from sdpo_jax import problem as problems
+from sdpo_jax.config import Config, Sizes, check_config, check_sizes
+from sdpo_jax.methods import METHODS, Method
+from sdpo_jax.methods.base import TOLD
+from sdpo_jax.metrics import METRICS, Metric, View
+from sdpo_jax.oracle import Oracle
+from sdpo_jax.policy import Policy
+from sdpo_jax.problem import Problem, ScoreTables
+from sdpo_jax.streams import Key, Stream
+
+Optimizer = Callable[[Any], optax.GradientTransformation]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is static: everything that makes one compiled program differ from another.
+
+    Attributes:
+        method: a name of ``METHODS``, or a function like those there (see ``methods.base``).
+        sizes: the integers that shape the arrays.
+        metrics: names of ``METRICS``, or pairs of a name and a ``Metric`` of one's own.
+        record: those of the metrics whose curves are kept.
+        record_every: steps between two points of a curve; 1 or more. The first is step 0.
+        optimizer: from a learning rate to an optax transformation. It sees one run at a time.
+        teacher_nodes: interpolate the teachers of an oracle with a gain from so many nodes;
+            0 for a softmax for each rollout (see ``sdpo_jax.teacher``).
+    """
+
+    method: str | Method = "sdpo"
+    sizes: Sizes = Sizes()
+    metrics: tuple[str | tuple[str, Metric], ...] = ("reward", "credit", "entropy")
+    record: tuple[str, ...] = ()
+    record_every: int = 1
+    optimizer: Optimizer = optax.sgd
+    teacher_nodes: int = 0
+
+
+class Setting(NamedTuple):
+    """What stays the same during a run."""
+
+    seed: ArrayLike
+    config: Config
+    oracle: Oracle
+    problem: Problem
+    knowledge: Array
+    tables: ScoreTables
+    reference: Policy
+    levels: teachers.Levels | None
+    rollout_key: Key
+    noise_key: Key
+    hint_key: Key
+
+
+class State(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+        logits: ``[T, V, *runs]``.
+        optimizer: the optimiser's state, runs behind every array.
+    """
+
+    logits: Array
+    optimizer: Any
+
+
+class Result(NamedTuple):
+    """What a run yields.
+
+    Attributes:
+        final: by metric ``[*runs]``: mean over the last ``final_window`` steps, or the last
+            step's value where the metric says so.
+        mean: by metric ``[*runs]``: mean over all steps (exact metrics: over recorded steps).
+        curves: by recorded metric ``[points, *runs]``, at steps 0, ``record_every``, ...
+        logits: ``[T, V, *runs]``, after the last update.
+    """
+
+    final: dict[str, Array]
+    mean: dict[str, Array]
+    curves: dict[str, Array]
+    logits: Array
+
+
+def train(
+    seed: ArrayLike,
+    program: Program | None = None,
+    config: Config | None = None,
+    oracle: Oracle | None = None,
+    *,
+    problem_seed: ArrayLike | None = None,
+    problem: Problem | None = None,
+    knowledge: ArrayLike | None = None,
+) -> Result:
+    """Train from scratch for ``sizes.steps`` steps.
+
+    Args:
+        seed: ``[*runs]`` integers or typed threefry keys; names every random draw of a run.
+            Method, oracle and numbers do not enter, so runs of one seed are paired.
+        program: what is static; SDPO at the paper's sizes by default.
+        config: the numbers, each a float or ``[*runs]``; the paper's by default.
+        oracle: the feedback type; ``continuous()`` by default.
+        problem_seed: ``[*runs]``, draws the problem and the teacher's errors; ``seed`` by
+            default. Hold it to see the luck of training alone.
+        problem: a problem of one's own, instead of a drawn one.
+        knowledge: ``[T, V, *runs]``, the teacher's table, instead of ``config.knowledge``'s.
+
+    Returns:
+        A ``Result``.
+
+    Raises:
+        ValueError: a bad size, name, number or shape, in one line.
+    """
+    program = Program() if program is None else program
+    chosen = _chosen_metrics(program)
+    setting, state = init(
+        seed,
+        program,
+        config,
+        oracle,
+        problem_seed=problem_seed,
+        problem=problem,
+        knowledge=knowledge,
+    )
+    steps = program.sizes.steps
+    runs = state.logits.shape[2:]
+    record = _Record(program, chosen, runs, state.logits.dtype)
+
+    def body(carry: tuple[State, dict], index: Array) -> tuple[tuple[State, dict], None]:
+        state, kept = carry
+        state, view = step(program, setting, state, index)
+        return (state, record.add(kept, view, index)), None
+
+    (state, kept), _ = jax.lax.scan(body, (state, record.empty()), jnp.arange(steps))
+    return record.result(kept, state.logits)
+
+
+def init(
+    seed: ArrayLike,
+    program: Program,
+    config: Config | None = None,
+    oracle: Oracle | None = None,
+    *,
+    problem_seed: ArrayLike | None = None,
+    problem: Problem | None = None,
+    knowledge: ArrayLike | None = None,
+) -> tuple[Setting, State]:
+    """Everything before step 0. Arguments and errors as for ``train``."""
+    config = Config() if config is None else config
+    oracle = oracles.continuous() if oracle is None else oracle
+    check_program(program)
+    check_config(config)
+    oracles.check_oracle(oracle)
+    sizes = program.sizes
+    task_seed = seed if problem_seed is None else problem_seed
+    if problem is None:
+        problem = problems.sample_problem(
+            task_seed,
+            sizes.length,
+            sizes.vocab_size,
+            config.quality_scale,
+            config.bigram_scale,
+            config.pattern_weight,
+        )
+    init_key = streams.stream(seed, Stream.INIT)
+    shape = (sizes.length, sizes.vocab_size)
+    logits = config.init_scale * streams.normals(init_key, 0, shape)
+    problems.check_problem(problem, logits.shape)
+    if knowledge is None:
+        error = streams.normals(streams.stream(task_seed, Stream.KNOWLEDGE), 0, shape)
+        rho = jnp.asarray(config.knowledge, logits.dtype)
+        missing = jnp.sqrt(1 - rho * rho) * config.quality_scale
+        knowledge = rho * problem.quality + missing * error
+    knowledge = jnp.asarray(knowledge, logits.dtype)
+    if knowledge.shape != logits.shape:
+        raise ValueError(f"knowledge: shape {knowledge.shape}; allowed: {logits.shape}")
+    runs = logits.shape[2:]
+    strength = jnp.broadcast_to(jnp.asarray(config.feedback_strength, logits.dtype), runs)
+    setting = Setting(
+        seed=seed,
+        config=config,
+        oracle=oracle,
+        problem=problem,
+        knowledge=knowledge,
+        tables=problems.tabulate(problem),
+        reference=policies.policy(logits),
+        levels=teachers.prepare(oracle, strength, knowledge, program.teacher_nodes),
+        rollout_key=streams.stream(seed, Stream.ROLLOUTS),
+        noise_key=streams.stream(seed, Stream.NOISE),
+        hint_key=streams.stream(seed, Stream.HINTS),
+    )
+    initialise = _over_runs(lambda rate, params: program.optimizer(rate).init(params), len(runs))
+    return setting, State(logits, initialise(_learning_rate(setting, runs), logits))
+
+
+def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> tuple[State, View]:
+    """One step of training: sample, hear, update.
+
+    Args:
+        program: what is static.
+        setting: from ``init``.
+        state: from ``init`` or the step before.
+        index: scalar int, the index of the step, 0 or more.
+
+    Returns:
+        The next state, and all that metrics may read of this step.
+    """
+    sizes, config = program.sizes, setting.config
+    index = jnp.asarray(index)
+    fence = lanes.Fence(index)
+    policy = fence(lambda: policies.policy(state.logits))
+    rollouts = fence(
+        lambda: policies.sample(setting.rollout_key, index, policy.probs, sizes.rollouts)
+    )
+    tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
+    reward = fence(
+        lambda: problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size)
+    )
+    seen = oracles.noisy_reward(reward, _noise(setting, index, reward))
+    feedback = fence(lambda: oracles.feedback(setting.oracle, seen))
+    method = method_function(program.method)
+    told = {
+        "policy": policy,
+        "tokens": tokens,
+        "signal": reward + config.learn_from_feedback * (feedback - reward),
+        "feedback": feedback,
+        "knowledge": setting.knowledge,
+        "config": config,
+    }
+    names = what_is_told(method)
+    if "teacher" in names or _metrics_need_teacher(program):
+        told["teacher"] = teach(setting, policy, tokens, seen, feedback, index)
+    update = method(**{name: told[name] for name in names})
+    pull = config.kl_weight * (policy.probs - setting.reference.probs)
+    gradient = fence(lambda: config.sign * update.gradient + pull)
+    view = View(
+        seed=setting.seed,
+        step=index,
+        config=config,
+        problem=setting.problem,
+        oracle=setting.oracle,
+        knowledge=setting.knowledge,
+        reference=setting.reference,
+        policy=policy,
+        tokens=tokens,
+        reward=reward,
+        feedback=feedback,
+        teacher=told.get("teacher"),
+        update=update,
+        direction=-gradient,
+    )
+    return _apply(program, setting, state, gradient), view
+
+
+def teach(
+    setting: Setting, policy: Policy, tokens: Array, seen: Array, feedback: Array, index: Array
+) -> teachers.Teacher:
+    """The teachers of a step, from what the oracle saw (``seen``) and said (``feedback``)."""
+    fence = lanes.Fence(index)
+    if setting.levels is not None:
+        weights = fence(
+            lambda: teachers.weights(setting.oracle, seen, feedback, setting.levels)
+        )
+        return teachers.from_levels(setting.levels, weights, policy, setting.knowledge, fence)
+    shift = teachers.hint_shift(
+        setting.oracle,
+        setting.config.feedback_strength,
+        setting.config.hint_noise,
+        setting.knowledge,
+        feedback,
+        tokens,
+        setting.hint_key,
+        index,
+    )
+    return teachers.from_shifts(shift, policy, fence)
+
+
+def method_function(method: str | Method) -> Method:
+    """The function of a method given by name or as itself.
+
+    Raises:
+        ValueError: an unknown name, or a parameter that the engine has nothing for.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"method: {method!r}; allowed: {', '.join(METHODS)}")
+        method = METHODS[method]
+    unknown = [name for name in what_is_told(method) if name not in TOLD]
+    if unknown:
+        raise ValueError(
+            f"method: {method.__name__} asks for {unknown[0]!r}; allowed: {', '.join(TOLD)}"
+        )
+    return method
+
+
+def what_is_told(method: Method) -> tuple[str, ...]:
+    """The names of a method's parameters: what it is told."""
+    return tuple(inspect.signature(method).parameters)
+
+
+def needs_teacher(program: Program) -> bool:
+    """Whether a program computes the teachers at all; if not, its oracle's kind is irrelevant."""
+    told = what_is_told(method_function(program.method))
+    return "teacher" in told or _metrics_need_teacher(program)
+
+
+def check_program(program: Program) -> None:
+    """Check what is static.
+
+    Raises:
+        ValueError: the field, the value and what is allowed, in one line.
+    """
+    check_sizes(program.sizes)
+    method_function(program.method)
+    chosen = _chosen_metrics(program)
+    for name in program.record:
+        if name not in chosen:
+            raise ValueError(f"record: {name!r}; allowed: the metrics {', '.join(chosen)}")
+    for name, value in (
+        ("record_every", program.record_every - 1),
+        ("teacher_nodes", program.teacher_nodes),
+    ):
+        if value < 0:
+            given = getattr(program, name)
+            raise ValueError(f"{name}: {given!r}; allowed: {given - value} or more")
+    if any(metric.exact for metric in chosen.values()):
+        problems.check_enumerable(program.sizes.length, program.sizes.vocab_size)
+
+
+def _chosen_metrics(program: Program) -> dict[str, Metric]:
+    chosen: dict[str, Metric] = {}
+    for entry in program.metrics:
+        if isinstance(entry, str):
+            if entry not in METRICS:
+                raise ValueError(f"metrics: {entry!r}; allowed: {', '.join(METRICS)}")
+            chosen[entry] = METRICS[entry]
+        else:
+            chosen[entry[0]] = entry[1]
+    return chosen
+
+
+def _metrics_need_teacher(program: Program) -> bool:
+    return any(metric.needs_teacher for metric in _chosen_metrics(program).values())
+
+
+def _noise(setting: Setting, index: Array, like: Array) -> Array:
+    """``sigma eps + bias``, ``[N, *runs]``."""
+    sigma = setting.config.noise
+
+    def draw() -> Array:
+        return sigma * streams.normals(setting.noise_key, index, like.shape[:1])
+
+    # Where no run has noise, none is drawn; the numbers are the same.
+    noise = jax.lax.cond(jnp.any(jnp.asarray(sigma) > 0), draw, lambda: jnp.zeros_like(like))
+    return noise + setting.config.bias
+
+
+def _learning_rate(setting: Setting, runs: tuple[int, ...]) -> Array:
+    return jnp.broadcast_to(jnp.asarray(setting.config.learning_rate, jnp.float32), runs)
+
+
+def _apply(program: Program, setting: Setting, state: State, gradient: Array) -> State:
+    runs = state.logits.shape[2:]
+
+    def update(rate: Array, gradient: Array, optimizer: Any, logits: Array) -> tuple[Array, Any]:
+        updates, optimizer = program.optimizer(rate).update(gradient, optimizer, logits)
+        return optax.apply_updates(logits, updates), optimizer
+
+    rate = _learning_rate(setting, runs)
+    logits, optimizer = _over_runs(update, len(runs))(
+        rate, gradient, state.optimizer, state.logits
+    )
+    return State(logits, optimizer)
+
+
+def _over_runs(function: Callable, axes: int) -> Callable:
+    """Map a function of one run over so many trailing axes."""
+    for _ in range(axes):
+        function = jax.vmap(function, in_axes=-1, out_axes=-1)
+    return function
+
+
+class _Record:
+    """Reductions inside the scan, so that memory does not grow with the number of steps."""
+
+    def __init__(
+        self,
+        program: Program,
+        metrics: Mapping[str, Metric],
+        runs: tuple[int, ...],
+        dtype: Any,
+    ):
+        self.sizes = program.sizes
+        self.metrics = metrics
+        self.names = program.record
+        self.every = program.record_every
+        self.points = -(-program.sizes.steps // program.record_every)
+        self.runs = runs
+        self.dtype = dtype
+
+    def empty(self) -> dict[str, dict[str, Array]]:
+        zeros = jnp.zeros(self.runs, self.dtype)
+        return {
+            "final": dict.fromkeys(self.metrics, zeros),
+            "sum": dict.fromkeys(self.metrics, zeros),
+            "curves": {
+                name: jnp.zeros((self.points, *self.runs), self.dtype) for name in self.names
+            },
+        }
+
+    def add(
+        self, kept: dict[str, dict[str, Array]], view: View, index: Array
+    ) -> dict[str, dict[str, Array]]:
+        steps, window = self.sizes.steps, self.sizes.final_window
+        on_record = index % self.every == 0
+        last = index == steps - 1
+        final, sums, curves = dict(kept["final"]), dict(kept["sum"]), dict(kept["curves"])
+        for name, metric in self.metrics.items():
+            if metric.exact:
+                value = jax.lax.cond(
+                    on_record | last,
+                    lambda metric=metric: metric.measure(view).astype(self.dtype),
+                    lambda: jnp.zeros(self.runs, self.dtype),
+                )
+                sums[name] += jnp.where(on_record, value, 0)
+            else:
+                value = metric.measure(view)
+                sums[name] += value
+            if metric.windowed:
+                final[name] += jnp.where(index >= steps - window, value, 0)
+            else:
+                final[name] = jnp.where(last, value, final[name])
+            if name in curves:
+                point = index // self.every
+                curve = curves[name]
+                before = jax.lax.dynamic_index_in_dim(curve, point, 0, keepdims=False)
+                curves[name] = jax.lax.dynamic_update_index_in_dim(
+                    curve, jnp.where(on_record, value, before), point, 0
+                )
+        return {"final": final, "sum": sums, "curves": curves}
+
+    def result(self, kept: dict[str, dict[str, Array]], logits: Array) -> Result:
+        final, mean = {}, {}
+        for name, metric in self.metrics.items():
+            window = self.sizes.final_window if metric.windowed else 1
+            count = self.points if metric.exact else self.sizes.steps
+            final[name] = kept["final"][name] / window
+            mean[name] = kept["sum"][name] / count
+        return Result(final, mean, kept["curves"], logits)
