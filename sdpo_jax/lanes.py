@@ -18,32 +18,54 @@ from jax.typing import ArrayLike
 
 Tree = TypeVar("Tree")
 
+# Terms written out side by side.
 _UNROLLED = 64
 
 
 def total(values: Array, axis: int) -> Array:
-    """Sum over one of the leading axes, ``values.sum(axis)``, term by term.
+    """Sum over one of the leading axes; see ``total_of``."""
+    return total_of(lambda term: term, axis, values)
+
+
+def total_of(term: Callable[..., Array], axis: int, *arrays: Array) -> Array:
+    """Sum of ``term(*slices)`` over the slices of ``arrays`` along one of the leading axes.
 
     A fused ``reduce`` puts the summed axis into the innermost loop, where the lanes should be; a
-    written-out sum is plain elementwise code. Long axes are folded to 64 terms first.
+    sum written out term by term is plain elementwise code. Long axes are summed in a loop.
     """
-    length = values.shape[axis]
-    if length > _UNROLLED:
-        folds = length // _UNROLLED
-        body = jax.lax.slice_in_dim(values, 0, folds * _UNROLLED, axis=axis)
-        shape = values.shape[:axis] + (_UNROLLED, folds) + values.shape[axis + 1 :]
-        folded = total(body.reshape(shape), axis).sum(axis)
-        if length % _UNROLLED == 0:
-            return folded
-        return folded + total(
-            jax.lax.slice_in_dim(values, folds * _UNROLLED, length, axis=axis), axis
+    length = arrays[0].shape[axis]
+
+    def terms(start: ArrayLike, count: int) -> Array:
+        slices = (
+            [jax.lax.dynamic_index_in_dim(x, start + i, axis, keepdims=False) for x in arrays]
+            for i in range(count)
         )
-    terms = [jax.lax.index_in_dim(values, i, axis, keepdims=False) for i in range(length)]
-    return reduce(add, terms)
+        return reduce(add, (term(*each) for each in slices))
+
+    if length <= _UNROLLED:
+        return terms(0, length)
+    rest = length % _UNROLLED
+    first = terms(0, rest or _UNROLLED)
+    return jax.lax.fori_loop(
+        0 if rest else 1,
+        length // _UNROLLED,
+        lambda fold, value: value + terms(rest + fold * _UNROLLED, _UNROLLED),
+        first,
+    )
+
+
+def largest(values: Array, axis: int) -> Array:
+    """Largest value over one of the leading axes; see ``total_of``."""
+    if values.shape[axis] > _UNROLLED:
+        return values.max(axis)
+    slices = (
+        jax.lax.index_in_dim(values, i, axis, keepdims=False) for i in range(values.shape[axis])
+    )
+    return reduce(jnp.maximum, slices)
 
 
 def mean(values: Array, axis: int) -> Array:
-    """Mean over one of the leading axes; see ``total``."""
+    """Mean over one of the leading axes; see ``total_of``."""
     return total(values, axis) / values.shape[axis]
 
 
@@ -55,9 +77,12 @@ class Fence:
     program knows is a boundary that it keeps.
     """
 
-    def __init__(self, step: ArrayLike):
-        """``step`` is the index of the training step: a scalar that is never negative."""
-        self._always = jnp.asarray(step) >= 0
+    def __init__(self, witness: ArrayLike):
+        """``witness`` is any number that is traced, so that the compiler can't know its value."""
+        witness = jnp.asarray(witness)
+        # True of every number, NaN included; which is more than the compiler finds out.
+        always = (witness >= 0) | (witness < 1) | (witness != witness)
+        self._always = jnp.all(always)
 
     def __call__(self, make: Callable[[], Tree]) -> Tree:
         """The value of ``make()``, computed once."""
@@ -67,3 +92,16 @@ class Fence:
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
         return jax.lax.cond(self._always, make, never)
+
+
+class _NoFence(Fence):
+    """Computes what is asked without a boundary; for callers outside a hot loop."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, make: Callable[[], Tree]) -> Tree:
+        return make()
+
+
+NO_FENCE = _NoFence()

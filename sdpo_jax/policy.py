@@ -6,6 +6,7 @@ Everything acts on the leading axes and broadcasts over whatever trails: ``logit
 
 from __future__ import annotations
 
+from operator import mul
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -48,12 +49,16 @@ class Rollouts(NamedTuple):
     codes: Array
 
 
-def policy(logits: Array) -> Policy:
-    """``pi = softmax(l)``, row by row."""
-    largest = logits.max(1, keepdims=True)
-    weights = jnp.exp(logits - largest)
-    normalizer = lanes.total(weights, 1)
-    return Policy(logits, weights / normalizer[:, None], jnp.log(normalizer) + largest[:, 0])
+def policy(logits: Array, fence: lanes.Fence = lanes.NO_FENCE) -> Policy:
+    """``pi = softmax(l)``, row by row, of logits ``[T, V, *runs]``."""
+
+    def softmax() -> tuple[Array, Array]:
+        largest = lanes.largest(logits, 1)
+        weights = fence(lambda: jnp.exp(logits - largest[:, None]))
+        normalizer = lanes.total(weights, 1)
+        return weights / normalizer[:, None], jnp.log(normalizer) + largest
+
+    return Policy(logits, *fence(softmax))
 
 
 def token_bits(vocab_size: int) -> int:
@@ -81,8 +86,11 @@ def sample(key: streams.Key, step: ArrayLike, probs: Array, rollouts: int) -> Ro
     uniforms = streams.uniforms(key, step, (groups, rollouts))
     codes = jnp.zeros(uniforms[0].shape, jnp.int32)
     for place, uniform in enumerate(uniforms):
-        passed = uniform[:, None] >= cumulative[:, place, :, None]
-        token = lanes.total(passed.astype(jnp.int32), 1)
+        token = lanes.total_of(
+            lambda edge, uniform=uniform: (uniform >= edge[:, None]).astype(jnp.int32),
+            1,
+            cumulative[:, place],
+        )
         codes = (codes << token_bits(vocab_size)) | token
     return Rollouts(codes)
 
@@ -112,7 +120,7 @@ def pack(tokens: Array, vocab_size: int) -> Rollouts:
 
 def entropy(policy: Policy) -> Array:
     """Entropy in nats, mean over positions, ``[*runs]``, from 0 to ``log V``."""
-    expected_logit = lanes.total(policy.probs * policy.logits, 1)
+    expected_logit = lanes.total_of(mul, 1, policy.probs, policy.logits)
     return lanes.mean(policy.log_normalizer - expected_logit, 0)
 
 
@@ -133,9 +141,14 @@ def mean_score(probs: Array, tokens: Array, weights: Array) -> Array:
     vocab_size, rollouts = probs.shape[1], tokens.shape[1]
     weights = jnp.broadcast_to(weights, tokens.shape)
     vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
-    vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
-    chosen = jnp.where(tokens[:, None] == vocabulary, weights[:, None], 0.0)
-    return (lanes.total(chosen, 2) - probs * lanes.total(weights, 1)[:, None]) / rollouts
+    vocabulary = vocabulary.reshape((1, vocab_size) + (1,) * (tokens.ndim - 2))
+    chosen = lanes.total_of(
+        lambda token, weight: jnp.where(token[:, None] == vocabulary, weight[:, None], 0.0),
+        1,
+        tokens,
+        weights,
+    )
+    return (chosen - probs * lanes.total(weights, 1)[:, None]) / rollouts
 
 
 def _cumulative(probs: Array) -> Array:

@@ -130,7 +130,13 @@ def tabulate(problem: Problem) -> ScoreTables:
     return ScoreTables(table, pairs.reshape(-1, *runs))
 
 
-def look_up(tables: ScoreTables, rollouts: Rollouts, length: int, vocab_size: int) -> Array:
+def look_up(
+    tables: ScoreTables,
+    rollouts: Rollouts,
+    length: int,
+    vocab_size: int,
+    fence: lanes.Fence = lanes.NO_FENCE,
+) -> Array:
     """``R`` of Eq. 1 for packed sequences, ``[N, *runs]``, from ``tabulate``'s tables."""
     bits = token_bits(vocab_size)
     chunk = _chunk_length(vocab_size)
@@ -144,14 +150,15 @@ def look_up(tables: ScoreTables, rollouts: Rollouts, length: int, vocab_size: in
         codes = grouped[:, 0]
         for place in range(1, chunk):
             codes = (codes << bits) | grouped[:, place]
-    score = lanes.total(_take(tables.chunks, codes), 0)
+    # A gather is scalar code, so nothing else may be fused into its loop.
+    parts = [fence(lambda: _take(tables.chunks, codes))]
     if length > chunk:
         left = token[chunk - 1 : length - 1 : chunk]
         right = token[chunk::chunk]
-        bridges = (left << bits) | right
-        for bridge in range(bridges.shape[0]):
-            score += _take(tables.bridges[None], bridges[None, bridge])[0]
-    return jax.nn.sigmoid(score)
+        meeting = fence(lambda: ((left << bits) | right).reshape(-1, *token.shape[2:]))
+        bridges = fence(lambda: _take(tables.bridges, meeting, axis=0))
+        parts.append(bridges.reshape(left.shape))
+    return fence(lambda: jax.nn.sigmoid(sum(lanes.total(part, 0) for part in parts)))
 
 
 def best_sequence(problem: Problem) -> tuple[Array, Array]:
@@ -276,5 +283,5 @@ def _chunk_length(vocab_size: int) -> int:
     return max(1, min(GROUP, _TABLE_BITS // token_bits(vocab_size)))
 
 
-def _take(tables: Array, index: Array) -> Array:
-    return jnp.take_along_axis(tables, index, axis=1, mode="promise_in_bounds")
+def _take(tables: Array, index: Array, axis: int = 1) -> Array:
+    return jnp.take_along_axis(tables, index, axis=axis, mode="promise_in_bounds")

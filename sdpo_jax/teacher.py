@@ -22,6 +22,7 @@ weighted sum over a few *levels* of feedback, ``sum_k w_k softmax(l + beta x_k c
 from __future__ import annotations
 
 from functools import cache
+from operator import mul
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
         values = jnp.asarray(_nodes(nodes), jnp.float32).reshape((nodes,) + (1,) * len(runs))
     levels = jnp.broadcast_to(strength * values, (values.shape[0], *runs))
     shift = levels * knowledge[:, :, None]
-    scale = shift.max(1)
+    scale = lanes.largest(shift, 1)
     tilt = jnp.maximum(jnp.exp(shift - scale[:, None]), _SMALLEST_TILT)
     return Levels(levels, tilt, scale)
 
@@ -100,13 +101,17 @@ def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array
         knowledge: ``[T, V, *runs]``.
         fence: of this step.
     """
-    count = weights.shape[0]
     tilt = levels.tilt
-    normalizer = fence(lambda: lanes.total(policy.probs[:, :, None] * tilt, 1))
+    normalizer = fence(
+        lambda: lanes.total_of(lambda p, tilt: p[:, None] * tilt, 1, policy.probs, tilt)
+    )
     share = fence(lambda: weights / normalizer)
-    mean = policy.probs * sum(tilt[:, :, k] * share[:, None, k] for k in range(count))
+    mean = policy.probs * lanes.total_of(mul, 2, tilt, share[:, None])
     # KL = E_teacher[shift] - log E_student[exp shift], both without the scale.
-    expected = lanes.total((policy.probs * knowledge)[:, :, None] * tilt, 1) / normalizer
+    expected = lanes.total_of(
+        lambda p, c, tilt: (p * c)[:, None] * tilt, 1, policy.probs, knowledge, tilt
+    )
+    expected = expected / normalizer
     divergence = levels.strength * expected - levels.scale - jnp.log(normalizer)
     divergence = lanes.total(weights * lanes.mean(divergence, 0), 0)
     return Teacher(mean, divergence)
@@ -116,7 +121,7 @@ def from_shifts(shift: Array, policy: Policy, fence: Fence) -> Teacher:
     """The teacher averages with a softmax for each rollout, from logit shifts ``[T, V, N, *runs]``."""
     shift = fence(lambda: shift)
     tilted = policy.logits[:, :, None] + shift
-    largest = fence(lambda: tilted.max(1))
+    largest = fence(lambda: lanes.largest(tilted, 1))
     weights = fence(lambda: jnp.exp(tilted - largest[:, None]))
     normalizer = fence(lambda: lanes.total(weights, 1))
     probs = weights / normalizer[:, None]
@@ -142,19 +147,25 @@ def hint_shift(
     tokens: Array,
     key: streams.Key,
     step: ArrayLike,
+    fence: Fence,
 ) -> Array:
     """The logit shifts of a batch of rollouts, ``[T, V, N, *runs]`` (see ``Hints``)."""
     table = knowledge[:, :, None]
     if oracle.hints is not None:
         length, vocab_size = knowledge.shape[:2]
-        errors = streams.normals(key, step, (length, vocab_size, tokens.shape[1]))
-        hints = table + hint_noise * errors
+        shape = (length, vocab_size, tokens.shape[1])
+        hints = fence(lambda: table + hint_noise * streams.normals(key, step, shape))
         vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
         vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
         at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
+        spoken = fence(
+            lambda: lanes.total_of(
+                lambda hint, v: jnp.where(tokens == v, hint, 0.0), 1, hints, vocabulary
+            )
+        )
         reading = oracle.hints
         table = (
-            reading.position * (table - lanes.total(at_sampled, 1)[:, None])
+            reading.position * (table - spoken[:, None])
             + reading.token * hints
             + reading.sampled * at_sampled
         )
@@ -209,9 +220,12 @@ def _interpolation_weights(feedback: Array, count: int) -> Array:
     """Means over rollouts of the interpolating polynomials at f: ``[N, *runs]`` to ``[K, *runs]``."""
     x = 2 * feedback - 1
     polynomials = [jnp.ones_like(x), x]
-    while len(polynomials) < count:
-        polynomials.append(2 * x * polynomials[-1] - polynomials[-2])
-    moments = jnp.stack([lanes.mean(p, 0) for p in polynomials[:count]])
+    for j in range(2, count):
+        # T_{a+b} = 2 T_a T_b - T_{|a-b|} with a and b near j/2: few products from x to each one,
+        # since the compiler computes each anew.
+        low, high = j // 2, j - j // 2
+        polynomials.append(2 * polynomials[low] * polynomials[high] - polynomials[high - low])
+    moments = jnp.stack([p.mean(0) for p in polynomials[:count]])
     matrix = jnp.asarray(_moments_to_weights(count), x.dtype)
     matrix = matrix.reshape(matrix.shape + (1,) * (x.ndim - 1))
     return lanes.total(matrix * moments[:, None], 0)

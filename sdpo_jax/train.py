@@ -177,18 +177,21 @@ def init(
     oracles.check_oracle(oracle)
     sizes = program.sizes
     task_seed = seed if problem_seed is None else problem_seed
+    fence = lanes.Fence(config.init_scale)
     if problem is None:
-        problem = problems.sample_problem(
-            task_seed,
-            sizes.length,
-            sizes.vocab_size,
-            config.quality_scale,
-            config.bigram_scale,
-            config.pattern_weight,
+        problem = fence(
+            lambda: problems.sample_problem(
+                task_seed,
+                sizes.length,
+                sizes.vocab_size,
+                config.quality_scale,
+                config.bigram_scale,
+                config.pattern_weight,
+            )
         )
     init_key = streams.stream(seed, Stream.INIT)
     shape = (sizes.length, sizes.vocab_size)
-    logits = config.init_scale * streams.normals(init_key, 0, shape)
+    logits = fence(lambda: config.init_scale * streams.normals(init_key, 0, shape))
     problems.check_problem(problem, logits.shape)
     if knowledge is None:
         error = streams.normals(streams.stream(task_seed, Stream.KNOWLEDGE), 0, shape)
@@ -207,7 +210,7 @@ def init(
         problem=problem,
         knowledge=knowledge,
         tables=problems.tabulate(problem),
-        reference=policies.policy(logits),
+        reference=policies.policy(logits, fence),
         levels=teachers.prepare(oracle, strength, knowledge, program.teacher_nodes),
         rollout_key=streams.stream(seed, Stream.ROLLOUTS),
         noise_key=streams.stream(seed, Stream.NOISE),
@@ -232,13 +235,13 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     sizes, config = program.sizes, setting.config
     index = jnp.asarray(index)
     fence = lanes.Fence(index)
-    policy = fence(lambda: policies.policy(state.logits))
+    policy = policies.policy(state.logits, fence)
     rollouts = fence(
         lambda: policies.sample(setting.rollout_key, index, policy.probs, sizes.rollouts)
     )
     tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
-    reward = fence(
-        lambda: problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size)
+    reward = problems.look_up(
+        setting.tables, rollouts, sizes.length, sizes.vocab_size, fence
     )
     seen = oracles.noisy_reward(reward, _noise(setting, index, reward))
     feedback = fence(lambda: oracles.feedback(setting.oracle, seen))
@@ -295,6 +298,7 @@ def teach(
         tokens,
         setting.hint_key,
         index,
+        fence,
     )
     return teachers.from_shifts(shift, policy, fence)
 
