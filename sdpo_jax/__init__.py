@@ -1,1 +1,82 @@
-from sdpo_jax.train import *
+"""Batches of SDPO training runs as one compiled array program.
+
+A training run is a pure function, so a thousand of them are a ``vmap``:
+
+>>> import jax, jax.numpy as jnp, sdpo_jax
+>>> program = sdpo_jax.Program("sdpo", sdpo_jax.Sizes(steps=20))
+>>> def reward(seed, noise):
+...     config = sdpo_jax.Config(noise=noise)
+...     return sdpo_jax.train(seed, program, config).final["reward"]
+>>> rewards = jax.jit(jax.vmap(reward))(jnp.arange(8), jnp.linspace(0.0, 0.5, 8))
+>>> rewards.shape
+(8,)
+
+``run_grid`` does the same for whole grids of methods, oracles and numbers, fast and labelled.
+"""
+
+from sdpo_jax.config import Config, Sizes
+from sdpo_jax.grid import Progress, run_grid
+from sdpo_jax.methods import METHODS, Method, Update
+from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
+from sdpo_jax.oracle import (
+    ORACLES,
+    Hints,
+    Oracle,
+    binary,
+    constant,
+    continuous,
+    critique,
+    feedback,
+    ordinal,
+)
+from sdpo_jax.problem import (
+    Problem,
+    best_sequence,
+    expected_reward,
+    optimality,
+    reward,
+    sample_problem,
+    token_advantage,
+)
+from sdpo_jax.teacher import Teacher
+from sdpo_jax.train import Program, Result, Setting, State, init, step, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "METHODS",
+    "METRICS",
+    "ORACLES",
+    "Config",
+    "Hints",
+    "Method",
+    "Metric",
+    "Oracle",
+    "Problem",
+    "Program",
+    "Progress",
+    "Result",
+    "Setting",
+    "Sizes",
+    "State",
+    "Teacher",
+    "Update",
+    "View",
+    "best_sequence",
+    "binary",
+    "constant",
+    "continuous",
+    "credit_correlation",
+    "critique",
+    "expected_reward",
+    "feedback",
+    "init",
+    "optimality",
+    "ordinal",
+    "reward",
+    "run_grid",
+    "sample_problem",
+    "step",
+    "token_advantage",
+    "train",
+]
