@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from sdpo_jax.policy import MAX_VOCAB_SIZE
+
+# A float or an array ``[*runs]``, traced or not.
+Number = Any
 
 
 @jax.tree_util.register_dataclass
@@ -37,20 +40,20 @@ class Config:
         init_scale: standard deviation of the first logits; 0 or more.
     """
 
-    learning_rate: ArrayLike = 0.02
-    kl_weight: ArrayLike = 0.01
-    feedback_strength: ArrayLike = 1.5
-    hybrid_threshold: ArrayLike = 0.15
-    noise: ArrayLike = 0.0
-    bias: ArrayLike = 0.0
-    hint_noise: ArrayLike = 0.45
-    knowledge: ArrayLike = 1.0
-    sign: ArrayLike = 1.0
-    learn_from_feedback: ArrayLike = 0.0
-    quality_scale: ArrayLike = 1.0
-    bigram_scale: ArrayLike = 0.3
-    pattern_weight: ArrayLike = 0.3
-    init_scale: ArrayLike = 0.1
+    learning_rate: Number = 0.02
+    kl_weight: Number = 0.01
+    feedback_strength: Number = 1.5
+    hybrid_threshold: Number = 0.15
+    noise: Number = 0.0
+    bias: Number = 0.0
+    hint_noise: Number = 0.45
+    knowledge: Number = 1.0
+    sign: Number = 1.0
+    learn_from_feedback: Number = 0.0
+    quality_scale: Number = 1.0
+    bigram_scale: Number = 0.3
+    pattern_weight: Number = 0.3
+    init_scale: Number = 0.1
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+import optax
 from scipy.stats import studentized_range
 
-from sdpo_jax import metrics as metrics_module
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
 from sdpo_jax.metrics import METRICS, Metric
-from sdpo_jax.methods import METHODS, Method
 from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.train import (
     Optimizer,
@@ -105,7 +104,7 @@ def run_grid(
     metrics: Sequence[str | tuple[str, Metric]] = ("reward", "credit", "entropy"),
     record: Sequence[str] = (),
     record_every: int = 1,
-    optimizer: Optimizer = Program.optimizer,
+    optimizer: Optimizer = optax.sgd,
     block_width: int | None = None,
     teacher_nodes: int | None = None,
     workers: int | None = None,
@@ -265,9 +264,7 @@ def _groups(
         label = [method_label]
         if needs_teacher(program):
             label.append(feedback_label)
-        label += [
-            f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values
-        ]
+        label += [f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values]
         labels[key] = label
     return [
         _Group(key[0], ", ".join(labels[key]), *_gathered(parts, inputs))

@@ -1,4 +1,4 @@
-"""What is measured at each step (section 2.6 of the paper). To add one: a function, a line below."""
+"""What is measured at each step (section 2.6). To add a metric: a function, a line below."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class View(NamedTuple):
         tokens: ``[T, N, *runs]`` int32.
         reward: ``[N, *runs]``, the true rewards.
         feedback: ``[N, *runs]``, what the oracle said.
-        teacher: the teachers' averages.
+        teacher: the teachers' averages; ``None`` where neither method nor metric asks for them.
         update: what the method returned.
         direction: ``[T, V, *runs]``, the credit direction: minus the whole gradient.
     """
@@ -52,7 +52,7 @@ class View(NamedTuple):
     tokens: Array
     reward: Array
     feedback: Array
-    teacher: Teacher
+    teacher: Teacher | None
     update: Update
     direction: Array
 
@@ -109,6 +109,11 @@ def _optimality(view: View) -> Array:
     return problems.optimality(view.problem, _expected_reward(view))
 
 
+def _divergence(view: View) -> Array:
+    assert view.teacher is not None
+    return view.teacher.divergence
+
+
 def _weight(view: View) -> Array:
     if view.update.weight is None:
         return jnp.full_like(view.reward[0], jnp.nan)
@@ -123,7 +128,7 @@ METRICS: dict[str, Metric] = {
     ),
     "weight": Metric(_weight, "weight of SDPO in the hybrid"),
     "divergence": Metric(
-        lambda view: view.teacher.divergence,
+        _divergence,
         "KL(teacher || student) (nats)",
         needs_teacher=True,
     ),

@@ -12,12 +12,12 @@ input, next to noise and seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
 from sdpo_jax import lanes
 
@@ -41,9 +41,9 @@ class Hints:
         sampled: ``[*runs]`` weight of a critic that speaks of the sampled tokens only.
     """
 
-    position: ArrayLike
-    token: ArrayLike
-    sampled: ArrayLike
+    position: Any
+    token: Any
+    sampled: Any
 
 
 @jax.tree_util.register_dataclass
@@ -59,10 +59,10 @@ class Oracle:
         hints: ``Hints``, or ``None`` for an oracle that gives no hints.
     """
 
-    gain: ArrayLike | None
-    base: ArrayLike
-    cuts: ArrayLike
-    rises: ArrayLike
+    gain: Any
+    base: Any
+    cuts: Any
+    rises: Any
     hints: Hints | None = None
 
 

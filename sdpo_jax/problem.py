@@ -1,6 +1,8 @@
 """The problem: a reward landscape over token sequences, and what can be known of it exactly.
 
-    R(s) = sigmoid((sum_t q[t, s_t] + sum_t b[s_t, s_{t+1}] + alpha_p #{t: s_t = s*_t}) / T)  (Eq. 1)
+    R(s) = sigmoid((sum_t q[t, s_t] + sum_t b[s_t, s_{t+1}] + alpha_p #{t: s_t = s*_t}) / T)
+
+(Eq. 1)
 
 Everything acts on the leading axes and broadcasts over whatever trails (``*runs``).
 """
@@ -8,7 +10,7 @@ Everything acts on the leading axes and broadcasts over whatever trails (``*runs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,7 @@ class Problem:
     quality: Array
     bigram: Array
     target: Array
-    pattern_weight: ArrayLike
+    pattern_weight: Any
 
 
 class ScoreTables(NamedTuple):
@@ -100,7 +102,7 @@ def reward(problem: Problem, tokens: ArrayLike) -> Array:
 
 def token_scores(problem: Problem) -> Array:
     """What each token adds to the score by itself, ``[T, V, *runs]``: quality and pattern."""
-    length, vocab_size = problem.quality.shape[:2]
+    vocab_size = problem.quality.shape[1]
     vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (problem.quality.ndim - 2))
     matches = problem.target[:, None] == vocabulary
     return problem.quality + jnp.where(matches, problem.pattern_weight, 0.0)
@@ -119,9 +121,9 @@ def tabulate(problem: Problem) -> ScoreTables:
     table = singles[:, 0]
     for place in range(1, chunk):
         count = table.shape[0]
-        last = jnp.broadcast_to(
-            pairs, (table.shape[1] // 2**bits, *pairs.shape)
-        ).reshape(-1, 2**bits, *runs)
+        last = jnp.broadcast_to(pairs, (table.shape[1] // 2**bits, *pairs.shape)).reshape(
+            -1, 2**bits, *runs
+        )
         # Positions past the end hold token 0 and must add nothing.
         inside = np.arange(count) * chunk + place < length
         inside = inside.reshape((-1, 1, 1) + (1,) * len(runs))

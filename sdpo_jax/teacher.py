@@ -30,7 +30,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, oracle as oracles, streams
+from sdpo_jax import lanes, streams
+from sdpo_jax import oracle as oracles
 from sdpo_jax.lanes import Fence
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
@@ -81,7 +82,8 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     runs = knowledge.shape[2:]
     if oracle.gain is None:
         values = oracles.level_values(oracle)
-        values = values.reshape(values.shape[:1] + (1,) * (len(runs) + 1 - values.ndim) + values.shape[1:])
+        shared = (1,) * (len(runs) + 1 - values.ndim)
+        values = values.reshape(values.shape[:1] + shared + values.shape[1:])
     else:
         values = jnp.asarray(_nodes(nodes), jnp.float32).reshape((nodes,) + (1,) * len(runs))
     levels = jnp.broadcast_to(strength * values, (values.shape[0], *runs))
@@ -91,7 +93,9 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     return Levels(levels, tilt, scale)
 
 
-def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array, fence: Fence) -> Teacher:
+def from_levels(
+    levels: Levels, weights: Array, policy: Policy, knowledge: Array, fence: Fence
+) -> Teacher:
     """The teacher averages as a weighted sum over levels.
 
     Args:
@@ -118,7 +122,7 @@ def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array
 
 
 def from_shifts(shift: Array, policy: Policy, fence: Fence) -> Teacher:
-    """The teacher averages with a softmax for each rollout, from logit shifts ``[T, V, N, *runs]``."""
+    """The teacher averages, a softmax for each rollout, from shifts ``[T, V, N, *runs]``."""
     shift = fence(lambda: shift)
     tilted = policy.logits[:, :, None] + shift
     largest = fence(lambda: lanes.largest(tilted, 1))
@@ -217,7 +221,7 @@ def _moments_to_weights(count: int) -> np.ndarray:
 
 
 def _interpolation_weights(feedback: Array, count: int) -> Array:
-    """Means over rollouts of the interpolating polynomials at f: ``[N, *runs]`` to ``[K, *runs]``."""
+    """Means over rollouts of the interpolating polynomials: ``[N, *runs]`` to ``[K, *runs]``."""
     x = 2 * feedback - 1
     polynomials = [jnp.ones_like(x), x]
     for j in range(2, count):

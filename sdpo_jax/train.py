@@ -9,22 +9,21 @@ of runs, or, under the caller's own ``vmap``, whatever he maps over.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams, teacher as teachers
-from sdpo_jax import metrics as metrics_module
+from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
+from sdpo_jax import teacher as teachers
 from sdpo_jax.config import Config, Sizes, check_config, check_sizes
 from sdpo_jax.methods import METHODS, Method
 from sdpo_jax.methods.base import TOLD
@@ -53,7 +52,7 @@ class Program:
     """
 
     method: str | Method = "sdpo"
-    sizes: Sizes = Sizes()
+    sizes: Sizes = field(default_factory=Sizes)
     metrics: tuple[str | tuple[str, Metric], ...] = ("reward", "credit", "entropy")
     record: tuple[str, ...] = ()
     record_every: int = 1
@@ -198,9 +197,9 @@ def init(
         rho = jnp.asarray(config.knowledge, logits.dtype)
         missing = jnp.sqrt(1 - rho * rho) * config.quality_scale
         knowledge = rho * problem.quality + missing * error
-    knowledge = jnp.asarray(knowledge, logits.dtype)
-    if knowledge.shape != logits.shape:
-        raise ValueError(f"knowledge: shape {knowledge.shape}; allowed: {logits.shape}")
+    table = jnp.asarray(knowledge, logits.dtype)
+    if table.shape != logits.shape:
+        raise ValueError(f"knowledge: shape {table.shape}; allowed: {logits.shape}")
     runs = logits.shape[2:]
     strength = jnp.broadcast_to(jnp.asarray(config.feedback_strength, logits.dtype), runs)
     setting = Setting(
@@ -208,10 +207,10 @@ def init(
         config=config,
         oracle=oracle,
         problem=problem,
-        knowledge=knowledge,
+        knowledge=table,
         tables=problems.tabulate(problem),
         reference=policies.policy(logits, fence),
-        levels=teachers.prepare(oracle, strength, knowledge, program.teacher_nodes),
+        levels=teachers.prepare(oracle, strength, table, program.teacher_nodes),
         rollout_key=streams.stream(seed, Stream.ROLLOUTS),
         noise_key=streams.stream(seed, Stream.NOISE),
         hint_key=streams.stream(seed, Stream.HINTS),
@@ -240,13 +239,11 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         lambda: policies.sample(setting.rollout_key, index, policy.probs, sizes.rollouts)
     )
     tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
-    reward = problems.look_up(
-        setting.tables, rollouts, sizes.length, sizes.vocab_size, fence
-    )
+    reward = problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size, fence)
     seen = oracles.noisy_reward(reward, _noise(setting, index, reward))
     feedback = fence(lambda: oracles.feedback(setting.oracle, seen))
     method = method_function(program.method)
-    told = {
+    told: dict[str, Any] = {
         "policy": policy,
         "tokens": tokens,
         "signal": reward + config.learn_from_feedback * (feedback - reward),
@@ -284,11 +281,10 @@ def teach(
 ) -> teachers.Teacher:
     """The teachers of a step, from what the oracle saw (``seen``) and said (``feedback``)."""
     fence = lanes.Fence(index)
-    if setting.levels is not None:
-        weights = fence(
-            lambda: teachers.weights(setting.oracle, seen, feedback, setting.levels)
-        )
-        return teachers.from_levels(setting.levels, weights, policy, setting.knowledge, fence)
+    levels = setting.levels
+    if levels is not None:
+        weights = fence(lambda: teachers.weights(setting.oracle, seen, feedback, levels))
+        return teachers.from_levels(levels, weights, policy, setting.knowledge, fence)
     shift = teachers.hint_shift(
         setting.oracle,
         setting.config.feedback_strength,
@@ -395,9 +391,7 @@ def _apply(program: Program, setting: Setting, state: State, gradient: Array) ->
         return optax.apply_updates(logits, updates), optimizer
 
     rate = _learning_rate(setting, runs)
-    logits, optimizer = _over_runs(update, len(runs))(
-        rate, gradient, state.optimizer, state.logits
-    )
+    logits, optimizer = _over_runs(update, len(runs))(rate, gradient, state.optimizer, state.logits)
     return State(logits, optimizer)
 
 

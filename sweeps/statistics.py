@@ -165,12 +165,15 @@ def median(values: ArrayLike, level: float = LEVEL) -> Interval:
     """Median over seeds, with the interval between two order statistics (no shape assumed).
 
     Raises:
-        ValueError: as for ``mean``, or fewer than six seeds (below which even the range does not
-            cover the median with 95%).
+        ValueError: as for ``mean``, or so few seeds that even their range covers the median less
+            often than ``level`` asks (below six seeds for 95%).
     """
-    array = np.sort(_checked(values, level, least=6), axis=-1)
+    array = np.sort(_checked(values, level), axis=-1)
     count = array.shape[-1]
-    rank = max(int(stats.binom.ppf((1 - level) / 2, count, 0.5)), 1)
+    rank = int(stats.binom.ppf((1 - level) / 2, count, 0.5))
+    if rank < 1:
+        least = int(np.ceil(1 - np.log2(1 - level)))
+        raise ValueError(f"values: {count} seeds; allowed: at least {least} at level {level}")
     return Interval(
         np.median(array, axis=-1), array[..., rank - 1], array[..., count - rank], count
     )
@@ -231,9 +234,7 @@ def plausible(
     return (value >= low - tolerance) & (value <= high + tolerance)
 
 
-def group_draws(
-    values: ArrayLike, group: int = 5, draws: int = RESAMPLES, key: int = 0
-) -> Floats:
+def group_draws(values: ArrayLike, group: int = 5, draws: int = RESAMPLES, key: int = 0) -> Floats:
     """``draws`` groups of ``group`` different seeds each: ``[..., draws, group]``.
 
     The same ``key`` picks the same seeds whatever the values, so that groups stay paired.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 DATA_FOLDER = "data"
@@ -67,7 +68,7 @@ def load(out_dir: str | os.PathLike[str], name: str) -> xr.Dataset:
     try:
         with xr.open_dataset(path, engine="scipy") as opened:
             return opened.load()
-    except (TypeError, ValueError, EOFError) as error:
+    except (TypeError, ValueError, IndexError, EOFError) as error:
         raise ValueError(f"{path}: not a readable netCDF file ({error})") from error
 
 
@@ -134,6 +135,37 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def cells(data: xr.DataArray, **labels: Any) -> np.ndarray:
+    """The values at the given coordinates as float64, with the seed in the last axis.
+
+    Args:
+        data: has a ``seed`` axis.
+        labels: for an axis, one label (the axis goes) or a list of labels (the axis stays).
+            Floats are matched to the nearest within 1e-6, as they may be stored as float32.
+
+    Returns:
+        ``[*axes given as lists, *axes not named, seed]``.
+
+    Raises:
+        KeyError: ``data`` has no such axis or no such label; the message names both.
+    """
+    kept = []
+    for axis, wanted in labels.items():
+        if axis not in data.indexes:
+            raise KeyError(f"{axis}: no such axis; allowed: {', '.join(map(str, data.indexes))}")
+        label = np.asarray(wanted)
+        if label.ndim:
+            kept.append(axis)
+        tolerance = {"method": "nearest", "tolerance": 1e-6} if label.dtype.kind == "f" else {}
+        try:
+            # A dict, since `method` is also an argument of `sel` and would silently be taken so.
+            data = data.sel({axis: label}, **tolerance)
+        except KeyError:
+            known = ", ".join(map(str, data.indexes[axis]))
+            raise KeyError(f"{axis}: {wanted!r} not among the results; allowed: {known}") from None
+    return data.transpose(*kept, ..., "seed").values.astype(np.float64)
 
 
 class Results(Mapping[str, xr.Dataset]):

@@ -17,10 +17,8 @@ from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
 
 
-def advantage_weighted(
-    *, policy: Policy, tokens: Array, signal: Array, knowledge: Array
-) -> Update:
-    """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) ``[N, *runs]``, q ``[T, V, *runs]``."""
+def advantage_weighted(*, policy: Policy, tokens: Array, signal: Array, knowledge: Array) -> Update:
+    """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     average = lanes.total(policy.probs * knowledge, 1)
     quality = jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds")
     quality = quality - average[:, None]

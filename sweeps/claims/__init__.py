@@ -1,0 +1,30 @@
+"""The claims of the paper, C01 to C22, judged from saved results by stated rules.
+
+Each module judges one group of claims; the docstring of each rule is the rule, and is printed
+with its verdict. The seed is the unit, differences are paired within seeds, intervals are 95%,
+joint over the cells that a claim spans (``rules``). Published single-seed values are held against
+the distribution of our seeds, and five-seed values against that of groups of five.
+"""
+
+from __future__ import annotations
+
+# Importing a module registers its rules.
+from sweeps.claims import credit, entropy, hybrid, noise, reward, seeds, teacher
+from sweeps.claims.findings import Finding, find
+from sweeps.claims.model import RULES, Claim, Verdict
+from sweeps.claims.write import MIN_SEEDS, judge, load_claims, write_claims
+
+GROUPS = (reward, credit, entropy, noise, hybrid, seeds, teacher)
+
+__all__ = [
+    "GROUPS",
+    "MIN_SEEDS",
+    "RULES",
+    "Claim",
+    "Finding",
+    "Verdict",
+    "find",
+    "judge",
+    "load_claims",
+    "write_claims",
+]

@@ -1,0 +1,127 @@
+"""What a judged claim is: the possible verdicts, the row, and the registry of rules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import xarray as xr
+
+from sweeps.statistics import Interval
+
+Results = Mapping[str, xr.Dataset]
+
+
+class Verdict(StrEnum):
+    """The five verdicts."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    OTHER_REASON = "holds, but for another reason"
+    CONTRADICTS = "contradicts the paper's own data"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule finds in the results.
+
+    ``published`` is the same statistic computed from the published numbers, or ``None`` where
+    the paper has no such number. ``reason`` is one line, formatted from the numbers; ``control``
+    starts with the name of the control run; ``evidence`` is more of the numbers, line by line.
+    """
+
+    statistic: str
+    published: float | None
+    interval: Interval
+    verdict: Verdict
+    reason: str
+    control: str | None = None
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the claims report.
+
+    ``rule`` (how the verdict follows from the numbers) and ``evidence`` are for readers and are
+    not part of ``row``.
+    """
+
+    id: str
+    claim: str
+    where: str
+    statistic: str
+    published: float | None
+    estimate: float
+    ci_low: float
+    ci_high: float
+    seeds: int
+    verdict: Verdict
+    reason: str
+    control: str | None
+    rule: str
+    evidence: tuple[str, ...]
+
+    def row(self) -> dict[str, str | float | int | None]:
+        """The columns of ``claims.json``, in order."""
+        return {
+            "id": self.id,
+            "claim": self.claim,
+            "where": self.where,
+            "statistic": self.statistic,
+            "published": self.published,
+            "estimate": self.estimate,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "seeds": self.seeds,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "control": self.control,
+        }
+
+
+Rule = Callable[[Results], Judgement]
+RULES: dict[str, Callable[[Results], Claim]] = {}
+
+
+def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
+    """Register a rule for one claim. The rule's docstring is what readers are shown as the rule."""
+
+    def register(rule: Rule) -> Rule:
+        if identifier in RULES:
+            raise ValueError(f"identifier: {identifier!r} has a rule already; allowed: one rule")
+
+        def judged(results: Results) -> Claim:
+            found = rule(results)
+            return Claim(
+                id=identifier,
+                claim=claim,
+                where=where,
+                statistic=found.statistic,
+                published=None if found.published is None else _rounded(found.published),
+                estimate=_rounded(found.interval.estimate),
+                ci_low=_rounded(found.interval.low),
+                ci_high=_rounded(found.interval.high),
+                seeds=found.interval.seeds,
+                verdict=found.verdict,
+                reason=found.reason,
+                control=found.control,
+                rule=" ".join((inspect.getdoc(rule) or "").split()),
+                evidence=found.evidence,
+            )
+
+        RULES[identifier] = judged
+        return rule
+
+    return register
+
+
+def _rounded(value: object) -> float:
+    """Six significant digits: more than the seeds can support, and the same on every machine.
+
+    Adding zero turns -0.0 into 0.0.
+    """
+    return float(f"{float(value):.6g}") + 0.0  # type: ignore[arg-type]

@@ -1,0 +1,190 @@
+"""Parts that the rules share: three-valued conditions on intervals, joint intervals, wording.
+
+A condition on an interval is true, false, or ``None``: the interval is too wide to tell. A claim
+over several cells (feedback types, baselines, noise levels) is judged with joint intervals: each
+cell's is widened by Bonferroni's correction until all of them together cover at 95%. Then the
+smallest of the lower ends and the smallest of the upper ends hold the smallest true value, and
+"in every cell" and "not in every cell" are both safe to say. Nothing is corrected for the number
+of claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from sweeps import statistics, store
+from sweeps.claims.model import Results, Verdict
+from sweeps.published import published, text_checks
+from sweeps.statistics import LEVEL, Floats, Interval
+
+Truth = bool | None
+
+# Differences below these count as none. A twelfth of the smallest published margin (0.121) in
+# reward. In credit about half of the smallest step between neighbours in table 2 (0.017), which
+# is also what can be read off the paper's plots. In entropy a third of the smallest published
+# step between neighbours (0.028 nats).
+REWARD_MARGIN = 0.01
+CREDIT_MARGIN = 0.01
+ENTROPY_MARGIN = 0.01
+
+FEEDBACK: tuple[str, ...] = tuple(published()["feedback_order"])
+
+
+def cells(results: Results, name: str, metric: str, **labels: object) -> Floats:
+    """``store.cells`` of one metric of the data set ``name``: the seed is the last axis."""
+    return store.cells(results[name][metric], **labels)
+
+
+def joint(count: int) -> float:
+    """The level at which each of ``count`` intervals must cover, for all to cover at 95%."""
+    return 1 - (1 - LEVEL) / count
+
+
+def smallest(cells: Interval) -> Interval:
+    """The smallest of several true values, from joint intervals of any shape."""
+    return Interval(cells.estimate.min(), cells.low.min(), cells.high.min(), cells.seeds)
+
+
+def largest(cells: Interval) -> Interval:
+    """The largest of several true values, from joint intervals of any shape."""
+    return Interval(cells.estimate.max(), cells.low.max(), cells.high.max(), cells.seeds)
+
+
+def farthest(cells: Interval, point: float) -> Interval:
+    """The interval of the cell whose estimate is farthest from ``point``."""
+    index = np.unravel_index(np.abs(cells.estimate - point).argmax(), cells.estimate.shape)
+    return cells[tuple(int(i) for i in index)]
+
+
+def above(interval: Interval, threshold: float, negligible: float = 0.0) -> Truth:
+    """Whether the true value exceeds ``threshold``.
+
+    With ``negligible``, also false where it may do so but by less than that: an interval so
+    narrow is not undecided for want of seeds.
+    """
+    if interval.low > threshold:
+        return True
+    return None if interval.high > threshold + negligible else False
+
+
+def below(interval: Interval, threshold: float) -> Truth:
+    """Whether the true value is less than ``threshold``."""
+    if interval.high < threshold:
+        return True
+    return None if interval.low < threshold else False
+
+
+def inside(interval: Interval, low: float, high: float) -> Truth:
+    """Whether every true value lies between ``low`` and ``high``: an equivalence test.
+
+    Takes joint intervals of any shape.
+    """
+    if np.all((interval.low >= low) & (interval.high <= high)):
+        return True
+    return False if np.any((interval.high < low) | (interval.low > high)) else None
+
+
+def every(*conditions: Truth) -> Truth:
+    """Whether all conditions are true: one that is false settles it."""
+    if any(condition is False for condition in conditions):
+        return False
+    return None if any(condition is None for condition in conditions) else True
+
+
+def verdict(holds: Truth, *statements: str) -> Verdict:
+    """Holds, fails or undecided; with ``statements``, what becomes of a claim that does not hold.
+
+    Our numbers come first. A claim that they do not bear out, and one of whose ``statements``
+    (names in the paper's text) disagrees with the paper's own tables or plots by more than
+    rounding and reading allow, contradicts the paper's own data.
+    """
+    if holds is True:
+        return Verdict.HOLDS
+    checks = text_checks()
+    if any(not checks[name].agrees for name in statements):
+        return Verdict.CONTRADICTS
+    return Verdict.UNDECIDED if holds is None else Verdict.FAILS
+
+
+def margin_ratio(first: Floats, second: Floats, level: float) -> Interval:
+    """``mean(first - second) / sd(second)`` with a BCa bootstrap interval over whole seeds.
+
+    Args:
+        first, second: ``[seeds]``, paired.
+    """
+
+    def ratio(a: Floats, b: Floats, axis: int = -1) -> Floats:
+        return (a - b).mean(axis=axis) / b.std(axis=axis, ddof=1)
+
+    found = stats.bootstrap(
+        (first, second),
+        ratio,
+        paired=True,
+        vectorized=True,
+        confidence_level=level,
+        n_resamples=4_000,
+        batch=500,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(ratio(first, second), found.low, found.high, first.shape[-1])
+
+
+def best_rate(results: Results, method: str) -> tuple[float, Interval]:
+    """Of the learning rates tried, the one with the largest mean final reward, and that reward."""
+    rates = results["learning_rate"]["learning_rate"].values
+    reward = cells(results, "learning_rate", "reward", method=method, learning_rate=rates)
+    best = int(reward.mean(axis=-1).argmax())
+    return float(rates[best]), statistics.mean(reward[best])
+
+
+def number(value: object, sign: bool = False) -> str:
+    """A number for readers: three decimals, fewer when large, powers of ten when tiny."""
+    value = float(value)  # type: ignore[arg-type]
+    plus = "+" if sign else ""
+    if value == 0:
+        return "0"
+    if value == round(value):
+        return f"{value:{plus}.0f}"
+    if abs(value) >= 100:
+        return f"{value:{plus}.0f}"
+    if abs(value) >= 10:
+        return f"{value:{plus}.1f}"
+    return f"{value:{plus}.3f}" if abs(value) >= 5e-4 else f"{value:{plus}.1e}"
+
+
+def shown(interval: Interval, sign: bool = False) -> str:
+    """``estimate [low, high]``."""
+    low, high = number(interval.low, sign), number(interval.high, sign)
+    return f"{number(interval.estimate, sign)} [{low}, {high}]"
+
+
+def percent(interval: Interval) -> str:
+    """``estimate [low, high]`` in percent."""
+    low, high = 100 * float(interval.low), 100 * float(interval.high)
+    return f"{100 * float(interval.estimate):.1f}% [{low:.1f}%, {high:.1f}%]"
+
+
+def listed(labels: Sequence[str], values: Iterable[object], sign: bool = False) -> str:
+    """``label value`` for each pair, with commas between."""
+    pairs = zip(labels, values, strict=True)
+    return ", ".join(f"{label} {number(value, sign)}" for label, value in pairs)
+
+
+def name(label: str) -> str:
+    """A method's or feedback type's name in running text."""
+    spelled = {"sdpo": "SDPO", "reinforce": "REINFORCE", "advantage_weighted": "advantage-weighted"}
+    return spelled.get(label, label)
+
+
+def names(labels: Iterable[str]) -> list[str]:
+    """``name`` of each label."""
+    return [name(label) for label in labels]
+
+
+def word(truth: Truth, yes: str, no: str, unknown: str) -> str:
+    """The wording for a condition."""
+    return unknown if truth is None else yes if truth else no

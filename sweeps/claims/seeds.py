@@ -1,0 +1,120 @@
+"""C20 and C21: several seeds (figure 6, section 3.6); continuous feedback."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sweeps import statistics
+from sweeps.claims.model import Judgement, Results, judges
+from sweeps.claims.rules import (
+    above,
+    cells,
+    every,
+    joint,
+    margin_ratio,
+    name,
+    number,
+    shown,
+    smallest,
+    verdict,
+)
+from sweeps.published import BASELINES, METHODS, ROUNDING, limit, published
+from sweeps.statistics import Floats, Interval
+
+
+def _reward(results: Results) -> dict[str, Floats]:
+    kind = published()["figure6_multiseed"]["feedback"]
+    values = cells(results, "methods", "reward", method=METHODS, feedback=kind)
+    return dict(zip(METHODS, values, strict=True))
+
+
+def _stacked(parts: list[Interval]) -> Interval:
+    estimate, low, high = (
+        np.array([getattr(part, end) for part in parts]) for end in ("estimate", "low", "high")
+    )
+    return Interval(estimate, low, high, parts[0].seeds)
+
+
+@judges(
+    "C20",
+    "five seeds give 0.669 ± 0.058, 0.486 ± 0.034, 0.488 ± 0.040, "
+    "and the gap exceeds 3 baseline standard deviations",
+    "section 3.6",
+)
+def five_seeds(results: Results) -> Judgement:
+    """Holds if the mean gap divided by the baseline's standard deviation over seeds is above 3 for
+    both baselines (joint 95% bootstrap intervals over seeds), and all six published numbers lie in
+    the central 99% of the means and standard deviations of groups of five of our seeds; fails if
+    one of these is not so; undecided if the smaller ratio's interval contains 3.
+    """
+    figure = published()["figure6_multiseed"]
+    size, printed = figure["seeds"], figure["reward_mean_std"]
+    reward = _reward(results)
+    ratios = _stacked(
+        [margin_ratio(reward["sdpo"], reward[method], joint(2)) for method in BASELINES]
+    )
+    least = smallest(ratios)
+    likely: list[bool] = []
+    ranks = []
+    for method in METHODS:
+        groups = statistics.group_draws(reward[method], size)
+        for value, among in zip(
+            printed[method], (groups.mean(axis=-1), groups.std(axis=-1, ddof=1)), strict=True
+        ):
+            likely.append(bool(statistics.plausible(value, among, tolerance=ROUNDING)))
+            ranks.append(float(statistics.percentile_of(value, among)))
+    claimed = [
+        (printed["sdpo"][0] - printed[method][0]) / printed[method][1] for method in BASELINES
+    ]
+    bound = limit("deviations", "value")
+    return Judgement(
+        statistic="smaller of the two mean gaps, in standard deviations of the baseline",
+        published=float(min(claimed)),
+        interval=least,
+        verdict=verdict(every(above(least, bound), all(likely))),
+        reason=(
+            f"the gap is at least {shown(least)} baseline standard deviations; "
+            f"{sum(likely)} of {len(likely)} published numbers lie in the central 99% of our "
+            f"groups of {size}; ours: "
+            + ", ".join(
+                f"{name(method)} {number(reward[method].mean())} ± "
+                f"{number(reward[method].std(ddof=1))}"
+                for method in METHODS
+            )
+        ),
+        evidence=(
+            "percentiles of the published mean and standard deviation among our groups: "
+            + ", ".join(
+                f"{name(method)} {ranks[2 * place]:.1f} and {ranks[2 * place + 1]:.1f}"
+                for place, method in enumerate(METHODS)
+            ),
+        ),
+    )
+
+
+@judges("C21", "SDPO varies more from seed to seed than the baselines", "section 3.6")
+def spread(results: Results) -> Judgement:
+    """Holds if the standard deviation over seeds of SDPO's final reward, divided by a baseline's,
+    is above 1 for both baselines (joint 95% bootstrap intervals that keep the pairing); fails if
+    one ratio is below 1; undecided if the smaller one's interval contains 1.
+    """
+    reward = _reward(results)
+    ratios = _stacked(
+        [
+            statistics.deviation_ratio(reward["sdpo"], reward[method], joint(2))
+            for method in BASELINES
+        ]
+    )
+    least = smallest(ratios)
+    printed = published()["figure6_multiseed"]["reward_mean_std"]
+    deviations = {method: statistics.standard_deviation(reward[method]) for method in METHODS}
+    return Judgement(
+        statistic="smaller ratio of standard deviations over seeds, SDPO to baseline",
+        published=min(printed["sdpo"][1] / printed[method][1] for method in BASELINES),
+        interval=least,
+        verdict=verdict(above(least, 1)),
+        reason=(
+            f"the smaller ratio is {shown(least)}; standard deviations: "
+            + ", ".join(f"{name(method)} {shown(deviations[method])}" for method in METHODS)
+        ),
+    )

@@ -1,0 +1,144 @@
+"""All claims judged, and written as ``claims.json`` and ``claims.md``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps import store
+from sweeps.claims.model import RULES, Claim, Verdict
+from sweeps.claims.rules import number
+
+JSON_NAME = "claims.json"
+MARKDOWN_NAME = "claims.md"
+
+OPEN_CONSTANTS = (
+    "The paper leaves several constants open. Ours were fitted to its published SDPO and REINFORCE "
+    "numbers, so agreement in level is expected and is weak evidence; orders, contrasts, intervals "
+    "over seeds and control runs were not fitted."
+)
+
+# Below this an interval between order statistics does not exist at the joint level.
+MIN_SEEDS = 10
+
+
+def judge(out_dir: str | os.PathLike[str]) -> list[Claim]:
+    """Judge every claim from the results saved under ``out_dir``, in the order of their ids.
+
+    Raises:
+        MissingResults: a data set that a rule needs is not there.
+        ValueError: fewer than ``MIN_SEEDS`` seeds, or numbers that are not finite.
+    """
+    results = store.Results(out_dir)
+    seeds = results["methods"].sizes["seed"]
+    if seeds < MIN_SEEDS:
+        raise ValueError(f"seeds: {seeds}; allowed: at least {MIN_SEEDS} to judge the claims")
+    return [RULES[identifier](results) for identifier in sorted(RULES)]
+
+
+def write_claims(
+    out_dir: str | os.PathLike[str], claims: Sequence[Claim] | None = None
+) -> list[Path]:
+    """Write ``OUT/claims.json`` and ``OUT/claims.md``; return the paths.
+
+    Args:
+        claims: as ``judge`` returns them; judged here if not given.
+
+    Raises:
+        As ``judge``.
+    """
+    claims = judge(out_dir) if claims is None else claims
+    folder = Path(out_dir)
+    return [
+        store.write_json(folder / JSON_NAME, [claim.row() for claim in claims]),
+        store.write_text(folder / MARKDOWN_NAME, markdown(claims)),
+    ]
+
+
+def load_claims(out_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of ``OUT/claims.json``.
+
+    Raises:
+        MissingResults: there is none.
+    """
+    path = Path(out_dir) / JSON_NAME
+    if not path.is_file():
+        raise store.MissingResults(
+            f"{path}: missing; `python -m sweeps render {out_dir}` writes it"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def counts(verdicts: Iterable[str]) -> dict[Verdict, int]:
+    """How many claims got each verdict, in the order of ``Verdict``, zeros included."""
+    found = Counter(str(verdict) for verdict in verdicts)
+    return {verdict: found[verdict.value] for verdict in Verdict}
+
+
+def tally(verdicts: Iterable[str]) -> str:
+    """The verdict counts in one line, without the zeros."""
+    found = counts(verdicts)
+    return ", ".join(f"{count} {verdict.value}" for verdict, count in found.items() if count)
+
+
+def interval_text(row: dict[str, Any] | Claim, which: str) -> str:
+    """``published``, ``estimate`` or ``interval`` of a row, as every page prints it."""
+    values = row.row() if isinstance(row, Claim) else row
+    if which == "interval":
+        return f"{number(values['ci_low'])} to {number(values['ci_high'])}"
+    return "none" if values[which] is None else number(values[which])
+
+
+def markdown(claims: Sequence[Claim]) -> str:
+    """The verdicts as a table, then each claim with its rule and numbers."""
+    lines = [
+        "# The paper's claims, judged",
+        "",
+        f"{len(claims)} claims: {tally(claim.verdict for claim in claims)}.",
+        "",
+        (
+            "Each verdict follows from the saved results by the rule given with the claim. "
+            "Intervals are 95% over seeds, joint over the cells that a claim spans; differences are "
+            "paired within seeds. `python -m sweeps render DIR` makes this file again."
+        ),
+        "",
+        "| id | claim | verdict | published | estimate | 95% interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines.insert(6, OPEN_CONSTANTS + "\n")
+    lines += [
+        f"| [{c.id}](#{c.id.lower()}) | {capital(c.claim)} | **{c.verdict.value}** | "
+        f"{interval_text(c, 'published')} | {interval_text(c, 'estimate')} | "
+        f"{interval_text(c, 'interval')} |"
+        for c in claims
+    ]
+    for c in claims:
+        lines += [
+            "",
+            f"## {c.id}",
+            "",
+            f"**{capital(c.claim)}** ({c.where}): **{c.verdict.value}**",
+            "",
+            f"- {capital(c.reason)}.",
+            (
+                f"- Statistic: {c.statistic}: {interval_text(c, 'estimate')}, "
+                f"{interval_text(c, 'interval')} ({c.seeds} seeds); "
+                f"published: {interval_text(c, 'published')}."
+            ),
+        ]
+        if c.control:
+            lines.append(
+                f"- Control run `{c.control.split(':')[0]}`:{c.control.partition(':')[2]}."
+            )
+        lines += [f"- {capital(line)}." for line in c.evidence]
+        lines.append(f"- Rule: {c.rule}")
+    return "\n".join(lines) + "\n"
+
+
+def capital(text: str) -> str:
+    """``text`` with a capital first letter."""
+    return text[:1].upper() + text[1:]

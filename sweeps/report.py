@@ -1,0 +1,148 @@
+"""One offline page of everything: verdicts, findings, tables, figures, and how they were made.
+
+Reads what was saved: the results for the verdicts and findings, the tables and figures as files.
+The page needs no network and no scripts.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from sweeps import claims, figures, store, tables
+from sweeps.claims import Claim
+from sweeps.claims.write import OPEN_CONSTANTS, capital, counts, interval_text
+from sweeps.headline import headline
+
+NAME = "report.html"
+TEMPLATE = "report.html.j2"
+
+TABLE_TITLES = {
+    "table1": "Table 1: final reward",
+    "table2": "Table 2: credit correlation",
+    "table3": "Table 3: final entropy",
+    "noise": "Figure 4 as numbers: noise in the feedback",
+    "hybrid": "Figure 5 as numbers: the hybrid method",
+    "multiseed": "Figure 6 as numbers: several seeds",
+}
+
+
+def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None = None) -> Path:
+    """Write ``OUT/report.html`` from the results, tables and figures under ``out_dir``.
+
+    Args:
+        judged: the claims as ``claims.judge`` returns them; judged here if not given.
+
+    Raises:
+        MissingResults: the results, a table or a figure is not there.
+        ValueError: results that cannot be judged (see ``claims.judge``).
+    """
+    results = store.Results(out_dir)
+    judged = claims.judge(out_dir) if judged is None else judged
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("sweeps").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    page = environment.from_string(source).render(
+        headline=headline(results),
+        open_constants=OPEN_CONSTANTS,
+        claims=judged,
+        counts=counts(claim.verdict for claim in judged),
+        findings=claims.find(results),
+        tables=[_table(out_dir, name) for name in tables.ROWS],
+        figures=[_figure(out_dir, name) for name in figures.FIGURES],
+        manifest=list(_flat(results.manifest)),
+        run_command=results.manifest.get("command", "python -m sweeps reproduce"),
+        render_command=f"python -m sweeps render {_shown_path(out_dir)}",
+        text=interval_text,
+        capital=capital,
+        kind=lambda verdict: verdict.name.lower().replace("_", "-"),
+    )
+    return store.write_text(Path(out_dir) / NAME, page)
+
+
+def inline_svg(text: str, prefix: str) -> str:
+    """An SVG file as an element of a page.
+
+    Ids and the references to them get ``prefix``, so that several drawings can share a page; the
+    prolog, metadata, style sheet and name spaces go, since in a page they are not needed and
+    would reach other parts of it.
+
+    Raises:
+        ValueError: there is no ``<svg>`` element.
+    """
+    start = text.find("<svg")
+    if start < 0:
+        raise ValueError("text: no <svg> element; allowed: an SVG file")
+    text = text[start:].strip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*</defs>\s*", "", text)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
+    text = text.replace("xlink:href=", "href=")
+    text = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
+    # The size comes from the style sheet of the page; the view box keeps the proportions.
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', text, count=1)
+
+
+def _figure(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    path = _existing(out_dir, figures.FOLDER, f"{name}.svg")
+    entry = figures.FIGURES[name]
+    return {
+        "name": name,
+        "title": entry.title,
+        "caption": entry.caption,
+        "svg": Markup(inline_svg(path.read_text(encoding="utf-8"), name)),
+    }
+
+
+def _table(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:
+    path = _existing(out_dir, tables.FOLDER, f"{name}.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    return {
+        "name": name,
+        "title": TABLE_TITLES.get(name, name),
+        "header": [column.replace("_", " ") for column in header],
+        "rows": rows,
+    }
+
+
+def _existing(out_dir: str | os.PathLike[str], folder: str, name: str) -> Path:
+    path = Path(out_dir) / folder / name
+    if not path.is_file():
+        raise store.MissingResults(
+            f"{path}: missing; `python -m sweeps render {out_dir}` writes it"
+        )
+    return path
+
+
+def _shown_path(out_dir: str | os.PathLike[str]) -> str:
+    """The folder as a reader would type it: relative where it lies below the current one."""
+    path = Path(out_dir).resolve()
+    here = Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(out_dir)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """The manifest as pairs of a dotted name and a text."""
+    pairs: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            pairs += _flat(item, f"{name}.")
+        elif isinstance(item, list):
+            pairs.append((name, ", ".join(map(str, item))))
+        else:
+            pairs.append((name, f"{item:g}" if isinstance(item, float) else str(item)))
+    return pairs

@@ -1,0 +1,228 @@
+"""The paper's tables, and its figures 4 to 6 as numbers, with the published values beside ours.
+
+Read from saved results only. A row is a dict from column to value; ``None`` stands where there
+is no such number, and becomes an empty field. Columns:
+
+- ``published``: the paper's value;
+- ``mean``, ``ci_low``, ``ci_high``: our mean over seeds with Student's 95% interval;
+- ``seed_sd``: standard deviation from seed to seed, ``seeds``: how many there are;
+- ``published_percentile``: where the published value falls among ours, 0 (below all) to 100.
+
+``multiseed`` has rows of three kinds, told apart by ``statistic``, because the paper's figure 6
+shows five seeds and not one. There the percentile is among groups of five of our seeds, so that
+like is compared with like:
+
+- ``mean``: the mean reward; percentile among the means of five;
+- ``sd``: the standard deviation over seeds, with Bonett's interval; percentile among the standard
+  deviations (n - 1 in the denominator) of five;
+- ``gap``: SDPO's reward less this method's, paired; percentile among the gaps of five, and
+  ``gap_frequency``, the share of groups of five with a gap at least as large as the published
+  one, with the Monte-Carlo standard error of that share in ``gap_frequency_error``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from sweeps import statistics, store
+from sweeps.published import BASELINES, METHODS, published, table
+
+FOLDER = "tables"
+
+Value = str | float | int | None
+Row = dict[str, Value]
+Results = Mapping[str, xr.Dataset]
+
+_NUMBERS = ("published", "mean", "ci_low", "ci_high", "seed_sd", "seeds", "published_percentile")
+TABLE_METRICS = {1: "reward", 2: "credit", 3: "entropy"}
+COLUMNS = {
+    **{f"table{number}": ("method", "feedback", *_NUMBERS) for number in TABLE_METRICS},
+    "noise": ("method", "feedback", "noise", "metric", *_NUMBERS),
+    "hybrid": ("method", "feedback", "metric", *_NUMBERS),
+    "multiseed": (
+        "method",
+        "feedback",
+        "statistic",
+        *_NUMBERS,
+        "gap_frequency",
+        "gap_frequency_error",
+    ),
+}
+
+# Decimals in the files. The paper prints three; entropy of the baselines spreads by 0.001.
+_DECIMALS = {"published": 3, "published_percentile": 2, "noise": 2}
+_OTHER_DECIMALS = 5
+
+
+def table_rows(results: Results, number: int) -> list[Row]:
+    """Table 1 (final reward), 2 (credit correlation) or 3 (final entropy), method by method."""
+    feedback = published()["feedback_order"]
+    values = store.cells(
+        results["methods"][TABLE_METRICS[number]], method=METHODS, feedback=feedback
+    )
+    rows = []
+    for method, per_method in zip(METHODS, values, strict=True):
+        for kind, printed, seeds in zip(feedback, table(number, method), per_method, strict=True):
+            rows.append({"method": method, "feedback": kind, **_numbers(printed, seeds)})
+    return rows
+
+
+def noise_rows(results: Results) -> list[Row]:
+    """Figure 4: reward and credit correlation of each method at each noise level."""
+    figure = published()["figure4_noise"]
+    printed = {"reward": figure["reward"], "credit": figure["credit_read_off_plot"]}
+    rows = []
+    for metric, methods in printed.items():
+        values = store.cells(results["noise"][metric], method=METHODS, noise=figure["noise"])
+        for method, per_method in zip(METHODS, values, strict=True):
+            for level, value, seeds in zip(
+                figure["noise"], methods[method], per_method, strict=True
+            ):
+                rows.append(
+                    {
+                        "method": method,
+                        "feedback": figure["feedback"],
+                        "noise": float(level),
+                        "metric": metric,
+                        **_numbers(value, seeds),
+                    }
+                )
+    return rows
+
+
+def hybrid_rows(results: Results) -> list[Row]:
+    """Figure 5: reward and entropy of the hybrid and its parents, and the hybrid's weight.
+
+    ``alpha`` is the mean over all steps, since that is what can be read off the published plot,
+    where the two types of feedback share one value.
+    """
+    figure = published()["figure5_hybrid"]
+    dataset = results["hybrid"]
+    rows = []
+    for metric in ("reward", "entropy"):
+        for method in ("hybrid", "sdpo", "reinforce"):
+            for kind, printed in figure[metric].items():
+                seeds = store.cells(dataset[metric], method=method, feedback=kind)
+                rows.append(_hybrid_row(method, kind, metric, printed.get(method), seeds))
+    plotted = figure["alpha_read_off_plot"]["mean"]
+    for kind in figure["reward"]:
+        seeds = store.cells(dataset["alpha_mean"], method="hybrid", feedback=kind)
+        rows.append(_hybrid_row("hybrid", kind, "alpha", plotted, seeds))
+    return rows
+
+
+def multiseed_rows(results: Results) -> list[Row]:
+    """Figure 6: reward over seeds, its spread, and how often five seeds show the published gap."""
+    figure = published()["figure6_multiseed"]
+    size = figure["seeds"]
+    printed = figure["reward_mean_std"]
+    data = results["methods"]["reward"]
+    reward = {
+        method: store.cells(data, method=method, feedback=figure["feedback"]) for method in METHODS
+    }
+    groups = {method: statistics.group_draws(seeds, size) for method, seeds in reward.items()}
+
+    def row(method: str, statistic: str, numbers: Row) -> Row:
+        head: Row = {"method": method, "feedback": figure["feedback"], "statistic": statistic}
+        return {**head, "gap_frequency": None, "gap_frequency_error": None, **numbers}
+
+    rows = []
+    for method in METHODS:
+        value = printed[method][0]
+        rows.append(
+            row(method, "mean", _numbers(value, reward[method], groups[method].mean(axis=-1)))
+        )
+    for method in METHODS:
+        spread = statistics.standard_deviation(reward[method])
+        among = groups[method].std(axis=-1, ddof=1)
+        value = printed[method][1]
+        rows.append(row(method, "sd", {**_interval(value, spread, among), "seed_sd": None}))
+    for method in BASELINES:
+        value = printed["sdpo"][0] - printed[method][0]
+        gap = reward["sdpo"] - reward[method]
+        among = (groups["sdpo"] - groups[method]).mean(axis=-1)
+        share = statistics.gap_frequency(reward["sdpo"], reward[method], value, group=size)
+        frequency: Row = {"gap_frequency": share.value, "gap_frequency_error": share.error}
+        rows.append(row(method, "gap", {**_numbers(value, gap, among), **frequency}))
+    return rows
+
+
+ROWS: dict[str, Callable[[Results], list[Row]]] = {
+    "table1": lambda results: table_rows(results, 1),
+    "table2": lambda results: table_rows(results, 2),
+    "table3": lambda results: table_rows(results, 3),
+    "noise": noise_rows,
+    "hybrid": hybrid_rows,
+    "multiseed": multiseed_rows,
+}
+
+
+def formatted(row: Row) -> dict[str, str]:
+    """The row as it stands in a file: numbers rounded to a sensible number of decimals."""
+    return {column: _text(column, value) for column, value in row.items()}
+
+
+def write_tables(out_dir: str | os.PathLike[str]) -> list[Path]:
+    """Write ``OUT/tables/*.csv`` from the results saved under ``out_dir``; return the paths.
+
+    Raises:
+        MissingResults: a data set that a table needs is not there.
+        ValueError: a data set holds fewer than five seeds, or numbers that are not finite.
+    """
+    results = store.Results(out_dir)
+    # All rows first: a result that is missing should not leave half of the tables new.
+    contents = {name: _csv(COLUMNS[name], rows(results)) for name, rows in ROWS.items()}
+    folder = Path(out_dir) / FOLDER
+    return [store.write_text(folder / f"{name}.csv", text) for name, text in contents.items()]
+
+
+def _hybrid_row(
+    method: str, kind: str, metric: str, printed: float | None, seeds: np.ndarray
+) -> Row:
+    return {"method": method, "feedback": kind, "metric": metric, **_numbers(printed, seeds)}
+
+
+def _numbers(printed: float | None, seeds: np.ndarray, among: np.ndarray | None = None) -> Row:
+    """The columns that every table has, from ``seeds [seeds]``.
+
+    ``among`` is what the published value is ranked in, by default the seeds themselves.
+    """
+    row = _interval(printed, statistics.mean(seeds), seeds if among is None else among)
+    return {**row, "seed_sd": float(seeds.std(ddof=1))}
+
+
+def _interval(printed: float | None, interval: statistics.Interval, among: np.ndarray) -> Row:
+    percentile = None if printed is None else float(statistics.percentile_of(printed, among))
+    return {
+        "published": None if printed is None else float(printed),
+        "mean": float(interval.estimate),
+        "ci_low": float(interval.low),
+        "ci_high": float(interval.high),
+        "seeds": interval.seeds,
+        "published_percentile": percentile,
+    }
+
+
+def _csv(columns: tuple[str, ...], rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(formatted(row) for row in rows)
+    return text.getvalue()
+
+
+def _text(column: str, value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        decimals = _DECIMALS.get(column, _OTHER_DECIMALS)
+        # Adding zero turns a rounded -0.0 into 0.0.
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return str(value)
