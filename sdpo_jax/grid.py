@@ -107,6 +107,7 @@ def run_grid(
     optimizer: Optimizer = optax.sgd,
     block_width: int | None = None,
     teacher_nodes: int | None = None,
+    logits: bool = False,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> xr.Dataset:
@@ -126,6 +127,7 @@ def run_grid(
         optimizer: from a learning rate to an optax transformation.
         block_width: runs of a block. Bits are the same for the same width, whatever the grid.
         teacher_nodes: see ``Program``; by default ``default_nodes`` of each run's own numbers.
+        logits: whether the last logits are kept, along ``position`` and ``token``.
         workers: blocks computed at a time; by default one a core on a CPU, else one a device.
         progress: called after each compilation and each block.
 
@@ -151,7 +153,10 @@ def run_grid(
     values = _checked_axes(axes, base)
     groups = _groups(values, config, base, teacher_nodes)
     shape = tuple(len(value) for value in values.values())
-    outcome = _execute(groups, math.prod(shape), width, workers, progress)
+    if logits and not {"length", "vocab_size"}.isdisjoint(values):
+        raise ValueError("logits: True; allowed: no axis of length or vocab_size beside it")
+    wanted = ("final", "mean", "curves") + (("logits",) if logits else ())
+    outcome = _execute(groups, math.prod(shape), width, workers, wanted, progress)
     return _labelled(outcome, axes, values, shape, config, base, width)
 
 
@@ -337,7 +342,12 @@ def _train_block(program: Program, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs["oracle"],
         problem_seed=inputs["problem_seed"],
     )
-    return {"final": result.final, "mean": result.mean, "curves": result.curves}
+    return {
+        "final": result.final,
+        "mean": result.mean,
+        "curves": result.curves,
+        "logits": {"logits": result.logits},
+    }
 
 
 class _Programs:
@@ -395,6 +405,7 @@ def _execute(
     total: int,
     width: int,
     workers: int | None,
+    wanted: Sequence[str],
     progress: Callable[[Progress], None] | None,
 ) -> dict[str, dict[str, np.ndarray]]:
     devices = _workers(workers)
@@ -426,7 +437,8 @@ def _execute(
     def compute(group: _Group, start: int) -> tuple[_Group, int, Any]:
         def work(device: Any) -> Any:
             inputs = jax.device_put(_block(group.inputs, start, width), device)
-            return jax.tree.map(np.asarray, group.executables[device](inputs))
+            parts = group.executables[device](inputs)
+            return {part: jax.tree.map(np.asarray, parts[part]) for part in wanted}
 
         block, seconds = on_device(work)
         return group, start, (block, seconds)
@@ -505,6 +517,13 @@ def _labelled(
             (*dims, "step"),
             curve,
             {"long_name": chosen[name].title},
+        )
+    if "logits" in outcome:
+        last = np.moveaxis(outcome["logits"]["logits"], -1, 0)
+        variables["logits"] = (
+            (*dims, "position", "token"),
+            last.reshape(*shape, *last.shape[1:]),
+            {"long_name": "logits after the last step"},
         )
     coordinates: dict[str, Any] = {
         name: [label for label, _ in pairs] for name, pairs in values.items()

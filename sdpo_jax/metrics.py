@@ -66,15 +66,15 @@ class Metric:
         title: what it is, with its unit, for axes and attributes.
         windowed: whether its final value is the mean over the last ``final_window`` steps; if
             not, it is the last step's.
-        exact: whether it enumerates all sequences; then it is computed only at the steps that
-            are recorded and at the last.
+        costly: whether it is computed only at the steps that are recorded and at the last, as
+            what enumerates all sequences had better be.
         needs_teacher: whether it reads ``View.teacher``.
     """
 
     measure: Callable[[View], Array]
     title: str
     windowed: bool = True
-    exact: bool = False
+    costly: bool = False
     needs_teacher: bool = False
 
 
@@ -139,18 +139,18 @@ METRICS: dict[str, Metric] = {
     ),
     "feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
     "expected_reward": Metric(
-        _expected_reward, "exact expected reward", windowed=False, exact=True
+        _expected_reward, "exact expected reward", windowed=False, costly=True
     ),
     "exact_credit": Metric(
         _exact_credit,
         "credit correlation with the exact advantage of the reward",
         windowed=False,
-        exact=True,
+        costly=True,
     ),
     "optimality": Metric(
         _optimality,
         "exact expected reward, 0 uniform policy to 1 best sequence",
         windowed=False,
-        exact=True,
+        costly=True,
     ),
 }

@@ -32,7 +32,8 @@ from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
-from sdpo_jax.lanes import Fence
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
 
@@ -66,6 +67,41 @@ class Levels(NamedTuple):
     strength: Array
     tilt: Array
     scale: Array
+
+
+def teach(
+    oracle: Oracle,
+    levels: Levels | None,
+    config: Config,
+    knowledge: Array,
+    policy: Policy,
+    tokens: Array,
+    seen: Array,
+    feedback: Array,
+    hint_key: streams.Key,
+    step: ArrayLike,
+    fence: Fence = NO_FENCE,
+) -> Teacher:
+    """The teachers of one step.
+
+    Args:
+        oracle: the feedback type.
+        levels: from ``prepare``.
+        config: the hyperparameters.
+        knowledge: ``[T, V, *runs]``, the teacher's table.
+        policy: the student.
+        tokens: ``[T, N, *runs]``, the rollouts.
+        seen: ``[N, *runs]``, the reward as the oracle saw it.
+        feedback: ``[N, *runs]``, what it said.
+        hint_key: the stream of a critique's errors.
+        step: index of the step.
+        fence: of this step.
+    """
+    if levels is not None:
+        level_weights = fence(lambda: weights(oracle, seen, feedback, levels))
+        return from_levels(levels, level_weights, policy, knowledge, fence)
+    shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step, fence)
+    return from_shifts(shift, policy, fence)
 
 
 def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
@@ -144,8 +180,7 @@ def weights(oracle: Oracle, seen: Array, feedback: Array, levels: Levels) -> Arr
 
 def hint_shift(
     oracle: Oracle,
-    strength: Array,
-    hint_noise: Array,
+    config: Config,
     knowledge: Array,
     feedback: Array,
     tokens: Array,
@@ -158,7 +193,7 @@ def hint_shift(
     if oracle.hints is not None:
         length, vocab_size = knowledge.shape[:2]
         shape = (length, vocab_size, tokens.shape[1])
-        hints = fence(lambda: table + hint_noise * streams.normals(key, step, shape))
+        hints = fence(lambda: table + config.hint_noise * streams.normals(key, step, shape))
         vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
         vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
         at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
@@ -173,7 +208,7 @@ def hint_shift(
             + reading.token * hints
             + reading.sampled * at_sampled
         )
-    return strength * feedback * table
+    return config.feedback_strength * feedback * table
 
 
 def interpolation_error(slope: float, nodes: int) -> float:

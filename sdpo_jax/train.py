@@ -94,7 +94,7 @@ class Result(NamedTuple):
     Attributes:
         final: by metric ``[*runs]``: mean over the last ``final_window`` steps, or the last
             step's value where the metric says so.
-        mean: by metric ``[*runs]``: mean over all steps (exact metrics: over recorded steps).
+        mean: by metric ``[*runs]``: mean over all steps (costly metrics: over recorded steps).
         curves: by recorded metric ``[points, *runs]``, at steps 0, ``record_every``, ...
         logits: ``[T, V, *runs]``, after the last update.
     """
@@ -253,7 +253,19 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     }
     names = what_is_told(method)
     if "teacher" in names or _metrics_need_teacher(program):
-        told["teacher"] = teach(setting, policy, tokens, seen, feedback, index)
+        told["teacher"] = teachers.teach(
+            setting.oracle,
+            setting.levels,
+            config,
+            setting.knowledge,
+            policy,
+            tokens,
+            seen,
+            feedback,
+            setting.hint_key,
+            index,
+            fence,
+        )
     update = method(**{name: told[name] for name in names})
     pull = config.kl_weight * (policy.probs - setting.reference.probs)
     gradient = fence(lambda: config.sign * update.gradient + pull)
@@ -274,29 +286,6 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         direction=-gradient,
     )
     return _apply(program, setting, state, gradient), view
-
-
-def teach(
-    setting: Setting, policy: Policy, tokens: Array, seen: Array, feedback: Array, index: Array
-) -> teachers.Teacher:
-    """The teachers of a step, from what the oracle saw (``seen``) and said (``feedback``)."""
-    fence = lanes.Fence(index)
-    levels = setting.levels
-    if levels is not None:
-        weights = fence(lambda: teachers.weights(setting.oracle, seen, feedback, levels))
-        return teachers.from_levels(levels, weights, policy, setting.knowledge, fence)
-    shift = teachers.hint_shift(
-        setting.oracle,
-        setting.config.feedback_strength,
-        setting.config.hint_noise,
-        setting.knowledge,
-        feedback,
-        tokens,
-        setting.hint_key,
-        index,
-        fence,
-    )
-    return teachers.from_shifts(shift, policy, fence)
 
 
 def method_function(method: str | Method) -> Method:
@@ -347,8 +336,6 @@ def check_program(program: Program) -> None:
         if value < 0:
             given = getattr(program, name)
             raise ValueError(f"{name}: {given!r}; allowed: {given - value} or more")
-    if any(metric.exact for metric in chosen.values()):
-        problems.check_enumerable(program.sizes.length, program.sizes.vocab_size)
 
 
 def _chosen_metrics(program: Program) -> dict[str, Metric]:
@@ -438,7 +425,7 @@ class _Record:
         last = index == steps - 1
         final, sums, curves = dict(kept["final"]), dict(kept["sum"]), dict(kept["curves"])
         for name, metric in self.metrics.items():
-            if metric.exact:
+            if metric.costly:
                 value = jax.lax.cond(
                     on_record | last,
                     lambda metric=metric: metric.measure(view).astype(self.dtype),
@@ -465,7 +452,7 @@ class _Record:
         final, mean = {}, {}
         for name, metric in self.metrics.items():
             window = self.sizes.final_window if metric.windowed else 1
-            count = self.points if metric.exact else self.sizes.steps
+            count = self.points if metric.costly else self.sizes.steps
             final[name] = kept["final"][name] / window
             mean[name] = kept["sum"][name] / count
         return Result(final, mean, kept["curves"], logits)

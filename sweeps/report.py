@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from sweeps import claims, figures, store, tables
 from sweeps.claims import Claim
+from sweeps.claims.rules import number
 from sweeps.claims.write import OPEN_CONSTANTS, capital, counts, interval_text
 from sweeps.headline import headline
 
@@ -57,6 +58,9 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         claims=judged,
         counts=counts(claim.verdict for claim in judged),
         findings=claims.find(results),
+        coverage=claims.coverage_text(results),
+        uncovered=claims.uncovered(results),
+        number=number,
         tables=[_table(out_dir, name) for name in tables.ROWS],
         figures=[_figure(out_dir, name) for name in figures.FIGURES],
         manifest=list(_flat(results.manifest)),

@@ -94,7 +94,7 @@ def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: not a JSON object")  # noqa: TRY004  (a bad file, not a bad call)
+        raise ValueError(f"{path}: not a JSON object")
     return manifest
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 # Importing a module registers its rules.
 from sweeps.claims import credit, entropy, hybrid, noise, reward, seeds, teacher
+from sweeps.claims.coverage import Uncovered, coverage_text, uncovered
 from sweeps.claims.findings import Finding, find
 from sweeps.claims.model import RULES, Claim, Verdict
 from sweeps.claims.write import MIN_SEEDS, judge, load_claims, write_claims
@@ -22,9 +23,12 @@ __all__ = [
     "RULES",
     "Claim",
     "Finding",
+    "Uncovered",
     "Verdict",
+    "coverage_text",
     "find",
     "judge",
     "load_claims",
+    "uncovered",
     "write_claims",
 ]

@@ -94,7 +94,7 @@ def information(results: Results) -> Judgement:
     feedback drowned in noise (standard deviation 0.5, several times the spread of the reward
     among rollouts) would lose its place above ordinal feedback without noise, whose levels still
     tell good rollouts from bad; and the order would be there at one and the same policy, from
-    the same rollouts, at every recorded step. Holds if the order is there in the runs (C06), the
+    the same rollouts. Holds if the order is there in the runs (C06), the
     noise costs continuous feedback its place (mean paired difference in credit below 0), and the
     order is there at one policy (mean over the recorded steps, joint 95% intervals); fails if one
     of these is clearly not so; undecided otherwise.
@@ -111,6 +111,9 @@ def information(results: Results) -> Judgement:
     within, sharpened = along_the_run(results)
     blank = statistics.mean(cells(results, "no_feedback", "credit"))
     blank_entropy = statistics.mean(cells(results, "no_feedback", "entropy"))
+    curve = cells(results, "methods", "reward_curve", method="sdpo", feedback="continuous")
+    rollouts = published()["protocol"]["rollouts"]
+    among = float((np.diff(curve, axis=0).std(axis=0, ddof=1) * np.sqrt(rollouts / 2)).mean())
     plotted = published()["figure4_noise"]["credit_read_off_plot"]["sdpo"][-1]
     return Judgement(
         statistic=(
@@ -121,7 +124,8 @@ def information(results: Results) -> Judgement:
         interval=place,
         verdict=verdict(every(in_runs, below(place, 0), above(smallest(rises), 0))),
         reason=(
-            f"with noise {noisiest:g} continuous feedback has credit {number(drowned.mean())}, "
+            f"with noise {noisiest:g}, {noisiest / among:.1f} times the spread of the reward among "
+            f"rollouts, continuous feedback has credit {number(drowned.mean())}, "
             f"{shown(place, sign=True)} against ordinal feedback without noise, which tells more "
             f"about each rollout; at one and the same policy the published order is there at "
             f"{int(ordered.sum())} of {steps.size} recorded steps"

@@ -102,8 +102,8 @@ def markdown(claims: Sequence[Claim]) -> str:
         "",
         (
             "Each verdict follows from the saved results by the rule given with the claim. "
-            "Intervals are 95% over seeds, joint over the cells that a claim spans; differences are "
-            "paired within seeds. `python -m sweeps render DIR` makes this file again."
+            "Intervals are 95% over seeds, joint over the cells that a claim spans; differences "
+            "are paired within seeds. `python -m sweeps render DIR` makes this file again."
         ),
         "",
         "| id | claim | verdict | published | estimate | 95% interval |",

@@ -1,0 +1,288 @@
+"""The paper's experiments and their controls, as data, and how they are run.
+
+Each experiment is one grid and becomes one data set (``sweeps.store``). All of them record the
+same curves, so that experiments that differ only in numbers share their compiled programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+import sdpo_jax
+from sdpo_jax import Config, Metric, Progress, Sizes, View
+from sdpo_jax import oracle as oracles
+from sdpo_jax import problem as problems
+from sdpo_jax import teacher as teachers
+from sdpo_jax.streams import Stream, stream
+
+METHODS = ("sdpo", "reinforce", "advantage_weighted")
+BASELINES = ("reinforce", "advantage_weighted")
+FEEDBACK = ("binary", "ordinal", "continuous", "critique")
+NOISE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
+HYBRID_NOISE = 0.2
+HYBRID_FEEDBACK = ("continuous", "critique")
+LEARNING_RATES = (0.005, 0.02, 0.08, 0.32, 1.28, 5.12, 20.48)
+KNOWLEDGE = (0.0, 0.25, 0.5, 0.75, 1.0)
+KL_WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+MATCHED_EVERY = 20
+
+SIZES = Sizes()
+
+_SCALARS = ("reward", "credit", "entropy")
+_CURVES = ("reward", "entropy")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What one call of ``run_grid`` takes, but for the seeds.
+
+    Attributes:
+        axes: the grid's axes.
+        config: the numbers that the axes do not vary.
+        metrics: what is measured.
+        record: metrics whose curves are recorded.
+        record_every: steps between two points of a curve.
+    """
+
+    axes: Mapping[str, Any]
+    config: Config = field(default_factory=Config)
+    metrics: tuple[str | tuple[str, Metric], ...] = _SCALARS
+    record: tuple[str, ...] = _CURVES
+    record_every: int = 1
+
+    def runs(self, seeds: int) -> int:
+        """How many training runs the grid has."""
+        return seeds * math.prod(len(values) for values in self.axes.values())
+
+    def run(
+        self,
+        seeds: int,
+        block_width: int | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> xr.Dataset:
+        """Train it over seeds 0 to ``seeds - 1``."""
+        return sdpo_jax.run_grid(
+            {**self.axes, "seed": range(seeds)},
+            config=self.config,
+            sizes=SIZES,
+            metrics=self.metrics,
+            record=self.record,
+            record_every=self.record_every,
+            logits=True,
+            block_width=block_width,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One or more grids that become one data set.
+
+    Attributes:
+        title: what it is for, a short phrase.
+        grids: what is trained.
+        finish: from the grids' outcomes to the data set that is saved.
+    """
+
+    title: str
+    grids: tuple[Grid, ...]
+    finish: Callable[..., xr.Dataset]
+
+    def runs(self, seeds: int) -> int:
+        """How many training runs the experiment has."""
+        return sum(grid.runs(seeds) for grid in self.grids)
+
+
+def experiments() -> dict[str, Experiment]:
+    """The paper's four sets (the multi-seed one is ``methods`` at continuous) and the controls."""
+    continuous = oracles.continuous()
+    silent = dataclasses.replace(continuous, gain=np.float32(0), base=np.float32(1))
+    readings = {name: oracles.critique(name) for name in oracles.READINGS}
+    noisy = Config(noise=HYBRID_NOISE)
+    return {
+        "methods": Experiment(
+            "methods x feedback types",
+            (Grid({"method": METHODS, "feedback": FEEDBACK}),),
+            _with_optimality,
+        ),
+        "noise": Experiment(
+            "noise levels x methods", (Grid({"method": METHODS, "noise": NOISE}),), _scalars
+        ),
+        "hybrid": Experiment(
+            "hybrid, SDPO and REINFORCE at noise 0.2",
+            (
+                Grid(
+                    {"method": ("hybrid",), "feedback": HYBRID_FEEDBACK},
+                    config=noisy,
+                    metrics=(*_SCALARS, "weight", "divergence"),
+                    record=("reward", "weight", "divergence"),
+                ),
+                Grid({"method": ("sdpo", "reinforce"), "feedback": HYBRID_FEEDBACK}, config=noisy),
+            ),
+            _hybrid,
+        ),
+        "flipped": Experiment(
+            "control: the baselines' sign turned round",
+            (Grid({"method": BASELINES}, config=Config(sign=-1.0)),),
+            _scalars,
+        ),
+        "learning_rate": Experiment(
+            "control: learning rates",
+            (Grid({"method": METHODS, "learning_rate": LEARNING_RATES}),),
+            _scalars,
+        ),
+        "knowledge": Experiment(
+            "control: the teacher's knowledge", (Grid({"knowledge": KNOWLEDGE}),), _scalars
+        ),
+        "no_feedback": Experiment(
+            "control: an oracle that says nothing",
+            (Grid({"feedback": {"silent": silent}}),),
+            lambda data: _scalars(data.isel(feedback=0, drop=True)),
+        ),
+        "kl_weight": Experiment(
+            "control: KL weights", (Grid({"kl_weight": KL_WEIGHTS}),), _scalars
+        ),
+        "reading": Experiment(
+            "control: the critique's readings",
+            (Grid({"feedback": {"continuous": continuous, **readings}}),),
+            _readings,
+        ),
+        "matched": Experiment(
+            "control: each oracle's credit at one and the same policy",
+            (
+                Grid(
+                    {"method": ("sdpo",)},
+                    metrics=tuple((name, _matched(name)) for name in FEEDBACK),
+                    record=FEEDBACK,
+                    record_every=MATCHED_EVERY,
+                ),
+            ),
+            _matched_data,
+        ),
+        "on_feedback": Experiment(
+            "control: baselines that learn from the feedback",
+            (
+                Grid(
+                    {"method": BASELINES, "noise": NOISE},
+                    config=Config(learn_from_feedback=1.0),
+                ),
+            ),
+            _scalars,
+        ),
+    }
+
+
+def constants() -> dict[str, Any]:
+    """Every number that the experiments are made of, for the manifest."""
+    return {
+        "config": {name: float(value) for name, value in dataclasses.asdict(Config()).items()},
+        "sizes": dataclasses.asdict(SIZES),
+        "noise_levels": list(NOISE),
+        "hybrid_noise": HYBRID_NOISE,
+        "learning_rates": list(LEARNING_RATES),
+        "knowledge": list(KNOWLEDGE),
+        "kl_weights": list(KL_WEIGHTS),
+    }
+
+
+def _scalars(data: xr.Dataset) -> xr.Dataset:
+    return data[list(_SCALARS)]
+
+
+def _with_optimality(data: xr.Dataset) -> xr.Dataset:
+    """The curves too, and how far the reward came from the uniform policy's to the best."""
+    kept = data[[*_SCALARS, *(f"{name}_curve" for name in _CURVES)]]
+    uniform, best = reward_range(data.seed.values)
+    optimality = (kept.reward - xr.DataArray(uniform, dims="seed")) / (
+        xr.DataArray(best, dims="seed") - xr.DataArray(uniform, dims="seed")
+    )
+    optimality.attrs["long_name"] = "reward, 0 uniform policy to 1 best sequence"
+    return kept.assign(optimality=optimality.astype(np.float32))
+
+
+def reward_range(seeds: np.ndarray, width: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Exact expected reward of the uniform policy and of the best sequence, ``[seeds]`` each."""
+
+    @jax.jit
+    def ends(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        config = Config()
+        problem = problems.sample_problem(
+            seeds,
+            SIZES.length,
+            SIZES.vocab_size,
+            config.quality_scale,
+            config.bigram_scale,
+            config.pattern_weight,
+        )
+        uniform = problems.expected_reward(problem, problems.uniform_probs(problem))
+        return uniform, problems.best_sequence(problem)[1]
+
+    # Few problems at a time: each has a quarter of a million sequences.
+    padded = np.resize(seeds, -(-len(seeds) // width) * width).astype(np.uint32)
+    blocks = [ends(jnp.asarray(block)) for block in padded.reshape(-1, width)]
+    uniform, best = (np.concatenate([np.asarray(b) for b in part]) for part in zip(*blocks))
+    return uniform[: len(seeds)], best[: len(seeds)]
+
+
+def _hybrid(hybrid: xr.Dataset, parents: xr.Dataset) -> xr.Dataset:
+    both = xr.concat(
+        [data[[*_SCALARS, "reward_curve"]] for data in (hybrid, parents)], dim="method"
+    )
+    alone = hybrid.sel({"method": "hybrid"}, drop=True)
+    weight = hybrid[["weight", "weight_mean"]].reindex({"method": both["method"]})
+    return both.assign(
+        alpha=weight["weight"],
+        alpha_mean=weight["weight_mean"],
+        alpha_curve=alone["weight_curve"],
+        divergence_curve=alone["divergence_curve"],
+    )
+
+
+def _readings(data: xr.Dataset) -> xr.Dataset:
+    difference = abs(data.logits - data.logits.sel({"feedback": "continuous"}))
+    kept = _scalars(data).assign(max_logit_difference=difference.max(("position", "token")))
+    return kept.rename(feedback="reading")
+
+
+def _matched(name: str) -> Metric:
+    """Credit of SDPO's direction under an oracle, at the policy and the rollouts of the run."""
+    oracle = sdpo_jax.ORACLES[name]()
+
+    def measure(view: View) -> jax.Array:
+        runs = view.reward.shape[1:]
+        strength = jnp.broadcast_to(jnp.asarray(view.config.feedback_strength), runs)
+        levels = teachers.prepare(oracle, strength, view.knowledge, nodes=0)
+        seen = oracles.noisy_reward(view.reward, jnp.zeros_like(view.reward))
+        teacher = teachers.teach(
+            oracle,
+            levels,
+            view.config,
+            view.knowledge,
+            view.policy,
+            view.tokens,
+            seen,
+            oracles.feedback(oracle, seen),
+            stream(view.seed, Stream.HINTS),
+            view.step,
+        )
+        pull = view.config.kl_weight * (view.policy.probs - view.reference.probs)
+        direction = teacher.mean - view.policy.probs - pull
+        return sdpo_jax.credit_correlation(direction, view.problem.quality)
+
+    return Metric(measure, f"credit correlation under {name} feedback", costly=True)
+
+
+def _matched_data(data: xr.Dataset) -> xr.Dataset:
+    data = data.isel(method=0, drop=True)
+    credit = xr.concat([data[f"{name}_curve"] for name in FEEDBACK], dim="feedback")
+    credit = credit.assign_coords(feedback=list(FEEDBACK)).transpose("feedback", "step", "seed")
+    return credit.rename("credit").to_dataset()

@@ -1,0 +1,377 @@
+"""Verdicts follow from the numbers: each one changes when the numbers that it rests on change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from sweeps import claims, store
+from sweeps.claims import RULES, Verdict
+from sweeps.claims.rules import above, every, farthest, inside, number, smallest
+from sweeps.statistics import Interval
+from tests.sweeps import synthetic
+
+COLUMNS = (
+    "id",
+    "claim",
+    "where",
+    "statistic",
+    "published",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "seeds",
+    "verdict",
+    "reason",
+    "control",
+)
+Data = dict[str, xr.Dataset]
+HOLDS, FAILS, OTHER = Verdict.HOLDS, Verdict.FAILS, Verdict.OTHER_REASON
+CONTRADICTS, UNDECIDED = Verdict.CONTRADICTS, Verdict.UNDECIDED
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("results"), seeds=64)
+
+
+@pytest.fixture(scope="module")
+def base(folder) -> Data:
+    results = store.Results(folder)
+    return {name: results[name] for name in results}
+
+
+@pytest.fixture
+def data(base) -> Data:
+    return {name: dataset.copy(deep=True) for name, dataset in base.items()}
+
+
+def at(dataset: xr.Dataset, variable: str, **labels: object) -> np.ndarray:
+    """The values at ``labels``, to read."""
+    return store.cells(dataset[variable], **labels)
+
+
+def put(dataset: xr.Dataset, variable: str, values: object, **labels: object) -> None:
+    """Set the values at ``labels``; ``values`` has the seed in its last axis, or is a number."""
+    array = dataset[variable]
+    for axis, label in labels.items():
+        if isinstance(label, float):
+            labels[axis] = float(array[axis].sel({axis: label}, method="nearest"))
+    array.loc[labels] = values
+
+
+def shift(dataset: xr.Dataset, variable: str, by: object, **labels: object) -> None:
+    put(dataset, variable, at(dataset, variable, **labels) + by, **labels)
+
+
+def spread(seeds: int = 64) -> np.ndarray:
+    """A fixed set of normal scores, mean 0 and deviation 1."""
+    values = np.random.default_rng(5).standard_normal(seeds)
+    return (values - values.mean()) / values.std()
+
+
+def c01(d: Data) -> None:
+    shift(d["methods"], "reward", -0.3, method="sdpo", feedback="ordinal")
+
+
+def c02(d: Data) -> None:
+    for kind in synthetic.FEEDBACK:
+        shift(d["methods"], "reward", 0.025 + 0.05 * spread(), method="sdpo", feedback=kind)
+
+
+def c03(d: Data) -> None:
+    shift(d["methods"], "reward", -0.2, method="sdpo", feedback="critique")
+
+
+def c04(d: Data) -> None:
+    curve = d["methods"]["reward_curve"]
+    sdpo, reinforce = {"method": "sdpo"}, {"method": "reinforce"}
+    early = {"step": slice(0, 120)}
+    curve.loc[{**sdpo, **early}] = curve.loc[{**reinforce, **early}].values
+
+
+def c05(d: Data) -> None:
+    curve = d["methods"]["reward_curve"]
+    settled = curve.isel(step=slice(140, 160)).mean("step").values[..., None]
+    curve.values[..., 140:] = settled
+
+
+def c06(d: Data) -> None:
+    binary = at(d["methods"], "credit", method="sdpo", feedback="binary")
+    ordinal = at(d["methods"], "credit", method="sdpo", feedback="ordinal")
+    put(d["methods"], "credit", ordinal, method="sdpo", feedback="binary")
+    put(d["methods"], "credit", binary, method="sdpo", feedback="ordinal")
+
+
+def c06_unclear(d: Data) -> None:
+    shift(d["methods"], "credit", -0.018 + 0.1 * spread(), method="sdpo", feedback="ordinal")
+
+
+def c06_tie(d: Data) -> None:
+    binary = at(d["methods"], "credit", method="sdpo", feedback="binary")
+    put(d["methods"], "credit", binary, method="sdpo", feedback="ordinal")
+
+
+def c07(d: Data) -> None:
+    shift(d["noise"], "credit", -0.1, method="sdpo", noise=0.5)
+    for place, kind in enumerate(synthetic.FEEDBACK):
+        d["matched"]["credit"].loc[{"feedback": kind}] += 0.05 * place
+
+
+def c07_noise_alone(d: Data) -> None:
+    c07(d)
+    shift(d["noise"], "credit", 0.1, method="sdpo", noise=0.5)
+
+
+def c08(d: Data) -> None:
+    d["methods"]["credit"].loc[{"method": "reinforce"}] *= -1
+
+
+def c09(d: Data) -> None:
+    shift(d["methods"], "credit", 0.3, method="advantage_weighted", feedback="ordinal")
+
+
+def c10(d: Data) -> None:
+    shift(d["methods"], "entropy", -0.1, method="advantage_weighted", feedback="binary")
+
+
+def c11(d: Data) -> None:
+    shift(d["methods"], "entropy", -0.3, method="sdpo", feedback="critique")
+
+
+def c11_tie(d: Data) -> None:
+    binary = at(d["methods"], "entropy", method="sdpo", feedback="binary")
+    put(d["methods"], "entropy", binary, method="sdpo", feedback="ordinal")
+
+
+def c12(d: Data) -> None:
+    d["kl_weight"]["reward"].values[:] = d["kl_weight"]["reward"].values[::-1].copy()
+
+
+def c13(d: Data) -> None:
+    put(d["noise"], "reward", at(d["noise"], "reward", method="sdpo", noise=0.0) + 0.01,
+        method="sdpo", noise=0.5)  # fmt: skip
+
+
+def c14(d: Data) -> None:
+    shift(d["noise"], "reward", -0.3, method="sdpo", noise=0.2)
+
+
+def c15(d: Data) -> None:
+    shift(d["noise"], "credit", -0.05, method="sdpo", noise=0.5)
+
+
+def c16(d: Data) -> None:
+    shift(d["noise"], "credit", -0.1, method="reinforce", noise=0.3)
+
+
+def c16_immune(d: Data) -> None:
+    for variable in ("reward", "credit"):
+        array = d["on_feedback"][variable]
+        array.values[:] = array.isel(noise=[0]).values
+
+
+def c17(d: Data) -> None:
+    steps = d["hybrid"].sizes["step"]
+    time = np.linspace(0, 1, steps)
+    d["hybrid"]["alpha_curve"].values[:] = 0.5 + 0.45 * time
+    d["hybrid"]["divergence_curve"].values[:] = 0.1 + 0.1 * time
+
+
+def c18(d: Data) -> None:
+    shift(d["hybrid"], "reward", 0.05, method="hybrid", feedback="critique")
+
+
+def c19(d: Data) -> None:
+    shift(d["hybrid"], "entropy", -0.3, method="hybrid", feedback="continuous")
+
+
+def c20(d: Data) -> None:
+    shift(d["methods"], "reward", -0.06, method="sdpo", feedback="continuous")
+
+
+def c20_clear(d: Data) -> None:
+    shift(d["methods"], "reward", 0.04, method="sdpo", feedback="continuous")
+
+
+def c21(d: Data) -> None:
+    reward = at(d["methods"], "reward", method="sdpo", feedback="continuous")
+    put(d["methods"], "reward", reward.mean() + 0.1 * (reward - reward.mean()),
+        method="sdpo", feedback="continuous")  # fmt: skip
+
+
+def c22(d: Data) -> None:
+    shift(d["reading"], "max_logit_difference", 0.1, reading="position")
+
+
+# What the synthetic results give, and what each change turns it into.
+CASES: list[tuple[str, Verdict, Callable[[Data], None], Verdict]] = [
+    ("C01", HOLDS, c01, FAILS),
+    ("C02", FAILS, c02, HOLDS),
+    ("C03", HOLDS, c03, FAILS),
+    ("C04", HOLDS, c04, FAILS),
+    ("C05", CONTRADICTS, c05, HOLDS),
+    ("C06", HOLDS, c06, FAILS),
+    ("C06", HOLDS, c06_unclear, UNDECIDED),
+    ("C06", HOLDS, c06_tie, FAILS),
+    ("C07", FAILS, c07, HOLDS),
+    ("C07", FAILS, c07_noise_alone, FAILS),
+    ("C08", FAILS, c08, HOLDS),
+    ("C09", HOLDS, c09, FAILS),
+    ("C10", HOLDS, c10, FAILS),
+    ("C11", HOLDS, c11, FAILS),
+    ("C11", HOLDS, c11_tie, FAILS),
+    ("C12", HOLDS, c12, FAILS),
+    ("C13", HOLDS, c13, FAILS),
+    ("C14", HOLDS, c14, FAILS),
+    ("C15", CONTRADICTS, c15, HOLDS),
+    ("C16", OTHER, c16, FAILS),
+    ("C16", OTHER, c16_immune, HOLDS),
+    ("C17", CONTRADICTS, c17, HOLDS),
+    ("C18", FAILS, c18, HOLDS),
+    ("C19", HOLDS, c19, FAILS),
+    ("C20", UNDECIDED, c20, FAILS),
+    ("C20", UNDECIDED, c20_clear, HOLDS),
+    ("C21", HOLDS, c21, FAILS),
+    ("C22", FAILS, c22, HOLDS),
+]
+
+
+@pytest.mark.parametrize(
+    ("identifier", "before", "change", "after"), CASES, ids=[case[2].__name__ for case in CASES]
+)
+def test_a_verdict_follows_the_numbers(base, data, identifier, before, change, after):
+    assert RULES[identifier](base).verdict == before
+    change(data)
+    assert RULES[identifier](data).verdict == after
+
+
+def test_each_claim_has_a_case_that_flips_it():
+    flipped = {identifier for identifier, before, _, after in CASES if before != after}
+    assert flipped == set(RULES)
+    assert sorted(RULES) == [f"C{place:02}" for place in range(1, 23)]
+
+
+def test_reasons_and_estimates_come_from_the_numbers(base, data):
+    """A small change moves the estimate and the wording without moving the verdict."""
+    shift(data["methods"], "reward", 0.01, method="sdpo", feedback=list(synthetic.FEEDBACK))
+    before, after = RULES["C01"](base), RULES["C01"](data)
+    assert after.estimate - before.estimate == pytest.approx(0.01, abs=1e-5)
+    assert after.reason != before.reason
+    assert number(after.estimate, sign=True) in after.reason
+
+
+def test_paper_contradictions_need_the_claim_to_be_unsupported(data):
+    """Our numbers come first: with a fall in credit, the claim holds whatever the plot shows."""
+    shift(data["noise"], "credit", -0.02, method="sdpo", noise=0.5)
+    assert RULES["C15"](data).verdict == HOLDS
+
+
+def test_fewer_seeds_give_wider_intervals(base):
+    few = {name: dataset.isel(seed=slice(0, 16)) for name, dataset in base.items()}
+    width = {
+        name: claim.ci_high - claim.ci_low
+        for name, claim in (("many", RULES["C01"](base)), ("few", RULES["C01"](few)))
+    }
+    assert width["few"] > 1.5 * width["many"]
+
+
+def test_files(folder):
+    judged = claims.judge(folder)
+    paths = claims.write_claims(folder, judged)
+    assert [path.name for path in paths] == ["claims.json", "claims.md"]
+    rows = json.loads(paths[0].read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == sorted(RULES)
+    for row in rows:
+        assert tuple(row) == COLUMNS
+        assert row["verdict"] in [verdict.value for verdict in Verdict]
+        assert row["ci_low"] <= row["estimate"] <= row["ci_high"]
+        assert row["seeds"] == 64
+        assert row["reason"]
+        assert "\n" not in row["reason"]
+    by_id = {row["id"]: row for row in rows}
+    for identifier, control in (("C07", "noise"), ("C08", "flipped"), ("C12", "kl_weight"),
+                                ("C16", "on_feedback"), ("C22", "reading")):  # fmt: skip
+        assert by_id[identifier]["control"].startswith(control)
+    text = paths[1].read_text(encoding="utf-8")
+    table, details = text.split("\n## C01\n")
+    for row in rows:
+        assert f"| [{row['id']}]" in table
+        assert row["control"] is None or row["control"].split(":")[0] in details
+    assert claims.load_claims(folder) == rows
+    before = paths[0].read_bytes()
+    claims.write_claims(folder)
+    assert paths[0].read_bytes() == before
+
+
+def test_every_finding_has_its_condition(base, data):
+    """Seven findings, all shown by the synthetic results, each undone by other numbers."""
+    assert [finding.confirmed for finding in claims.find(base)] == [True] * 7
+    data["flipped"]["credit"].values[:] = 0.9
+    data["learning_rate"]["reward"].loc[{"method": "reinforce"}] = 0.5
+    data["no_feedback"]["reward"].values[:] = 0.5
+    data["reading"]["max_logit_difference"].values[:] = 0.2
+    shift(data["noise"], "credit", -0.2, method="sdpo", noise=0.5)
+    # The last finding rests on the published numbers alone.
+    assert [finding.confirmed for finding in claims.find(data)] == [False] * 6 + [True]
+
+
+def test_published_numbers_outside_our_seeds_are_named(base, data):
+    before = {(entry.table, entry.method) for entry in claims.uncovered(base)}
+    assert (2, "reinforce") in before
+    assert (1, "sdpo") not in before
+    shift(data["methods"], "reward", 0.5, method="sdpo", feedback="binary")
+    after = {(e.table, e.method, e.feedback) for e in claims.uncovered(data)}
+    assert (1, "sdpo", "binary") in after
+
+
+def test_too_few_seeds_and_missing_data(tmp_path):
+    with pytest.raises(store.MissingResults, match=r"methods\.nc: missing; .*reproduce"):
+        claims.judge(tmp_path)
+    with pytest.raises(store.MissingResults, match=r"claims\.json: missing; .*render"):
+        claims.load_claims(tmp_path)
+    synthetic.write(tmp_path, seeds=6)
+    with pytest.raises(ValueError, match="seeds: 6; allowed: at least 10"):
+        claims.judge(tmp_path)
+
+
+def test_the_fewest_seeds_allowed_suffice(tmp_path):
+    synthetic.write(tmp_path, seeds=claims.MIN_SEEDS)
+    assert len(claims.judge(tmp_path)) == 22
+
+
+def test_conditions_have_three_values():
+    def interval(low: float, high: float) -> Interval:
+        return Interval(np.array((low + high) / 2), np.array(low), np.array(high), 9)
+
+    assert above(interval(0.1, 0.2), 0) is True
+    assert above(interval(-0.2, -0.1), 0) is False
+    assert above(interval(-0.1, 0.2), 0) is None
+    assert above(interval(-0.1, 0.005), 0, negligible=0.01) is False
+    assert above(interval(-0.1, 0.02), 0, negligible=0.01) is None
+    assert inside(interval(-0.1, 0.1), -0.2, 0.2) is True
+    assert inside(interval(-0.1, 0.3), -0.2, 0.2) is None
+    assert inside(interval(0.3, 0.4), -0.2, 0.2) is False
+    assert every(True, None, False) is False
+    assert every(True, None) is None
+    assert every(True, True) is True
+
+
+def test_worst_cells():
+    cells = Interval(np.array([3.0, 1.0, -2.0]), np.array([0.0, 0.5, -4.0]),
+                     np.array([6.0, 1.5, 2.0]), 9)  # fmt: skip
+    least = smallest(cells)
+    assert (least.estimate, least.low, least.high) == (-2, -4, 1.5)
+    assert farthest(cells, 2.0).estimate == -2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (39.0, "39"), (0.12345, "0.123"), (3.3e-7, "3.3e-07"), (24.5, "24.5")],
+)
+def test_numbers_for_readers(value, text):
+    assert number(value) == text

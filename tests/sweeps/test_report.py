@@ -1,0 +1,163 @@
+"""The page is whole, stands alone, and shows the numbers of the claims file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from xml.etree import ElementTree
+
+import pytest
+
+from sweeps import claims, store
+from sweeps.claims.write import capital, counts, interval_text
+from sweeps.render import render, summary_lines
+from sweeps.report import inline_svg, write_report
+from tests.sweeps import synthetic
+
+SVG = """<?xml version="1.0"?>
+<!DOCTYPE svg>
+<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="10pt" height="10pt" viewBox="0 0 10 10"
+ xmlns="http://www.w3.org/2000/svg"><metadata>x</metadata><defs><style>*{}</style></defs>
+<defs><clipPath id="a"><path d="M 0 0"/></clipPath><path id="b"/></defs>
+<g clip-path="url(#a)"><use xlink:href="#b"/></g></svg>
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = synthetic.write(tmp_path_factory.mktemp("results"), seeds=16)
+    render(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tree(page) -> ElementTree.Element:
+    # The template closes every element, so the page can be read as XML.
+    return ElementTree.fromstring(page)
+
+
+def text_of(element: ElementTree.Element) -> str:
+    return " ".join("".join(element.itertext()).split())
+
+
+def test_render_writes_everything(folder):
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    wanted = {"claims.json", "claims.md", "report.html", "manifest.json"}
+    wanted |= {f"figures/figure{n}.{kind}" for n in range(1, 7) for kind in ("png", "svg")}
+    wanted |= {
+        f"tables/{name}.csv"
+        for name in ("table1", "table2", "table3", "noise", "hybrid", "multiseed")
+    }
+    assert wanted <= names
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert "://" not in page
+    assert "<script" not in page
+    assert "@import" not in page
+    assert not re.search(r"\bsrc=", page)
+    assert not re.search(r"url\((?!#)", page)
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', page))
+
+
+def test_ids_are_unique_and_references_resolve(tree, page):
+    ids = Counter(node.get("id") for node in tree.iter() if node.get("id"))
+    assert max(ids.values()) == 1
+    targets = re.findall(r'href="#([^"]*)"', page) + re.findall(r"url\(#([^)]*)\)", page)
+    assert len(targets) > 50
+    assert set(targets) <= set(ids)
+
+
+def test_the_page_shows_the_numbers_of_the_claims_file(folder, tree):
+    rows = {node.get("id"): node for node in tree.iter("tr") if node.get("id")}
+    saved = claims.load_claims(folder)
+    assert len(saved) == 22
+    for claim in saved:
+        cells = [text_of(cell) for cell in rows[f"row-{claim['id']}"].iter("td")]
+        assert cells == [
+            claim["id"],
+            f"{capital(claim['claim'])} ({claim['where']})",
+            claim["verdict"],
+            interval_text(claim, "published"),
+            interval_text(claim, "estimate"),
+            interval_text(claim, "interval"),
+            f"{capital(claim['reason'])}.",
+        ]
+
+
+def test_verdicts_come_first_and_all_parts_are_there(page, folder):
+    places = [page.index(f'id="{part}"') for part in
+              ("verdicts", "findings", "figures", "tables", "details", "manifest")]  # fmt: skip
+    assert places == sorted(places)
+    for verdict, count in counts(row["verdict"] for row in claims.load_claims(folder)).items():
+        assert f"{count} {verdict.value}".replace("'", "&#39;") in page
+    assert page.count("<svg") == 6
+    for finding in claims.find(store.Results(folder)):
+        assert finding.title.replace("'", "&#39;") in page
+    assert "python -m sweeps render" in page
+    assert store.read_manifest(folder)["command"] in page
+
+
+def test_a_table_on_the_page_is_its_file(folder, tree):
+    header, *rows = (folder / "tables/table1.csv").read_text(encoding="utf-8").splitlines()
+    body = list(tree.find("body"))
+    title = next(place for place, node in enumerate(body) if node.get("id") == "table1")
+    lines = list(body[title + 1].iter("tr"))
+    assert [text_of(cell) for cell in lines[0]] == header.replace("_", " ").split(",")
+    assert [[text_of(cell) for cell in line] for line in lines[1:]] == [
+        row.split(",") for row in rows
+    ]
+
+
+def test_wide_tables_scroll_in_their_own_box(tree):
+    boxed = [box.find("table") for box in tree.iter("div") if box.get("class") == "scroll"]
+    assert len(boxed) == len(list(tree.iter("table")))
+
+
+def test_manifest_values_are_escaped(folder, tmp_path):
+    for name in ("data", "tables", "figures"):
+        (tmp_path / name).symlink_to(folder / name)
+    manifest = {**store.read_manifest(folder), "note": "<b>&"}
+    store.write_manifest(tmp_path, manifest)
+    page = write_report(tmp_path, claims.judge(folder)).read_text(encoding="utf-8")
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_inline_svg_prefixes_ids():
+    text = inline_svg(SVG, "p")
+    drawing = ElementTree.fromstring(text)
+    assert drawing.tag == "svg"
+    assert {node.get("id") for node in drawing.iter() if node.get("id")} == {"p-a", "p-b"}
+    assert 'clip-path="url(#p-a)"' in text
+    assert 'href="#p-b"' in text
+    assert "metadata" not in text
+    assert "style" not in text
+    assert drawing.get("width") is None
+    assert drawing.get("viewBox") == "0 0 10 10"
+    with pytest.raises(ValueError, match="no <svg>"):
+        inline_svg("<p/>", "p")
+
+
+def test_missing_parts_are_named(folder, tmp_path):
+    with pytest.raises(store.MissingResults, match=r"methods\.nc: missing; .*reproduce"):
+        render(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data").symlink_to(folder / "data")
+    with pytest.raises(store.MissingResults, match=r"manifest\.json: missing"):
+        render(tmp_path)
+    store.write_manifest(tmp_path, store.read_manifest(folder))
+    with pytest.raises(store.MissingResults, match=r"table1\.csv: missing; .*render"):
+        write_report(tmp_path)
+
+
+def test_summary(folder):
+    *headline, verdicts = summary_lines(folder)
+    assert len(headline) == 3
+    assert headline[0].startswith("Over 16 seeds")
+    assert verdicts.startswith("22 claims: ")
+    assert sum(map(int, re.findall(r"\d+(?= [a-z])", verdicts.partition(":")[2]))) == 22
