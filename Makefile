@@ -33,6 +33,7 @@ test: lint
 
 lint: $(READY)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
 	@$(BIN)/basedpyright --level error
 
 # The stamp is written last, and the environment is begun anew without it, so that a set-up that

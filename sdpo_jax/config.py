@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from sdpo_jax.policy import MAX_VOCAB_SIZE
 
@@ -107,7 +108,7 @@ def check_value(name: str, value: object) -> None:
         ValueError: the field, the value and what is allowed, in one line.
     """
     allowed, text = _ALLOWED[name]
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     try:
         numbers = np.asarray(value, dtype=np.float64).ravel()

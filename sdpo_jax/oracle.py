@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from sdpo_jax import lanes
 
@@ -155,7 +156,7 @@ def check_oracle(oracle: Oracle) -> None:
         ValueError: NaN, cuts that do not ascend, or feedback that leaves [0, 1], in one line.
     """
     leaves = jax.tree.leaves(oracle)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
         return
     if not all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves):
         raise ValueError(f"oracle: {oracle}; allowed: finite numbers")

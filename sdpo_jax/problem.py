@@ -81,8 +81,8 @@ def sample_problem(
     key = streams.stream(seed, Stream.PROBLEM)
     uniform, _, _ = streams.uniforms(key, 2, (length,))
     return Problem(
-        quality=quality_scale * streams.normals(key, 0, (length, vocab_size)),
-        bigram=bigram_scale * streams.normals(key, 1, (vocab_size, vocab_size)),
+        quality=jnp.asarray(quality_scale) * streams.normals(key, 0, (length, vocab_size)),
+        bigram=jnp.asarray(bigram_scale) * streams.normals(key, 1, (vocab_size, vocab_size)),
         target=(uniform * vocab_size).astype(jnp.int32),
         pattern_weight=jnp.broadcast_to(
             jnp.asarray(pattern_weight, jnp.float32), uniform.shape[1:]
@@ -97,7 +97,8 @@ def reward(problem: Problem, tokens: ArrayLike) -> Array:
     and ``look_up`` each.
     """
     packed = policies.pack(jnp.asarray(tokens), problem.quality.shape[1])
-    return look_up(tabulate(problem), packed, *problem.quality.shape[:2])
+    length, vocab_size = problem.quality.shape[:2]
+    return look_up(tabulate(problem), packed, length, vocab_size)
 
 
 def token_scores(problem: Problem) -> Array:
@@ -232,7 +233,7 @@ def optimality(problem: Problem, reward: ArrayLike) -> Array:
     """
     uniform = expected_reward(problem, uniform_probs(problem))
     _, best = best_sequence(problem)
-    return (reward - uniform) / (best - uniform)
+    return (jnp.asarray(reward) - uniform) / (best - uniform)
 
 
 def check_enumerable(length: int, vocab_size: int) -> None:

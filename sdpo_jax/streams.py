@@ -103,7 +103,7 @@ def normals(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 
 def _root(seed: ArrayLike) -> Key:
-    if isinstance(seed, Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    if isinstance(seed, Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(seed)
         return Key(data[..., 0], data[..., 1])
     low = jnp.asarray(seed).astype(jnp.uint32)

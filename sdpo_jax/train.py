@@ -375,7 +375,7 @@ def _apply(program: Program, setting: Setting, state: State, gradient: Array) ->
 
     def update(rate: Array, gradient: Array, optimizer: Any, logits: Array) -> tuple[Array, Any]:
         updates, optimizer = program.optimizer(rate).update(gradient, optimizer, logits)
-        return optax.apply_updates(logits, updates), optimizer
+        return jnp.asarray(optax.apply_updates(logits, updates)), optimizer
 
     rate = _learning_rate(setting, runs)
     logits, optimizer = _over_runs(update, len(runs))(rate, gradient, state.optimizer, state.logits)

@@ -229,7 +229,9 @@ def reward_range(seeds: np.ndarray, width: int = 16) -> tuple[np.ndarray, np.nda
     # Few problems at a time: each has a quarter of a million sequences.
     padded = np.resize(seeds, -(-len(seeds) // width) * width).astype(np.uint32)
     blocks = [ends(jnp.asarray(block)) for block in padded.reshape(-1, width)]
-    uniform, best = (np.concatenate([np.asarray(b) for b in part]) for part in zip(*blocks))
+    uniform, best = (
+        np.concatenate([np.asarray(b) for b in part]) for part in zip(*blocks, strict=True)
+    )
     return uniform[: len(seeds)], best[: len(seeds)]
 
 

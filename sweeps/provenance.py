@@ -49,7 +49,7 @@ def commit() -> str | None:
 def source_digest() -> str:
     """SHA-256 of the code that decides the numbers, so that stale data are never reused."""
     digest = hashlib.sha256()
-    files = sorted((_ROOT / "sdpo_jax").rglob("*.py")) + [_ROOT / "sweeps" / "paper.py"]
+    files = [*sorted((_ROOT / "sdpo_jax").rglob("*.py")), _ROOT / "sweeps" / "paper.py"]
     for path in files:
         digest.update(path.relative_to(_ROOT).as_posix().encode())
         digest.update(path.read_bytes())

@@ -18,8 +18,6 @@ from sweeps import claims, paper, provenance, store
 from sweeps.render import render
 from sweeps.report import write_report
 
-MINIMUM_SEEDS = 6
-
 
 class Reporter(Protocol):
     """Told how far the work is."""
@@ -44,7 +42,7 @@ def reproduce(
 
     Args:
         out_dir: an empty or new folder, or one with the same configuration.
-        seeds: how many; 6 or more.
+        seeds: how many; 10 or more.
         reporter: told how far the work is.
         command: how the caller was started, for the manifest.
 
@@ -52,8 +50,8 @@ def reproduce(
         ValueError: too few seeds, or a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
-    if seeds < MINIMUM_SEEDS:
-        raise ValueError(f"--seeds: {seeds}; allowed: {MINIMUM_SEEDS} or more")
+    if seeds < claims.MIN_SEEDS:
+        raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
     out = Path(out_dir)
     configuration = {"seeds": seeds, "constants": paper.constants()}
     fingerprint = {
