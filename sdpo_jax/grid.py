@@ -25,13 +25,14 @@ from scipy.stats import studentized_range
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
-from sdpo_jax.metrics import METRICS, Metric
+from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.train import (
     Optimizer,
     Program,
     Result,
     check_program,
+    chosen_metrics,
     method_function,
     needs_teacher,
     train,
@@ -151,12 +152,13 @@ def run_grid(
         optimizer=optimizer,
     )
     values = _checked_axes(axes, base)
+    devices = _workers(workers)
     groups = _groups(values, config, base, teacher_nodes)
     shape = tuple(len(value) for value in values.values())
     if logits and not {"length", "vocab_size"}.isdisjoint(values):
         raise ValueError("logits: True; allowed: no axis of length or vocab_size beside it")
     wanted = ("final", "mean", "curves") + (("logits",) if logits else ())
-    outcome = _execute(groups, math.prod(shape), width, workers, wanted, progress)
+    outcome = _execute(groups, math.prod(shape), width, devices, wanted, progress)
     return _labelled(outcome, axes, values, shape, config, base, width)
 
 
@@ -176,6 +178,9 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> dict[str, list[tupl
             twice = next(label for label in labels if labels.count(label) > 1)
             raise ValueError(f"{name}: {twice!r} occurs twice; allowed: each value once")
         checked[name] = pairs
+    for name in chosen_metrics(base):
+        if name in checked:
+            raise ValueError(f"metrics: {name!r} is also an axis; allowed: a name of its own")
     if base.record and "steps" in checked:
         raise ValueError("record: curves of different lengths; allowed: no axis of steps")
     return checked
@@ -404,11 +409,10 @@ def _execute(
     groups: list[_Group],
     total: int,
     width: int,
-    workers: int | None,
+    devices: Sequence[Any],
     wanted: Sequence[str],
     progress: Callable[[Progress], None] | None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    devices = _workers(workers)
     outcome: dict[str, dict[str, np.ndarray]] = {}
     done = 0
 
@@ -502,9 +506,7 @@ def _labelled(
     import xarray as xr
 
     dims = tuple(values)
-    chosen = dict(
-        (entry, METRICS[entry]) if isinstance(entry, str) else entry for entry in base.metrics
-    )
+    chosen = chosen_metrics(base)
     variables: dict[str, Any] = {}
     for name, metric in chosen.items():
         title = {"long_name": metric.title}

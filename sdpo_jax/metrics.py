@@ -137,7 +137,7 @@ METRICS: dict[str, Metric] = {
         "KL(policy || first policy) (nats)",
         windowed=False,
     ),
-    "feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
+    "mean_feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
     "expected_reward": Metric(
         _expected_reward, "exact expected reward", windowed=False, costly=True
     ),

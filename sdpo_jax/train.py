@@ -135,7 +135,7 @@ def train(
         ValueError: a bad size, name, number or shape, in one line.
     """
     program = Program() if program is None else program
-    chosen = _chosen_metrics(program)
+    chosen = chosen_metrics(program)
     setting, state = init(
         seed,
         program,
@@ -325,7 +325,7 @@ def check_program(program: Program) -> None:
     """
     check_sizes(program.sizes)
     method_function(program.method)
-    chosen = _chosen_metrics(program)
+    chosen = chosen_metrics(program)
     for name in program.record:
         if name not in chosen:
             raise ValueError(f"record: {name!r}; allowed: the metrics {', '.join(chosen)}")
@@ -338,7 +338,12 @@ def check_program(program: Program) -> None:
             raise ValueError(f"{name}: {given!r}; allowed: {given - value} or more")
 
 
-def _chosen_metrics(program: Program) -> dict[str, Metric]:
+def chosen_metrics(program: Program) -> dict[str, Metric]:
+    """The metrics of a program by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     chosen: dict[str, Metric] = {}
     for entry in program.metrics:
         if isinstance(entry, str):
@@ -351,7 +356,7 @@ def _chosen_metrics(program: Program) -> dict[str, Metric]:
 
 
 def _metrics_need_teacher(program: Program) -> bool:
-    return any(metric.needs_teacher for metric in _chosen_metrics(program).values())
+    return any(metric.needs_teacher for metric in chosen_metrics(program).values())
 
 
 def _noise(setting: Setting, index: Array, like: Array) -> Array:

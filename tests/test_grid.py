@@ -1,0 +1,236 @@
+"""The grid: labels, bits, traces, errors."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sdpo_jax
+from sdpo_jax import Config, Program, Sizes, grid
+from sdpo_jax.methods import METHODS
+
+SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
+CELLS = [
+    *itertools.product(("sdpo", "hybrid"), ("ordinal", "continuous", "critique")),
+    ("reinforce", "continuous"),
+    ("advantage_weighted", "continuous"),
+]
+
+
+def run(axes, **options):
+    options = {"sizes": SIZES, "block_width": 8, "logits": True} | options
+    return sdpo_jax.run_grid(axes, **options)
+
+
+def same_bits(first, second):
+    for name in first.data_vars:
+        np.testing.assert_array_equal(first[name].values, second[name].values, err_msg=name)
+
+
+@pytest.mark.parametrize(("method", "feedback"), CELLS)
+def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(method, feedback):
+    cell = {"method": [method], "feedback": [feedback], "noise": [0.2]}
+    alone = run({**cell, "seed": [11]})
+    others = {"seed": 11, "noise": 0.2, "method": method, "feedback": feedback}
+    in_a_block = run({**cell, "seed": range(6, 14)})
+    same_bits(alone.squeeze(), in_a_block.sel(others).drop_vars("seed"))
+    # Another slot, several blocks, other numbers beside it, another order of axes.
+    larger = run(
+        {
+            "seed": [3, 11, 5],
+            "learning_rate": [0.5, 0.02],
+            "noise": [0.0, 0.5, 0.2],
+            "feedback": ["binary", feedback],
+            "method": [method],
+        },
+        workers=1,
+    )
+    same_bits(alone.squeeze(), larger.sel({**others, "learning_rate": 0.02}))
+
+
+def test_the_bits_hold_at_the_width_and_the_sizes_of_the_paper():
+    sizes = Sizes(steps=6, final_window=2)
+    alone = run({"seed": [70]}, sizes=sizes, block_width=64)
+    many = run({"seed": range(130)}, sizes=sizes, block_width=64)
+    same_bits(alone.sel(seed=70), many.sel(seed=70))
+
+
+def test_the_number_of_cpu_devices_does_not_change_a_bit(tmp_path):
+    script = """
+import sys, jax, numpy as np, sdpo_jax
+assert len(jax.local_devices()) == int(sys.argv[2])
+sizes = sdpo_jax.Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
+data = sdpo_jax.run_grid({"seed": range(40)}, sizes=sizes, block_width=8, logits=True)
+np.savez(sys.argv[1], **{name: data[name].values for name in data.data_vars})
+"""
+    found = []
+    for devices in (1, 2):
+        path = tmp_path / f"{devices}.npz"
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+        subprocess.run(
+            [sys.executable, "-c", script, str(path), str(devices)], check=True, env=environment
+        )
+        found.append(dict(np.load(path)))
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        np.testing.assert_array_equal(found[0][name], found[1][name])
+
+
+@pytest.mark.parametrize(("method", "feedback"), CELLS)
+def test_a_plain_vmap_agrees_at_every_step(method, feedback):
+    metrics = ("reward", "credit", "entropy")
+    data = run(
+        {"method": [method], "feedback": [feedback], "noise": [0.0, 0.3], "seed": [0, 1, 2]},
+        record=metrics,
+        metrics=metrics,
+    )
+    program = Program(method, SIZES, metrics, record=metrics)
+    oracle = sdpo_jax.ORACLES[feedback]()
+
+    def train(seed, noise):
+        return sdpo_jax.train(seed, program, Config(noise=noise), oracle).curves
+
+    over_seeds = jax.vmap(train, in_axes=(0, None))
+    curves = jax.jit(jax.vmap(over_seeds, in_axes=(None, 0)))(jnp.arange(3), jnp.array([0.0, 0.3]))
+    for name in metrics:
+        np.testing.assert_allclose(
+            data[f"{name}_curve"].values[0, 0], curves[name], rtol=1e-5, atol=1e-5, err_msg=name
+        )
+
+
+def test_one_trace_for_each_program(monkeypatch):
+    # Sizes that no other test has, so that nothing is compiled yet.
+    sizes = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
+    chex.clear_trace_counter()
+    monkeypatch.setattr(grid, "train", chex.assert_max_traces(grid.train, n=2))
+    axes = {
+        "method": ["sdpo", "reinforce"],
+        "feedback": ["binary"],
+        "noise": [0.0, 0.1, 0.2],
+        "learning_rate": [0.02, 0.2],
+        "seed": range(5),
+    }
+    run(axes, sizes=sizes)
+    # Another size of the grid, other numbers: nothing is traced anew.
+    run({**axes, "seed": range(30), "noise": [0.4], "kl_weight": [0.0, 0.1]}, sizes=sizes)
+    with pytest.raises(AssertionError, match="traced"):
+        run({**axes, "method": ["hybrid"]}, sizes=sizes)
+
+
+def test_methods_without_a_teacher_share_one_program_and_their_numbers():
+    data = run({"feedback": ["binary", "ordinal", "critique"], "method": ["reinforce"],
+                "seed": range(3)})  # fmt: skip
+    first = data.isel(feedback=0)
+    for other in (1, 2):
+        same_bits(first, data.isel(feedback=other))
+
+
+def test_learning_from_feedback_hears_each_oracle():
+    data = run(
+        {"feedback": ["binary", "ordinal", "continuous"], "method": ["reinforce"],
+         "seed": range(3), "learn_from_feedback": [1.0]},
+    )  # fmt: skip
+    assert len(np.unique(data.logits.values[:, 0, 0, 0, 0, 0])) == 3
+
+
+def test_labels():
+    data = run(
+        {"noise": [0.0, 0.5], "method": {"mine": METHODS["sdpo"]}, "seed": [4, 2],
+         "feedback": {"likert": sdpo_jax.ordinal(7)}},
+        record=("reward",),
+        record_every=5,
+    )  # fmt: skip
+    assert data.reward.dims == ("noise", "method", "seed", "feedback")
+    assert data.reward_curve.dims == (*data.reward.dims, "step")
+    assert data.step.values.tolist() == [0, 5, 10]
+    assert data.method.values.tolist() == ["mine"]
+    assert data.feedback.values.tolist() == ["likert"]
+    assert data.logits.dims == (*data.reward.dims, "position", "token")
+    assert data.logits.shape[-2:] == (4, 5)
+    assert data.attrs["learning_rate"] == 0.02
+    assert data.attrs["block_width"] == 8
+    assert "noise" not in data.attrs
+    assert data.reward.attrs["long_name"]
+
+
+def test_an_axis_of_sizes():
+    data = run({"vocab_size": [3, 5], "rollouts": [4, 6], "seed": range(2)}, logits=False)
+    one = run({"seed": range(2)}, logits=False)
+    same_bits(data.sel(vocab_size=5, rollouts=6), one)
+
+
+def test_the_problem_held_while_the_rest_varies():
+    data = run({"problem_seed": [1, 2], "seed": [1, 2]})
+    same_bits(data.isel(problem_seed=0, seed=0), run({"seed": [1]}).isel(seed=0))
+    assert len(np.unique(data.reward.values)) == 4
+
+
+def test_nodes_follow_from_strength_and_scale():
+    def nodes(strength, scale=1.0):
+        return grid.default_nodes(Sizes(), strength, scale)
+
+    assert 0 < nodes(0.5) < nodes(1.5) < nodes(2.0)
+    assert nodes(1.5) == nodes(3.0, 0.5) == nodes(-1.5)
+    assert nodes(50.0) == 0
+
+
+def test_progress_tells_all_runs():
+    told = []
+    run({"method": ["sdpo", "reinforce"], "seed": range(20)}, progress=told.append)
+    blocks = [each for each in told if each.kind == "block"]
+    assert len(blocks) == 6
+    assert blocks[-1].done == blocks[-1].total == 40
+    assert {each.label for each in told if each.kind == "compile"} == {
+        "sdpo, continuous",
+        "reinforce",
+    }
+
+
+@pytest.mark.parametrize(
+    ("axes", "options", "words"),
+    [
+        ({"nois": [0.1]}, {}, ["axes", "'nois'", "noise"]),
+        ({"noise": [-0.1]}, {}, ["noise", "-0.1", "0 or more"]),
+        ({"noise": [float("nan")]}, {}, ["noise", "nan", "0 or more"]),
+        ({"noise": ["loud"]}, {}, ["noise", "'loud'", "0 or more"]),
+        ({"noise": 0.1}, {}, ["noise", "0.1", "sequence"]),
+        ({"noise": []}, {}, ["noise", "no values"]),
+        ({"noise": [0.1, 0.1]}, {}, ["noise", "0.1", "once"]),
+        ({"method": ["sdqo"]}, {}, ["method", "'sdqo'", "sdpo"]),
+        ({"method": "sdpo"}, {}, ["method", "'sdpo'", "sequence"]),
+        ({"feedback": ["ternary"]}, {}, ["feedback", "'ternary'", "binary"]),
+        ({"seed": [-1]}, {}, ["seed", "-1", "0 to"]),
+        ({"seed": [0.5]}, {}, ["seed", "0.5", "integers"]),
+        ({"rollouts": [0]}, {}, ["rollouts", "0", "1 or more"]),
+        ({"vocab_size": [1]}, {}, ["vocab_size", "1", "2 to"]),
+        ({"seed": [0]}, {"block_width": 0}, ["block_width", "0", "1 or more"]),
+        ({"seed": [0]}, {"workers": 0}, ["workers", "0", "1 or more"]),
+        ({"seed": [0]}, {"teacher_nodes": -1}, ["teacher_nodes", "-1", "0 or more"]),
+        ({"seed": [0]}, {"metrics": ["rewrad"]}, ["metrics", "'rewrad'", "reward"]),
+        ({"seed": [0]}, {"record": ["drift"]}, ["record", "'drift'", "reward"]),
+        ({"seed": [0]}, {"config": Config(kl_weight=-1.0)}, ["kl_weight", "-1.0", "0 or more"]),
+        ({"seed": [0]}, {"sizes": Sizes(steps=0)}, ["steps", "0", "1 or more"]),
+    ],
+)
+def test_errors_name_the_field_the_value_and_what_is_allowed(monkeypatch, axes, options, words):
+    monkeypatch.setattr(grid, "_execute", lambda *_: pytest.fail("reached the compiler"))
+    with pytest.raises(ValueError) as error:
+        run(axes, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_metrics_may_not_hide_an_axis():
+    mine = ("noise", sdpo_jax.METRICS["reward"])
+    with pytest.raises(ValueError, match="metrics: 'noise'"):
+        run({"noise": [0.1], "seed": [0]}, metrics=(mine,))
