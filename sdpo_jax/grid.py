@@ -88,10 +88,10 @@ def default_block_width() -> int:
 
 
 def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
-    """Teacher nodes that keep the interpolation error below 1e-5 for nearly every table drawn.
+    """Teacher nodes that keep the interpolation error below 1e-5 for a typical table.
 
-    The range of the table is taken at the 90% quantile of the largest over its rows; a run beyond
-    it has an error of at most some 1e-4. It depends on a run's own numbers only.
+    A typical range is the median, over tables drawn at this scale, of the largest over rows. It
+    depends on a run's own numbers only, not on what its table turns out to be.
     """
     slope = abs(strength) * quality_scale * _typical_range(sizes.length, sizes.vocab_size)
     return teachers.nodes_for(round(slope, 6))
@@ -336,7 +336,7 @@ def _padded(oracle: Oracle) -> Oracle:
 
 @cache
 def _typical_range(length: int, vocab_size: int) -> float:
-    return float(studentized_range.ppf(0.9 ** (1 / length), vocab_size, np.inf))
+    return float(studentized_range.ppf(0.5 ** (1 / length), vocab_size, np.inf))
 
 
 def _train_block(program: Program, inputs: dict[str, Any]) -> dict[str, Any]:

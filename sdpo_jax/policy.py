@@ -148,7 +148,7 @@ def mean_score(probs: Array, tokens: Array, weights: Array) -> Array:
         tokens,
         weights,
     )
-    return (chosen - probs * lanes.total(weights, 1)[:, None]) / rollouts
+    return (chosen - probs * weights.sum(1)[:, None]) / rollouts
 
 
 def _cumulative(probs: Array) -> Array:

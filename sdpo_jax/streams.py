@@ -23,6 +23,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from sdpo_jax.lanes import NO_FENCE, Fence
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
 
@@ -89,17 +91,28 @@ def uniforms(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, 
     return first, second, third
 
 
-def normals(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> Array:
+def normals(key: Key, step: ArrayLike, shape: tuple[int, ...], fence: Fence = NO_FENCE) -> Array:
     """Standard normal numbers, ``[*shape, *runs]`` float32, by Box and Muller's transform.
 
-    One number a cipher block, the cosine's: XLA's CPU loops have one output each, so the sine
-    would cost a second cipher all the same. The radius has 24 bits, so that nothing lies further
-    out than 5.77 (probability 8e-9).
+    A cipher block gives two: the cosine's goes to the first half of the shape's last axis, the
+    sine's to the second. The radius has 24 bits, so that nothing lies further out than 5.77
+    (probability 8e-9).
     """
-    high, low = words(key, step, shape)
-    # (0, 1], so that the logarithm is finite.
-    unit = ((high >> 8).astype(jnp.int32) + 1).astype(jnp.float32) * jnp.float32(2.0**-24)
-    return jnp.sqrt(-2.0 * jnp.log(unit)) * _cosine_of_turn(low)
+    half = -(-shape[-1] // 2)
+
+    def pairs() -> Array:
+        high, low = words(key, step, (*shape[:-1], half))
+        # (0, 1], so that the logarithm is finite.
+        unit = ((high >> 8).astype(jnp.int32) + 1).astype(jnp.float32) * jnp.float32(2.0**-24)
+        radius = jnp.sqrt(-2.0 * jnp.log(unit))
+        cosine, sine = _turn(low)
+        # XLA's CPU loops have one output each; a complex one carries both numbers.
+        return jax.lax.complex(radius * cosine, radius * sine)
+
+    both = fence(pairs)
+    axis = len(shape) - 1
+    numbers = jnp.concatenate((both.real, both.imag), axis)
+    return jax.lax.slice_in_dim(numbers, 0, shape[-1], axis=axis)
 
 
 def _root(seed: ArrayLike) -> Key:
@@ -125,11 +138,11 @@ def _threefry(key: Key, high: Array, low: Array) -> tuple[Array, Array]:
     return high, low
 
 
-def _cosine_of_turn(word: Array) -> Array:
-    """``cos(2 pi (word / 2**32 - 1/8))`` to 3e-8.
+def _turn(word: Array) -> tuple[Array, Array]:
+    """Cosine and sine of ``2 pi (word / 2**32 - 1/8)``, to 3e-8.
 
     Taylor's polynomials on an eighth of a turn either side of the quarter that the top two bits
-    name: XLA's own cosine reduces arguments of any size, and is not SIMD code on CPU.
+    name: XLA's own functions reduce arguments of any size, and are not SIMD code on CPU.
     """
     inner = (word & jnp.uint32(2**30 - 1)).astype(jnp.int32) - 2**29
     angle = inner.astype(jnp.float32) * jnp.float32(2 * math.pi * 2.0**-32)
@@ -137,9 +150,13 @@ def _cosine_of_turn(word: Array) -> Array:
     sine = angle * _polynomial(square, (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880))
     cosine = _polynomial(square, (1.0, -1 / 2, 1 / 24, -1 / 720, 1 / 40320))
     quarter = word >> 30
-    value = jnp.where(quarter & 1 == 1, sine, cosine)
-    # Quarters 0 to 3: cos, -sin, -cos, sin.
-    return jnp.where((quarter == 1) | (quarter == 2), -value, value)
+    odd = quarter & 1 == 1
+    across, along = jnp.where(odd, sine, cosine), jnp.where(odd, cosine, sine)
+    # Quarters 0 to 3: the cosine is cos, -sin, -cos, sin; the sine sin, cos, -sin, -cos.
+    return (
+        jnp.where((quarter == 1) | (quarter == 2), -across, across),
+        jnp.where(quarter >= 2, -along, along),
+    )
 
 
 def _polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:

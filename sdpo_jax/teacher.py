@@ -98,7 +98,7 @@ def teach(
         fence: of this step.
     """
     if levels is not None:
-        level_weights = fence(lambda: weights(oracle, seen, feedback, levels))
+        level_weights = fence(lambda: weights(oracle, seen, feedback, levels, fence))
         return from_levels(levels, level_weights, policy, knowledge, fence)
     shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step, fence)
     return from_shifts(shift, policy, fence)
@@ -171,11 +171,13 @@ def from_shifts(shift: Array, policy: Policy, fence: Fence) -> Teacher:
     return Teacher(mean, lanes.mean(lanes.mean(divergence, 0), 0))
 
 
-def weights(oracle: Oracle, seen: Array, feedback: Array, levels: Levels) -> Array:
+def weights(
+    oracle: Oracle, seen: Array, feedback: Array, levels: Levels, fence: Fence = NO_FENCE
+) -> Array:
     """How much each level counts among the rollouts, ``[K, *runs]``, summing to 1."""
     if oracle.gain is None:
         return oracles.level_frequencies(oracle, seen)
-    return _interpolation_weights(feedback, levels.tilt.shape[2])
+    return _interpolation_weights(feedback, levels.tilt.shape[2], fence)
 
 
 def hint_shift(
@@ -193,7 +195,7 @@ def hint_shift(
     if oracle.hints is not None:
         length, vocab_size = knowledge.shape[:2]
         shape = (length, vocab_size, tokens.shape[1])
-        hints = fence(lambda: table + config.hint_noise * streams.normals(key, step, shape))
+        hints = fence(lambda: table + config.hint_noise * streams.normals(key, step, shape, fence))
         vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
         vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
         at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
@@ -228,8 +230,8 @@ def interpolation_error(slope: float, nodes: int) -> float:
     def probability(x: np.ndarray) -> np.ndarray:
         return 0.5 + 0.5 * np.tanh(0.5 * slope * (x[:, None] - centre))
 
-    basis = np.cos(np.outer(np.arccos(2 * f - 1), np.arange(nodes)))
-    interpolated = basis @ _moments_to_weights(nodes) @ probability(_nodes(nodes))
+    weights_of_nodes = _products(2 * f - 1, nodes).T @ _moments_to_weights(nodes)
+    interpolated = weights_of_nodes @ probability(_nodes(nodes))
     return float(np.abs(interpolated - probability(f)).max())
 
 
@@ -247,24 +249,48 @@ def _nodes(count: int) -> np.ndarray:
     return 0.5 + 0.5 * np.cos((2 * np.arange(count) + 1) * np.pi / (2 * count))
 
 
+def _basis() -> np.ndarray:
+    """Coefficients of the Chebyshev polynomials ``T_0`` to ``T_5``, lowest power last."""
+    rows = [np.polynomial.chebyshev.cheb2poly(np.eye(6)[j])[::-1] for j in range(6)]
+    return np.stack([np.pad(row, (6 - len(row), 0)) for row in rows])
+
+
+def _products(x: np.ndarray, count: int) -> np.ndarray:
+    """``T_4a(x) T_r(x)`` for r < 4, ``[count, *x.shape]``: a basis of degree below ``count``."""
+    basis = np.polynomial.chebyshev.chebvander(x, count)
+    return np.stack([basis[..., 4 * (j // 4)] * basis[..., j % 4] for j in range(count)])
+
+
 def _moments_to_weights(count: int) -> np.ndarray:
-    """``[j, k]``: what the j-th Chebyshev moment adds to the weight of node k."""
-    angle = (2 * np.arange(count) + 1) * np.pi / (2 * count)
-    matrix = 2 / count * np.cos(np.outer(np.arange(count), angle))
-    matrix[0] /= 2
-    return matrix
+    """``[j, k]``: what the mean of the j-th of ``_products`` adds to the weight of node k."""
+    return np.linalg.inv(_products(2 * _nodes(count) - 1, count)).T
 
 
-def _interpolation_weights(feedback: Array, count: int) -> Array:
-    """Means over rollouts of the interpolating polynomials: ``[N, *runs]`` to ``[K, *runs]``."""
+def _interpolation_weights(feedback: Array, count: int, fence: Fence) -> Array:
+    """Means over rollouts of the interpolating polynomials: ``[N, *runs]`` to ``[K, *runs]``.
+
+    Polynomials of degree below K are spanned by the products of ``T_0 .. T_3`` and ``T_0, T_4,
+    T_8, ...``: a few wide loops where a recurrence would be many narrow ones.
+    """
     x = 2 * feedback - 1
-    polynomials = [jnp.ones_like(x), x]
-    for j in range(2, count):
-        # T_{a+b} = 2 T_a T_b - T_{|a-b|} with a and b near j/2: few products from x to each one,
-        # since the compiler computes each anew.
-        low, high = j // 2, j - j // 2
-        polynomials.append(2 * polynomials[low] * polynomials[high] - polynomials[high - low])
-    moments = jnp.stack([p.mean(0) for p in polynomials[:count]])
+    low = fence(lambda: _chebyshev(x, 4))
+    # T_4a(x) = T_a(T_4(x)).
+    square = x * x
+    high = fence(lambda: _chebyshev(8 * square * (square - 1) + 1, count // 4))
+    moments = fence(
+        lambda: lanes.total_of(lambda h, r: h[:, None] * r[None], 1, high, low) / x.shape[0]
+    )
+    moments = moments.reshape(count, *x.shape[1:])
     matrix = jnp.asarray(_moments_to_weights(count), x.dtype)
     matrix = matrix.reshape(matrix.shape + (1,) * (x.ndim - 1))
-    return lanes.total(matrix * moments[:, None], 0)
+    return lanes.total_of(lambda row, moment: row * moment[None], 0, matrix, moments)
+
+
+def _chebyshev(x: Array, count: int) -> Array:
+    """``T_0(x)`` to ``T_count-1(x)``, ``[count, *x.shape]``, by one Horner scheme for all."""
+    coefficients = _basis()[:count, 6 - count :].astype(x.dtype)
+    coefficients = coefficients.reshape(coefficients.shape + (1,) * x.ndim)
+    value = jnp.zeros((count, *x.shape), x.dtype)
+    for power in range(count):
+        value = value * x + coefficients[:, power]
+    return value

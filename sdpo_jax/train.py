@@ -240,8 +240,8 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     )
     tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
     reward = problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size, fence)
-    seen = oracles.noisy_reward(reward, _noise(setting, index, reward))
-    feedback = fence(lambda: oracles.feedback(setting.oracle, seen))
+    seen = oracles.noisy_reward(reward, _noise(setting, index, reward, fence))
+    feedback = oracles.feedback(setting.oracle, seen)
     method = method_function(program.method)
     told: dict[str, Any] = {
         "policy": policy,
@@ -250,6 +250,7 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         "feedback": feedback,
         "knowledge": setting.knowledge,
         "config": config,
+        "fence": fence,
     }
     names = what_is_told(method)
     if "teacher" in names or _metrics_need_teacher(program):
@@ -359,12 +360,12 @@ def _metrics_need_teacher(program: Program) -> bool:
     return any(metric.needs_teacher for metric in chosen_metrics(program).values())
 
 
-def _noise(setting: Setting, index: Array, like: Array) -> Array:
+def _noise(setting: Setting, index: Array, like: Array, fence: lanes.Fence) -> Array:
     """``sigma eps + bias``, ``[N, *runs]``."""
     sigma = setting.config.noise
 
     def draw() -> Array:
-        return sigma * streams.normals(setting.noise_key, index, like.shape[:1])
+        return sigma * streams.normals(setting.noise_key, index, like.shape[:1], fence)
 
     # Where no run has noise, none is drawn; the numbers are the same.
     noise = jax.lax.cond(jnp.any(jnp.asarray(sigma) > 0), draw, lambda: jnp.zeros_like(like))

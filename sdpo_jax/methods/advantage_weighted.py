@@ -13,15 +13,23 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import lanes
+from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
 
 
-def advantage_weighted(*, policy: Policy, tokens: Array, signal: Array, knowledge: Array) -> Update:
+def advantage_weighted(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    knowledge: Array,
+    fence: Fence = NO_FENCE,
+) -> Update:
     """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    average = lanes.total(policy.probs * knowledge, 1)
-    quality = jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds")
-    quality = quality - average[:, None]
-    share = quality / (lanes.total(jnp.abs(quality), 0) + 1e-8)
-    advantage = (signal - lanes.mean(signal, 0)) * share
+    average = fence(lambda: lanes.total(policy.probs * knowledge, 1))
+    chosen = fence(lambda: jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds"))
+    excess = chosen - average[:, None]
+    scale = fence(lambda: (signal - signal.mean(0)) / (lanes.total(abs(excess), 0) + 1e-8))
+    advantage = fence(lambda: scale * excess)
     return Update(-mean_score(policy.probs, tokens, advantage))

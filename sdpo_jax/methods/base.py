@@ -14,6 +14,7 @@ parameter       shape                        meaning
 ``teacher``     ``Teacher``                  the self-teacher, with all that it was shown
 ``knowledge``   ``[T, V, *runs]``            the table of token quality that is known
 ``config``      ``Config``                   the hyperparameters
+``fence``       ``Fence``                    materialises what is read twice (see ``lanes``)
 =============== ============================ ==================================================
 
 It returns the descent gradient: the update is ``l <- l - lr (sign g + lambda (pi - pi_ref))``.
@@ -49,4 +50,5 @@ TOLD: Mapping[str, str] = {
     "teacher": "the self-teacher",
     "knowledge": "a table of token quality",
     "config": "the hyperparameters",
+    "fence": "nothing: a tool that makes code faster",
 }

@@ -12,6 +12,7 @@ import jax
 from jax import Array
 
 from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
 from sdpo_jax.methods.reinforce import reinforce
 from sdpo_jax.methods.sdpo import sdpo
@@ -20,11 +21,17 @@ from sdpo_jax.teacher import Teacher
 
 
 def hybrid(
-    *, policy: Policy, tokens: Array, signal: Array, teacher: Teacher, config: Config
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    teacher: Teacher,
+    config: Config,
+    fence: Fence = NO_FENCE,
 ) -> Update:
     """Eq. 6. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     threshold = config.hybrid_threshold
     weight = jax.nn.sigmoid((teacher.divergence - threshold) / (threshold / 3))
     first = sdpo(policy=policy, teacher=teacher).gradient
-    second = reinforce(policy=policy, tokens=tokens, signal=signal).gradient
+    second = reinforce(policy=policy, tokens=tokens, signal=signal, fence=fence).gradient
     return Update(weight * first + (1 - weight) * second, weight)
