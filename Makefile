@@ -1,18 +1,27 @@
 # make reproduce            the whole paper over 1,000 seeds, into results/paper
-# make reproduce SEEDS=64 OUT=somewhere   (QUICK=1: 16 seeds)
+# make reproduce SEEDS=64 OUT=somewhere     (QUICK=1: 16 seeds, into results/quick)
 # make render OUT=somewhere tables, figures, claims and report again, from what was saved
 # make test                 lint, types, tests
-# Everything runs in .venv, which the first command builds from requirements.lock.
+# make lint                 lint, types
+# make lock                 the newest versions that pyproject.toml allows, into requirements.lock
+# make clean                remove .venv, caches and build output; results stay
+#
+# Everything runs in .venv, which the first command builds from requirements.lock with python3, or
+# where that is older than 3.11 with a newer one found beside it; PYTHON=... chooses another.
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Written last in each half of the set-up, so that one which was cut off is never taken for whole.
+LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 SEEDS ?=
 OUT ?=
 QUICK ?=
-# The first interpreter that is new enough; PYTHON=... chooses another.
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14,\
-	$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))) python3)
+
+NEW_ENOUGH := import sys, venv, ensurepip; print(sys.version_info >= (3, 11) or "")
+# Looked for only where an environment is built: asking an interpreter takes time.
+PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
+	test -z "$$($$name -c '$(NEW_ENOUGH)' 2>/dev/null)" || { echo $$name; break; }; done),python3)
 
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -20,13 +29,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help reproduce render test lint lock clean
 
 help:
-	@sed -n '/^# make/s/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 reproduce: $(READY)
-	@$(BIN)/python -m sweeps reproduce $(if $(SEEDS),--seeds $(SEEDS)) $(if $(OUT),--out $(OUT)) $(if $(filter 1,$(QUICK)),--quick)
+	@$(BIN)/python -m sweeps reproduce $(if $(SEEDS),--seeds '$(SEEDS)') \
+		$(if $(OUT),--out '$(OUT)') $(if $(filter-out 0,$(QUICK)),--quick)
 
 render: $(READY)
-	@$(BIN)/python -m sweeps render $(if $(OUT),$(OUT),results/paper)
+	@$(BIN)/python -m sweeps render '$(or $(OUT),results/paper)'
 
 test: lint
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal
@@ -36,26 +46,37 @@ lint: $(READY)
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/basedpyright --level error
 
-# The stamp is written last, and the environment is begun anew without it, so that a set-up that
-# was cut off leaves nothing half done.
-$(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "PYTHON: $(PYTHON) is missing or too old; allowed: Python 3.11 or newer (make PYTHON=...)" >&2; exit 2; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-		{ echo "PYTHON: $(PYTHON) has no venv module; install it (python3-venv on Debian)" >&2; exit 2; }
-	@echo "Setting up $(VENV) from requirements.lock ..."
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
-	@touch $(READY)
+# Fails with one line where $(1) can't make an environment.
+define check_python
+$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "PYTHON: $(1) is missing or too old; allowed: Python 3.11 or newer (make PYTHON=...)" >&2; exit 2; }; \
+$(1) -c 'import venv, ensurepip' 2>/dev/null || \
+	{ echo "PYTHON: $(1) has no venv module; allowed: one that has (on Debian: python3-venv)" >&2; exit 2; }
+endef
 
-# Exact versions with hashes for every Python from 3.11 on, without the name of any index.
-lock: $(READY)
-	@$(PYTHON) -m venv $(VENV)/lock
-	@$(VENV)/lock/bin/python -m pip install -q uv
-	@$(VENV)/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -q -o requirements.lock
+# Begun anew whenever the lock changes: nothing that an earlier lock named is left over.
+$(LOCKED): requirements.lock
+	@python='$(PYTHON)'; $(call check_python,$$python); \
+		echo "Setting up $(VENV) from requirements.lock with $$($$python --version); takes a minute or two ..."; \
+		rm -rf '$(VENV)' && $$python -m venv '$(VENV)'
+	@$(BIN)/python -m pip install -q --require-hashes --only-binary :all: -r requirements.lock
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+# One file for every Python from 3.11 on, Linux and macOS, with hashes and without the name of any
+# index. It asks nothing of .venv, so a lock that can't be installed can still be made again.
+lock:
+	@python='$(PYTHON)'; $(call check_python,$$python); \
+		rm -rf build/lock && $$python -m venv build/lock
+	@build/lock/bin/python -m pip install -q uv
+	@build/lock/bin/uv pip compile pyproject.toml --no-config --extra dev --universal \
+		--python-version 3.11 --fork-strategy fewest --upgrade --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url -q -o requirements.lock
+	@rm -rf build/lock
+	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

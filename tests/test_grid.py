@@ -177,7 +177,7 @@ def test_nodes_follow_from_strength_and_scale():
     def nodes(strength, scale=1.0):
         return grid.default_nodes(Sizes(), strength, scale)
 
-    assert 0 < nodes(0.5) < nodes(1.5) < nodes(2.0)
+    assert 0 < nodes(0.5) < nodes(1.5) < nodes(3.0)
     assert nodes(1.5) == nodes(3.0, 0.5) == nodes(-1.5)
     assert nodes(50.0) == 0
 
