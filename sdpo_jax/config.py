@@ -111,10 +111,12 @@ def check_value(name: str, value: object) -> None:
     if isinstance(value, Tracer):
         return
     try:
-        numbers = np.asarray(value, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: {value!r} is not a number; allowed: {text}") from None
-    for number in numbers:
+        numbers = np.asarray(value)
+    except ValueError:
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "iuf":
+        raise ValueError(f"{name}: {value!r} is not a number; allowed: {text}")
+    for number in numbers.ravel():
         if not (math.isfinite(number) and allowed(float(number))):
             raise ValueError(f"{name}: {float(number)!r}; allowed: {text}")
 

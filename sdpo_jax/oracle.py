@@ -158,8 +158,11 @@ def check_oracle(oracle: Oracle) -> None:
     leaves = jax.tree.leaves(oracle)
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         return
-    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves):
-        raise ValueError(f"oracle: {oracle}; allowed: finite numbers")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(oracle):
+        wrong = np.asarray(leaf)[~np.isfinite(np.asarray(leaf))]
+        if wrong.size:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(f"oracle: {name} {float(wrong[0])!r}; allowed: finite numbers")
     cuts, rises = np.asarray(oracle.cuts), np.asarray(oracle.rises)
     if cuts.shape[:1] != rises.shape[:1] or cuts.ndim == 0:
         raise ValueError(

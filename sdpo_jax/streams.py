@@ -62,6 +62,9 @@ def stream(seed: ArrayLike, name: int) -> Key:
         seed: ``[*runs]`` integers in ``[0, 2**32)``, or typed threefry keys ``[*runs]`` whose two
             words are then used as they are.
         name: which sub-stream, a ``Stream`` or any number of the caller's own.
+
+    Raises:
+        ValueError: a seed that is no such integer, where it is not traced.
     """
     return Key(*_threefry(_root(seed), jnp.uint32(0), jnp.uint32(name)))
 
@@ -119,6 +122,12 @@ def _root(seed: ArrayLike) -> Key:
     if isinstance(seed, Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(seed)
         return Key(data[..., 0], data[..., 1])
+    if not isinstance(seed, Array):
+        # Checked, and converted, before JAX makes an int32 of it.
+        given = np.asarray(seed)
+        if given.dtype.kind not in "iu" or (given < 0).any() or (given >= 2**32).any():
+            raise ValueError(f"seed: {seed!r}; allowed: integers from 0 to 2**32 - 1, or keys")
+        seed = given.astype(np.uint32)
     low = jnp.asarray(seed).astype(jnp.uint32)
     return Key(jnp.zeros_like(low), low)
 

@@ -1,0 +1,144 @@
+"""The numbers and sizes of an experiment: what is allowed, and what is said where it is not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sdpo_jax import Config, Sizes
+from sdpo_jax.config import check_config, check_sizes, check_value
+from sdpo_jax.policy import MAX_VOCAB_SIZE
+
+NAMES = [field.name for field in fields(Config)]
+ANYTHING = {"feedback_strength", "bias", "sign", "pattern_weight"}
+FRACTIONS = {"knowledge", "learn_from_feedback"}
+POSITIVE = {"hybrid_threshold"}
+NOT_NEGATIVE = set(NAMES) - ANYTHING - FRACTIONS - POSITIVE
+
+TINY = math.ulp(0.0)
+ABOVE_ONE = math.nextafter(1.0, 2.0)
+
+ACCEPTED = [
+    *((name, value) for name in sorted(ANYTHING) for value in (-1e6, -TINY, 0.0, 1e6)),
+    *((name, value) for name in sorted(FRACTIONS) for value in (0.0, TINY, 1.0)),
+    *((name, value) for name in sorted(POSITIVE) for value in (TINY, 1e6)),
+    *((name, value) for name in sorted(NOT_NEGATIVE) for value in (-0.0, 0.0, TINY, 1e6)),
+]
+REFUSED = [
+    *((name, value, "0 to 1") for name in sorted(FRACTIONS) for value in (-TINY, ABOVE_ONE)),
+    *((name, value, "above 0") for name in sorted(POSITIVE) for value in (-TINY, 0.0)),
+    *((name, -TINY, "0 or more") for name in sorted(NOT_NEGATIVE)),
+]
+ALLOWED = (
+    dict.fromkeys(ANYTHING, "any finite number")
+    | dict.fromkeys(FRACTIONS, "0 to 1")
+    | dict.fromkeys(POSITIVE, "above 0")
+    | dict.fromkeys(NOT_NEGATIVE, "0 or more")
+)
+
+
+def refusal(check, *arguments):
+    with pytest.raises(ValueError) as error:
+        check(*arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_defaults_are_allowed():
+    check_config(Config())
+    check_sizes(Sizes())
+
+
+@pytest.mark.parametrize(("name", "value"), ACCEPTED)
+def test_the_bounds_are_allowed(name, value):
+    check_value(name, value)
+    check_config(Config(**{name: value}))
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
+def test_just_past_a_bound_is_refused(name, value, allowed):
+    assert refusal(check_value, name, value) == f"{name}: {value!r}; allowed: {allowed}"
+    assert refusal(check_config, Config(**{name: value})).startswith(f"{name}: {value!r}; ")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_must_be_finite(name, value):
+    message = refusal(check_config, Config(**{name: value}))
+    assert message == f"{name}: {value!r}; allowed: {ALLOWED[name]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_a_number_is_refused(name):
+    for value in ("loud", 1j, [0.1, [0.2]], object):
+        message = refusal(check_value, name, value)
+        assert message == f"{name}: {value!r} is not a number; allowed: {ALLOWED[name]}"
+
+
+def test_a_text_of_digits_is_not_a_number():
+    # No array program takes one, though NumPy would convert it.
+    assert "'0.5'" in refusal(check_config, Config(noise="0.5"))
+
+
+def test_one_bad_entry_of_an_array_is_enough():
+    for array in (np.array([[0.1, 0.2], [0.3, -0.5]]), jnp.array([[0.1, 0.2], [0.3, -0.5]])):
+        assert refusal(check_value, "noise", array) == "noise: -0.5; allowed: 0 or more"
+        check_value("noise", abs(array))
+
+
+@pytest.mark.parametrize("number", [1, np.float32(1), np.int64(1), np.ones(3), jnp.ones((2, 3))])
+def test_numbers_may_be_of_any_kind(number):
+    for name in NAMES:
+        check_value(name, number)
+
+
+def test_traced_values_pass():
+    def checked(value):
+        check_config(Config(**dict.fromkeys(NAMES, value)))
+        return value
+
+    assert jax.jit(checked)(-1.0) == -1.0
+    assert jnp.isnan(jax.vmap(checked)(jnp.array([jnp.nan]))).all()
+    # One traced field hides nothing of the others.
+    with pytest.raises(ValueError, match="kl_weight"):
+        jax.jit(lambda value: check_config(Config(noise=value, kl_weight=-1.0)))(0.1)
+
+
+def test_a_configuration_is_a_tree_of_its_numbers():
+    leaves, structure = jax.tree.flatten(Config())
+    assert len(leaves) == len(NAMES)
+    assert jax.tree.unflatten(structure, leaves) == Config()
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, Config())
+    assert doubled.learning_rate == 2 * Config().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "beyond", "allowed"),
+    [
+        ("length", (1, 10**6), (0, -1), "1 or more"),
+        ("vocab_size", (2, MAX_VOCAB_SIZE), (1, MAX_VOCAB_SIZE + 1), f"2 to {MAX_VOCAB_SIZE}"),
+        ("rollouts", (1, 10**6), (0, -1), "1 or more"),
+        ("steps", (20, 10**9), (0, -1), "1 or more"),
+        ("final_window", (1, 300), (0, 301), "1 to 300"),
+    ],
+)
+def test_sizes(name, bounds, beyond, allowed):
+    for value in bounds:
+        check_sizes(Sizes(**{name: value}))
+        check_sizes(Sizes(**{name: np.int64(value)}))
+    # A whole number is not enough, and a truth value is not a size.
+    for value in (*beyond, float(bounds[0]), 2.5, True, str(bounds[0]), None):
+        message = refusal(check_sizes, Sizes(**{name: value}))
+        assert message == f"{name}: {value!r}; allowed: integers, {allowed}"
+
+
+def test_the_final_window_fits_into_the_steps():
+    check_sizes(Sizes(steps=1, final_window=1))
+    message = refusal(check_sizes, Sizes(steps=19))
+    assert message == "final_window: 20; allowed: integers, 1 to 19"

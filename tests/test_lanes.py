@@ -1,0 +1,138 @@
+"""Lanes: sums and maxima over leading axes, and the fence."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sdpo_jax import lanes
+from sdpo_jax.lanes import NO_FENCE, Fence
+
+# Around the 64 terms that are written out, and beyond: one term over, several loops, no rest.
+LENGTHS = (1, 5, 64, 65, 128, 200)
+
+EXPECTED = {
+    "total": lambda values, axis: values.sum(axis),
+    "mean": lambda values, axis: values.mean(axis),
+    "largest": lambda values, axis: values.max(axis),
+}
+
+
+def values_of(length, axis, seed=0):
+    """Whole numbers, whose sums float32 holds exactly."""
+    shape = [2, 3, 4]
+    shape[axis] = length
+    return np.random.default_rng(seed).integers(-99, 100, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_reductions_over_a_leading_axis(length, axis):
+    values = values_of(length, axis)
+    found = jax.jit(lambda x: {name: getattr(lanes, name)(x, axis) for name in EXPECTED})(values)
+    for name, reference in EXPECTED.items():
+        expected = reference(values.astype(np.float64), axis)
+        # A compiled division by a constant multiplies by its rounded reciprocal.
+        rounding = 2.0**-23 if name == "mean" else 0.0
+        np.testing.assert_allclose(found[name], expected, rtol=rounding, err_msg=name)
+
+
+@pytest.mark.parametrize("length", [5, 64, 65, 200])
+def test_total_of_takes_slices_of_several_arrays_in_step(length):
+    first, second = values_of(length, 1, seed=1), values_of(length, 1, seed=2)
+
+    def term(x, y):
+        return (x * y)[:, None] + jnp.arange(2.0)[:, None]
+
+    found = jax.jit(lambda x, y: lanes.total_of(term, 1, x, y))(first, second)
+    product = (first * second).sum(1)
+    expected = product[:, None] + length * np.arange(2.0)[:, None]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_largest_of_negative_numbers_is_negative():
+    for length in (5, 65):
+        assert float(lanes.largest(jnp.full((length, 1), -3.0), 0)[0]) == -3.0
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("length", [5, 65])
+def test_gradients_pass_through_a_reduction(name, length):
+    # Without ties, which share the gradient of the largest.
+    values = np.random.default_rng(4).permuted(np.arange(2.0 * length * 4)).astype(np.float32)
+    values = values.reshape(2, length, 4)
+    weights = np.random.default_rng(5).normal(size=(2, 4)).astype(np.float32)
+    found = jax.jit(jax.grad(lambda x: (getattr(lanes, name)(x, 1) * weights).sum()))(values)
+    share = {
+        "total": np.ones_like(values),
+        "mean": np.full_like(values, 1 / length),
+        "largest": values == values.max(1, keepdims=True),
+    }[name]
+    np.testing.assert_allclose(found, share * weights[:, None], rtol=1e-6)
+
+
+# --- the fence ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def fenced():
+    """A fence around values of several types in a tree, with the witness as input."""
+
+    def compute(witness, x):
+        return Fence(witness)(lambda: {"sine": jnp.sin(x), "parts": (x > 0, x.astype(jnp.int32))})
+
+    return jax.jit(compute)
+
+
+def check_fenced(found, x):
+    np.testing.assert_allclose(found["sine"], np.sin(x), rtol=1e-6)
+    np.testing.assert_array_equal(found["parts"][0], x > 0)
+    np.testing.assert_array_equal(found["parts"][1], x.astype(np.int32))
+
+
+X = np.array([0.5, -2.25, 3.75], np.float32)
+
+
+@pytest.mark.parametrize(
+    "witness",
+    [
+        *map(np.float32, (np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 0.5, 1.0, 1e-45)),
+        *map(np.int32, (0, 1, -1, 2**31 - 1, -(2**31))),
+        *map(np.uint32, (0, 1, 2**32 - 1)),
+        np.array([np.nan, -1.0, np.inf], np.float32),
+    ],
+)
+def test_a_fence_gives_the_value_whatever_the_witness(witness):
+    check_fenced(fenced()(witness, X), X)
+
+
+def test_a_fence_stays_a_conditional_in_the_program():
+    assert "cond" in str(jax.make_jaxpr(fenced())(np.float32(1), X))
+
+
+def test_a_fence_works_eagerly_and_no_fence_as_well():
+    for fence in (Fence(3), Fence(jnp.float32(-1)), NO_FENCE):
+        found = fence(lambda: {"sine": jnp.sin(X), "parts": (X > 0, X.astype(np.int32))})
+        check_fenced(found, X)
+
+
+def test_a_fence_works_under_vmap():
+    witnesses = np.array([np.nan, 0.0, -1.0], np.float32)
+    many = X * np.array([[1], [2], [-1]], np.float32)
+    check_fenced(jax.vmap(fenced())(witnesses, many), many)
+    check_fenced(jax.vmap(fenced(), (None, 0))(np.float32(0), many), many)
+
+
+def test_gradients_pass_through_a_fence():
+    def loss(x, witness):
+        return (Fence(witness)(lambda: jnp.sin(x)) * jnp.arange(1.0, 4.0)).sum()
+
+    found = jax.jit(jax.grad(loss))(X, np.float32(-1))
+    np.testing.assert_allclose(found, np.cos(X) * [1, 2, 3], rtol=1e-6)
+    # The witness itself may be what is differentiated: it decides nothing.
+    found = jax.jit(jax.grad(lambda x: loss(x, x[0])))(X)
+    np.testing.assert_allclose(found, np.cos(X) * [1, 2, 3], rtol=1e-6)

@@ -1,0 +1,142 @@
+"""The library as a whole: what an import does, who may import whom, what is public."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib.util
+import inspect
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sdpo_jax
+from sdpo_jax.methods import METHODS
+
+ROOT = Path(sdpo_jax.__file__).parent
+MODULES = {
+    name: Path(importlib.util.find_spec(name).origin)
+    for name in (
+        "sdpo_jax",
+        *(info.name for info in pkgutil.walk_packages([str(ROOT)], prefix="sdpo_jax.")),
+    )
+}
+
+# From the bottom to the top. A module imports only modules of lower layers.
+LAYERS = [
+    {"lanes"},
+    {"streams"},
+    {"policy"},
+    {"problem", "oracle", "config"},
+    {"teacher"},
+    {"methods.base"},
+    {"methods.sdpo", "methods.reinforce", "methods.advantage_weighted"},
+    {"methods.hybrid"},
+    {"methods", "metrics"},
+    {"train"},
+    {"grid"},
+    {""},
+]
+
+
+def imported_names(path):
+    """Every module that a file names in an import, wherever in the file it stands."""
+    package = "sdpo_jax" if path.parent == ROOT else f"sdpo_jax.{path.parent.name}"
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = importlib.util.resolve_name("." * node.level + base, package)
+            # ``from package import module`` names the module, not the package.
+            submodules = {f"{base}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= submodules
+            if len(submodules) < len(node.names):
+                found.add(base)
+    return found
+
+
+def layer_of(name):
+    short = name.removeprefix("sdpo_jax").removeprefix(".")
+    return next(level for level, layer in enumerate(LAYERS) if short in layer)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_one_way(name):
+    for other in imported_names(MODULES[name]) & set(MODULES):
+        assert layer_of(other) < layer_of(name), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_engine_does_not_know_its_users(name):
+    roots = {other.partition(".")[0] for other in imported_names(MODULES[name])}
+    assert roots.isdisjoint({"sweeps", "tests", "matplotlib", "tyro", "rich", "jinja2"})
+
+
+def test_the_layers_name_every_module_once():
+    named = [f"sdpo_jax.{module}".removesuffix(".") for layer in LAYERS for module in layer]
+    assert sorted(named) == sorted(MODULES)
+    assert {f"sdpo_jax.methods.{name}" for name in METHODS} <= set(MODULES)
+
+
+def test_an_import_leaves_no_trace(tmp_path):
+    script = """
+import sys, jax
+before = dict(jax.config.values)
+import sdpo_jax
+assert dict(jax.config.values) == before
+heavy = {"matplotlib", "xarray", "pandas", "sweeps"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = str(ROOT.parent)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_public_name_resolves_and_they_are_sorted():
+    names = sdpo_jax.__all__
+    assert all(hasattr(sdpo_jax, name) for name in names)
+    # Constants, then classes, then functions, as the linter sorts them.
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name.islower(), name))
+    assert len(set(names)) == len(names)
+
+
+def test_the_example_runs():
+    outcome = doctest.testmod(sdpo_jax)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_is_documented(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for label, member in vars(module).items():
+        named = inspect.isclass(member) or inspect.isfunction(member)
+        if label.startswith("_") or not named or member.__module__ != name:
+            continue
+        assert documented(member), f"{name}.{label}"
+        if inspect.isclass(member):
+            for method, function in vars(member).items():
+                if inspect.isfunction(function) and not method.startswith("_"):
+                    assert documented(function), f"{name}.{label}.{method}"
+
+
+def documented(member):
+    # A dataclass and a named tuple write their own signature there where nothing else stands.
+    text = member.__doc__ or ""
+    return text and not text.startswith((f"{member.__name__}(", "Alias for field"))
