@@ -94,7 +94,8 @@ def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
     depends on a run's own numbers only, not on what its table turns out to be.
     """
     slope = abs(strength) * quality_scale * _typical_range(sizes.length, sizes.vocab_size)
-    return teachers.nodes_for(round(slope, 6))
+    # Rounded up, so that an axis of many strengths has few slopes to find nodes for.
+    return teachers.nodes_for(math.ceil(20 * slope) / 20)
 
 
 def run_grid(
@@ -290,8 +291,7 @@ def _nodes_of_runs(
 ) -> np.ndarray:
     strength, scale = numbers["feedback_strength"], numbers["quality_scale"]
     if teacher_nodes is not None:
-        if teacher_nodes < 0:
-            raise ValueError(f"teacher_nodes: {teacher_nodes!r}; allowed: 0 or more")
+        teachers.check_nodes(teacher_nodes)
         return np.full(strength.shape, teacher_nodes)
     length = column("length", sizes.length)
     vocab_size = column("vocab_size", sizes.vocab_size)

@@ -66,8 +66,8 @@ class Metric:
         title: what it is, with its unit, for axes and attributes.
         windowed: whether its final value is the mean over the last ``final_window`` steps; if
             not, it is the last step's.
-        costly: whether it is computed only at the steps that are recorded and at the last, as
-            what enumerates all sequences had better be.
+        costly: whether it is computed only at the steps that are recorded and at those that its
+            final value needs, as what enumerates all sequences had better be.
         needs_teacher: whether it reads ``View.teacher``.
     """
 
@@ -83,12 +83,17 @@ def credit_correlation(direction: Array, worth: Array) -> Array:
 
     Rows without any spread count as 0.
     """
-    direction = direction - lanes.mean(direction, 1)[:, None]
-    worth = worth - lanes.mean(worth, 1)[:, None]
+    direction, worth = _centred(direction), _centred(worth)
     covariance = lanes.total(direction * worth, 1)
     spread = lanes.total(direction * direction, 1) * lanes.total(worth * worth, 1)
     flat = spread == 0
     return lanes.mean(jnp.where(flat, 0.0, covariance / jnp.sqrt(jnp.where(flat, 1.0, spread))), 0)
+
+
+def _centred(rows: Array) -> Array:
+    # Less the first entry first: of equal entries nothing is left, not even rounding errors.
+    rows = rows - rows[:, :1]
+    return rows - lanes.mean(rows, 1)[:, None]
 
 
 def _credit(view: View) -> Array:

@@ -40,7 +40,9 @@ from sdpo_jax.policy import Policy
 # Far below any float32 rounding of a probability, far above what underflows in a product.
 _SMALLEST_TILT = 1e-30
 
-_NODE_CHOICES = (8, 12, 16, 20, 24)
+# Interpolation weights are made of products of polynomials in fours.
+MAX_NODES = 24
+NODE_CHOICES = tuple(range(0, MAX_NODES + 1, 4))
 
 
 class Teacher(NamedTuple):
@@ -213,6 +215,17 @@ def hint_shift(
     return config.feedback_strength * feedback * table
 
 
+def check_nodes(nodes: int) -> None:
+    """Check a number of nodes.
+
+    Raises:
+        ValueError: a number that ``prepare`` has no weights for, in one line.
+    """
+    if nodes not in NODE_CHOICES:
+        allowed = ", ".join(str(choice) for choice in NODE_CHOICES)
+        raise ValueError(f"teacher_nodes: {nodes!r}; allowed: {allowed}")
+
+
 def interpolation_error(slope: float, nodes: int) -> float:
     """Largest error of a teacher's probability from interpolation in f.
 
@@ -222,10 +235,10 @@ def interpolation_error(slope: float, nodes: int) -> float:
 
     Returns:
         The largest error over f in [0, 1] and over where the teacher changes its mind, for two
-        tokens: ``1 / (1 + exp(-slope (f - centre)))``. More tokens change it more gently.
+        tokens: ``1 / (1 + exp(-slope (f - centre)))``; to 2%. More tokens change it more gently.
     """
-    centre = np.linspace(-0.5, 1.5, 81)
-    f = np.linspace(0.0, 1.0, 161)
+    centre = np.linspace(-0.5, 1.5, 161)
+    f = np.linspace(0.0, 1.0, 321)
 
     def probability(x: np.ndarray) -> np.ndarray:
         return 0.5 + 0.5 * np.tanh(0.5 * slope * (x[:, None] - centre))
@@ -238,7 +251,7 @@ def interpolation_error(slope: float, nodes: int) -> float:
 @cache
 def nodes_for(slope: float, tolerance: float = 1e-5) -> int:
     """The fewest nodes whose ``interpolation_error`` stays below ``tolerance``; 0 if none do."""
-    for nodes in _NODE_CHOICES:
+    for nodes in NODE_CHOICES[1:]:
         if interpolation_error(slope, nodes) <= tolerance:
             return nodes
     return 0

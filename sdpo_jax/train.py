@@ -330,13 +330,9 @@ def check_program(program: Program) -> None:
     for name in program.record:
         if name not in chosen:
             raise ValueError(f"record: {name!r}; allowed: the metrics {', '.join(chosen)}")
-    for name, value in (
-        ("record_every", program.record_every - 1),
-        ("teacher_nodes", program.teacher_nodes),
-    ):
-        if value < 0:
-            given = getattr(program, name)
-            raise ValueError(f"{name}: {given!r}; allowed: {given - value} or more")
+    if program.record_every < 1:
+        raise ValueError(f"record_every: {program.record_every!r}; allowed: 1 or more")
+    teachers.check_nodes(program.teacher_nodes)
 
 
 def chosen_metrics(program: Program) -> dict[str, Metric]:
@@ -431,9 +427,10 @@ class _Record:
         last = index == steps - 1
         final, sums, curves = dict(kept["final"]), dict(kept["sum"]), dict(kept["curves"])
         for name, metric in self.metrics.items():
+            in_window = index >= steps - window if metric.windowed else last
             if metric.costly:
                 value = jax.lax.cond(
-                    on_record | last,
+                    on_record | in_window,
                     lambda metric=metric: metric.measure(view).astype(self.dtype),
                     lambda: jnp.zeros(self.runs, self.dtype),
                 )
@@ -442,9 +439,9 @@ class _Record:
                 value = metric.measure(view)
                 sums[name] += value
             if metric.windowed:
-                final[name] += jnp.where(index >= steps - window, value, 0)
+                final[name] += jnp.where(in_window, value, 0)
             else:
-                final[name] = jnp.where(last, value, final[name])
+                final[name] = jnp.where(in_window, value, final[name])
             if name in curves:
                 point = index // self.every
                 curve = curves[name]

@@ -60,6 +60,7 @@ class Draws:
 class Step:
     """What one step computes on its way to the next logits."""
 
+    policy: np.ndarray  # [T, V], before the update
     reward: np.ndarray  # [N]
     noisy: np.ndarray  # [N]
     feedback: np.ndarray  # [N]
@@ -131,10 +132,17 @@ def token_advantage(problem, policy):
     return advantage
 
 
+def uniform_reward(problem):
+    return np.mean([reward(problem, sequence) for sequence in all_sequences(problem)])
+
+
+def reward_range(problem):
+    """From the uniform policy to the best sequence."""
+    return reward(problem, best_sequence(problem)) - uniform_reward(problem)
+
+
 def optimality(problem, policy):
-    uniform = expected_reward(problem, np.full_like(policy, 1 / policy.shape[1]))
-    best = reward(problem, best_sequence(problem))
-    return (expected_reward(problem, policy) - uniform) / (best - uniform)
+    return (expected_reward(problem, policy) - uniform_reward(problem)) / reward_range(problem)
 
 
 # The oracles (section 2.2).
@@ -309,6 +317,7 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
         "mean_feedback": feedback.mean(),
     }
     return Step(
+        policy=policy,
         reward=rewards,
         noisy=noisy,
         feedback=feedback,
@@ -318,6 +327,16 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
         logits=logits + numbers.learning_rate * direction,
         metrics=metrics,
     )
+
+
+def train(method, oracle, problem, numbers, table, first_logits, uniforms, noise, hints):
+    """The loop: one step for each of uniforms ``[S, T, N]``, noise and hint errors."""
+    logits, steps = first_logits, []
+    for u, eps, z in zip(uniforms, noise, hints, strict=True):
+        draws = Draws(sample(softmax(logits), u), eps, z)
+        steps.append(step(method, oracle, problem, numbers, table, first_logits, logits, draws))
+        logits = steps[-1].logits
+    return steps
 
 
 # Metrics (section 2.6).

@@ -213,7 +213,7 @@ def test_progress_tells_all_runs():
         ({"vocab_size": [1]}, {}, ["vocab_size", "1", "2 to"]),
         ({"seed": [0]}, {"block_width": 0}, ["block_width", "0", "1 or more"]),
         ({"seed": [0]}, {"workers": 0}, ["workers", "0", "1 or more"]),
-        ({"seed": [0]}, {"teacher_nodes": -1}, ["teacher_nodes", "-1", "0 or more"]),
+        ({"seed": [0]}, {"teacher_nodes": -1}, ["teacher_nodes", "-1", "0, 4, 8"]),
         ({"seed": [0]}, {"metrics": ["rewrad"]}, ["metrics", "'rewrad'", "reward"]),
         ({"seed": [0]}, {"record": ["drift"]}, ["record", "'drift'", "reward"]),
         ({"seed": [0]}, {"config": Config(kl_weight=-1.0)}, ["kl_weight", "-1.0", "0 or more"]),
