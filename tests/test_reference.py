@@ -55,7 +55,7 @@ FEEDBACK = {
     "critique of the sampled": (sdpo_jax.critique("sampled"), reference.critique("sampled")),
 }
 
-# For the slopes here, beta times the range of a row up to 5.1, interpolation from so many nodes errs
+# At the slopes here, beta times the range of a row up to 5.1, interpolation from so many nodes errs
 # by less than float32 does.
 NODES = 16
 

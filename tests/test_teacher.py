@@ -240,7 +240,7 @@ def test_no_policy_errs_by_more_than_the_bound(slope, nodes):
 @pytest.mark.parametrize("tolerance", [1e-5, 1e-3])
 def test_nodes_are_the_fewest_that_meet_the_tolerance(tolerance):
     for slope in (0.5, 2.0, 4.0, 7.0, 9.0, 11.0, 15.0, 60.0):
-        meeting = [n for n in NODE_CHOICES if interpolation_error(slope, n) <= tolerance]
+        meeting = [n for n in NODES if interpolation_error(slope, n) <= tolerance]
         assert nodes_for(slope, tolerance) == min(meeting, default=0)
         assert nodes_for(-slope, tolerance) == nodes_for(slope, tolerance)
     assert nodes_for(60.0, tolerance) == 0
