@@ -1,0 +1,1 @@
+"""Throughput, measured; nothing here asserts."""

@@ -1,0 +1,56 @@
+"""The same training runs by other means, to be timed beside the engine.
+
+Each peer is a module with one function, ``prepare(method, feedback, runs)``. It compiles and warms
+up, and returns a function from a first seed to the final reward, credit and entropy of that many
+runs, each ``[runs]``. Peers import nothing of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+
+from benchmarks.peers.common import cpp_compiler
+
+Train = Callable[[int], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer that may lack its library.
+
+    Attributes:
+        title: what it is, for tables.
+        module: where its ``prepare`` is; imported when it is first asked for.
+        extra: the package it needs beyond the project's own, if any.
+    """
+
+    title: str
+    module: str
+    extra: str | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the extra package is installed."""
+        return self.extra is None or find_spec(self.extra) is not None
+
+    def prepare(self, method: str, feedback: str, runs: int) -> Train:
+        """Compile and warm up; see the module."""
+        return import_module(self.module).prepare(method, feedback, runs)
+
+
+PEERS: dict[str, Peer] = {
+    "numpy_loop": Peer("NumPy, one run at a time", "benchmarks.peers.numpy_loop"),
+    "numpy_batched": Peer("NumPy, batched, threads", "benchmarks.peers.numpy_batched"),
+    "numba_parallel": Peer("Numba, parallel over runs", "benchmarks.peers.numba_parallel", "numba"),
+    "torch_batched": Peer(
+        f"PyTorch, batched, {'compiled' if cpp_compiler() else 'eager'}",
+        "benchmarks.peers.torch_batched",
+        "torch",
+    ),
+    "jax_vmapped": Peer("JAX, vmap of one run", "benchmarks.peers.jax_vmapped"),
+}
