@@ -61,7 +61,7 @@ def _step(
     c = CONSTANTS
     policy = logits.softmax(-1)
     edges = policy.cumsum(-1)[..., :-1]
-    tokens = (uniform[..., None] >= edges[:, :, None]).sum(-1)
+    tokens = (uniform[:, :, None] >= edges[..., None]).sum(2)
     score = token_scores.gather(-1, tokens).sum(1)
     pairs = c.vocab_size * tokens[:, :-1] + tokens[:, 1:]
     score = score + bigram.flatten(1).gather(-1, pairs.flatten(1)).view_as(pairs).sum(1)
@@ -69,12 +69,14 @@ def _step(
 
     if method == "sdpo":
         heard = reward if feedback == "continuous" else (reward > 0.5).float()
-        shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
-        gradient = policy - (logits[:, None] + shift).softmax(-1).mean(1)
+        # softmax(l + x) = pi exp(x) / sum_v pi exp(x); the longest axis, of rollouts, is last.
+        ratio = torch.exp(c.feedback_strength * quality[..., None] * heard[:, None, None])
+        total = (policy[..., None] * ratio).sum(2, keepdim=True)
+        gradient = policy - policy * (ratio / total).mean(-1)
     else:
         advantage = reward - reward.mean(-1, keepdim=True)
-        chosen = tokens[..., None] == torch.arange(c.vocab_size)
-        gradient = -(advantage[:, None, :, None] * (chosen - policy[:, :, None])).mean(2)
+        chosen = tokens[:, :, None] == torch.arange(c.vocab_size)[:, None]
+        gradient = -(advantage[:, None, None] * (chosen.float() - policy[..., None])).mean(-1)
 
     gradient = gradient + c.kl_weight * (policy - reference)
     entropy = -(policy * policy.log()).sum(-1).mean(-1)
