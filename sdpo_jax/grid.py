@@ -22,6 +22,7 @@ import numpy as np
 import optax
 from scipy.stats import studentized_range
 
+from sdpo_jax import lanes
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
@@ -50,6 +51,10 @@ _PADDED_CUTS = 8
 
 _BLOCK_WIDTH = {"cpu": 64}
 _ACCELERATOR_BLOCK_WIDTH = 8192
+
+# In one kernel, LLVM unrolls shorter loops before it makes vectors of them, and then not every lane
+# gets the same instructions, and so not the same bits.
+_KERNEL_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -374,7 +379,7 @@ class _Programs:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), inputs
         )
-        compiled = _jitted(program).lower(shapes).compile(_compiler_options(device))
+        compiled = _compiled(program, shapes, device)
         with self._lock:
             self._kept[key] = compiled
         return compiled, time.perf_counter() - start
@@ -383,14 +388,33 @@ class _Programs:
 _PROGRAMS = _Programs()
 
 
+def _compiled(program: Program, shapes: Any, device: Any) -> Any:
+    """The program for a device; in one kernel where that is a CPU and all of it can be in one."""
+    options = _compiler_options(device)
+    wide = shapes["seed"].shape[0] >= _KERNEL_WIDTH
+    if device.platform == "cpu" and wide:
+        whole = _jitted(replace(program, one_kernel=True)).lower(shapes)
+        if lanes.fits_one_kernel(whole.as_text()):
+            return whole.compile(options)
+    return _jitted(program).lower(shapes).compile(options)
+
+
 @cache
 def _jitted(program: Program) -> Any:
     return jax.jit(lambda inputs: _train_block(program, inputs))
 
 
 def _compiler_options(device: Any) -> dict[str, Any]:
-    # Blocks keep the cores busy; threads inside a kernel of a few microseconds only wait.
-    return {"xla_cpu_multi_thread_eigen": False} if device.platform == "cpu" else {}
+    if device.platform != "cpu":
+        return {}
+    return {
+        # Blocks keep the cores busy; threads inside a kernel of a few microseconds only wait.
+        "xla_cpu_multi_thread_eigen": False,
+        # LLVM's own choice is half of what the processor has.
+        "xla_cpu_prefer_vector_width": 512,
+        # Calls of a library, for sums, are not for arrays this small; and not part of one kernel.
+        "xla_cpu_experimental_ynn_fusion_type": "",
+    }
 
 
 def _workers(given: int | None) -> list[Any]:

@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from operator import add
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.typing import ArrayLike
 
 Tree = TypeVar("Tree")
 
 # Terms written out side by side.
 _UNROLLED = 64
+
+# What a CPU kernel can't hold.
+_CALLED = ("stablehlo.sort", "stablehlo.custom_call", "stablehlo.fft", "chlo.top_k")
 
 
 def total(values: Array, axis: int) -> Array:
@@ -67,6 +71,26 @@ def largest(values: Array, axis: int) -> Array:
 def mean(values: Array, axis: int) -> Array:
     """Mean over one of the leading axes; see ``total_of``."""
     return total(values, axis) / values.shape[axis]
+
+
+def one_kernel(function: Callable[..., Tree], *arguments: Any) -> Tree:
+    """``function(*arguments)``; on a CPU, compiled into one kernel that runs on one thread.
+
+    XLA's CPU runtime starts a kernel for each loop of a program, which takes as long as the loop
+    itself where that has a few thousand lanes' worth of work. It compiles a call so marked into
+    one function, in which loops only follow each other. Elsewhere the mark means nothing.
+    """
+    mark: Any = {"inlineable": "false", "xla_cpu_small_call": "true"}
+    outcome: Any = set_xla_metadata(jax.jit(function)(*arguments), **mark)
+    return outcome
+
+
+def fits_one_kernel(lowered: str) -> bool:
+    """Whether a lowered program (its text) has nothing that only the CPU's runtime can call.
+
+    A user's metric or method may have: a sort, a callback, a decomposition of a matrix.
+    """
+    return not any(name in lowered for name in _CALLED)
 
 
 class Fence:

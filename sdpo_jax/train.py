@@ -49,6 +49,9 @@ class Program:
         optimizer: from a learning rate to an optax transformation. It sees one run at a time.
         teacher_nodes: interpolate the teachers of an oracle with a gain from so many nodes;
             0 for a softmax for each rollout (see ``sdpo_jax.teacher``).
+        one_kernel: whether the loop over steps is one kernel on one thread where the device is a
+            CPU (see ``lanes.one_kernel``). Made for blocks of runs in the last axis; ``run_grid``
+            asks for it by itself.
     """
 
     method: str | Method = "sdpo"
@@ -58,6 +61,7 @@ class Program:
     record_every: int = 1
     optimizer: Optimizer = optax.sgd
     teacher_nodes: int = 0
+    one_kernel: bool = False
 
 
 class Setting(NamedTuple):
@@ -154,7 +158,10 @@ def train(
         state, view = step(program, setting, state, index)
         return (state, record.add(kept, view, index)), None
 
-    (state, kept), _ = jax.lax.scan(body, (state, record.empty()), jnp.arange(steps))
+    def loop(state: State) -> tuple[State, dict]:
+        return jax.lax.scan(body, (state, record.empty()), jnp.arange(steps))[0]
+
+    state, kept = lanes.one_kernel(loop, state) if program.one_kernel else loop(state)
     return record.result(kept, state.logits)
 
 
