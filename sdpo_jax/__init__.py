@@ -15,7 +15,7 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 """
 
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.grid import Progress, run_grid
+from sdpo_jax.grid import Progress, compute, run_grid
 from sdpo_jax.methods import METHODS, Method, Update
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
 from sdpo_jax.oracle import (
@@ -29,6 +29,7 @@ from sdpo_jax.oracle import (
     feedback,
     ordinal,
 )
+from sdpo_jax.plan import OPTIMIZERS, Plan, plan_grid
 from sdpo_jax.problem import (
     Problem,
     best_sequence,
@@ -46,12 +47,14 @@ __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "METRICS",
+    "OPTIMIZERS",
     "ORACLES",
     "Config",
     "Hints",
     "Method",
     "Metric",
     "Oracle",
+    "Plan",
     "Problem",
     "Program",
     "Progress",
@@ -64,6 +67,7 @@ __all__ = [
     "View",
     "best_sequence",
     "binary",
+    "compute",
     "constant",
     "continuous",
     "credit_correlation",
@@ -73,6 +77,7 @@ __all__ = [
     "init",
     "optimality",
     "ordinal",
+    "plan_grid",
     "reward",
     "run_grid",
     "sample_problem",

@@ -49,9 +49,6 @@ class Program:
         optimizer: from a learning rate to an optax transformation. It sees one run at a time.
         teacher_nodes: interpolate the teachers of an oracle with a gain from so many nodes;
             0 for a softmax for each rollout (see ``sdpo_jax.teacher``).
-        one_kernel: whether the loop over steps is one kernel on one thread where the device is a
-            CPU (see ``lanes.one_kernel``). Made for blocks of runs in the last axis; ``run_grid``
-            asks for it by itself.
     """
 
     method: str | Method = "sdpo"
@@ -61,7 +58,6 @@ class Program:
     record_every: int = 1
     optimizer: Optimizer = optax.sgd
     teacher_nodes: int = 0
-    one_kernel: bool = False
 
 
 class Setting(NamedTuple):
@@ -101,12 +97,15 @@ class Result(NamedTuple):
         mean: by metric ``[*runs]``: mean over all steps (costly metrics: over recorded steps).
         curves: by recorded metric ``[points, *runs]``, at steps 0, ``record_every``, ...
         logits: ``[T, V, *runs]``, after the last update.
+        finite_steps: ``[*runs]`` int32, the steps that left all logits finite: ``steps``, or where
+            a run broke down, the index of the step at which a number that is not finite appeared.
     """
 
     final: dict[str, Array]
     mean: dict[str, Array]
     curves: dict[str, Array]
     logits: Array
+    finite_steps: Array
 
 
 def train(
@@ -156,12 +155,9 @@ def train(
     def body(carry: tuple[State, dict], index: Array) -> tuple[tuple[State, dict], None]:
         state, kept = carry
         state, view = step(program, setting, state, index)
-        return (state, record.add(kept, view, index)), None
+        return (state, record.add(kept, view, state.logits, index)), None
 
-    def loop(state: State) -> tuple[State, dict]:
-        return jax.lax.scan(body, (state, record.empty()), jnp.arange(steps))[0]
-
-    state, kept = lanes.one_kernel(loop, state) if program.one_kernel else loop(state)
+    (state, kept), _ = jax.lax.scan(body, (state, record.empty()), jnp.arange(steps))
     return record.result(kept, state.logits)
 
 
@@ -416,9 +412,10 @@ class _Record:
         self.runs = runs
         self.dtype = dtype
 
-    def empty(self) -> dict[str, dict[str, Array]]:
+    def empty(self) -> dict[str, Any]:
         zeros = jnp.zeros(self.runs, self.dtype)
         return {
+            "finite_steps": jnp.zeros(self.runs, jnp.int32),
             "final": dict.fromkeys(self.metrics, zeros),
             "sum": dict.fromkeys(self.metrics, zeros),
             "curves": {
@@ -426,9 +423,7 @@ class _Record:
             },
         }
 
-    def add(
-        self, kept: dict[str, dict[str, Array]], view: View, index: Array
-    ) -> dict[str, dict[str, Array]]:
+    def add(self, kept: dict[str, Any], view: View, logits: Array, index: Array) -> dict[str, Any]:
         steps, window = self.sizes.steps, self.sizes.final_window
         on_record = index % self.every == 0
         last = index == steps - 1
@@ -456,13 +451,16 @@ class _Record:
                 curves[name] = jax.lax.dynamic_update_index_in_dim(
                     curve, jnp.where(on_record, value, before), point, 0
                 )
-        return {"final": final, "sum": sums, "curves": curves}
+        # Logits that are not finite stay so: what counts the finite ones finds the first.
+        finite = jnp.isfinite(lanes.largest(lanes.largest(jnp.abs(logits), 1), 0))
+        finite_steps = kept["finite_steps"] + finite.astype(jnp.int32)
+        return {"finite_steps": finite_steps, "final": final, "sum": sums, "curves": curves}
 
-    def result(self, kept: dict[str, dict[str, Array]], logits: Array) -> Result:
+    def result(self, kept: dict[str, Any], logits: Array) -> Result:
         final, mean = {}, {}
         for name, metric in self.metrics.items():
             window = self.sizes.final_window if metric.windowed else 1
             count = self.points if metric.costly else self.sizes.steps
             final[name] = kept["final"][name] / window
             mean[name] = kept["sum"][name] / count
-        return Result(final, mean, kept["curves"], logits)
+        return Result(final, mean, kept["curves"], logits, kept["finite_steps"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import subprocess
@@ -11,10 +12,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Config, Program, Sizes, grid
+from sdpo_jax import Config, Program, Sizes, grid, plan
 from sdpo_jax.methods import METHODS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
@@ -173,9 +175,82 @@ def test_the_problem_held_while_the_rest_varies():
     assert len(np.unique(data.reward.values)) == 4
 
 
+def test_zipped_axes_vary_together():
+    pairs = {"method": ["sdpo", "sdpo"], "noise": [0.0, 0.3]}
+    data = run({"pair": pairs, "seed": range(3)})
+    assert data.reward.dims == ("pair", "seed")
+    whole = run({"noise": [0.0, 0.3], "seed": range(3)})
+    for noise in (0.0, 0.3):
+        same_bits(data.sel(noise=noise), whole.sel(noise=noise))
+
+
+def test_optimizers_by_name():
+    data = run({"optimizer": ["sgd", "adam"], "learning_rate": [0.1], "seed": range(3)})
+    mine = run({"learning_rate": [0.1], "seed": range(3)}, optimizer=optax.adam)
+    same_bits(data.sel(optimizer="adam"), mine)
+    assert data.optimizer.values.tolist() == ["sgd", "adam"]
+    assert (data.logits.sel(optimizer="sgd") != data.logits.sel(optimizer="adam")).any()
+
+
+def test_every_optimizer_on_offer_takes_a_step():
+    def moved(name, logits):
+        optimizer = plan.OPTIMIZERS[name](0.1)
+        updates, _ = optimizer.update(logits, optimizer.init(logits), logits)
+        return updates
+
+    for name in plan.OPTIMIZERS:
+        logits = jnp.ones((4, 5))
+        assert jax.eval_shape(functools.partial(moved, name), logits).shape == logits.shape, name
+
+
+def test_chosen_runs_are_the_same_runs():
+    axes = {"noise": [0.0, 0.3], "seed": range(60)}
+    laid = plan.plan_grid(axes, width=64, sizes=SIZES, logits=True)
+    chunks = list(laid.chunks(runs=70))
+    assert [len(chunk.places) for chunk in chunks] == [70, 50]
+    ((chunk, arrays),) = grid.compute(laid, chunks[1:])
+    assert chunk is chunks[1]
+    whole = run(axes, block_width=64)
+    for name, array in arrays.items():
+        flat = whole[name].values.reshape(-1, *array.shape[1:])
+        np.testing.assert_array_equal(array, flat[chunk.runs], err_msg=name)
+    last = laid.coordinates(int(chunk.runs[-1]))
+    assert last == {"noise": 0.3, "seed": 59}
+
+
+def test_a_stop_finishes_what_was_begun_and_begins_nothing():
+    laid = plan.plan_grid({"seed": range(160)}, width=8, sizes=SIZES, logits=True)
+    found = []
+    for chunk, arrays in grid.compute(laid, laid.chunks(16), workers=1, stop=lambda: bool(found)):
+        assert all(len(array) == 16 for array in arrays.values())
+        found.append(chunk.runs)
+    assert 1 <= len(found) <= 3
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(16 * len(found)))
+
+
+def breaks_at_the_step_of_its_rate(rate):
+    """Plain descent at 0.02, whose update is infinite at the step with the number of the rate."""
+
+    def update(gradient, step, params=None):
+        del params
+        wrong = jnp.where(step.astype(jnp.float32) == rate, jnp.inf, 0.0)
+        return -0.02 * gradient + wrong, step + 1
+
+    return optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), update)
+
+
+def test_a_run_that_breaks_down_is_noticed_at_its_step_and_stops_no_other():
+    steps = [0, 5, SIZES.steps - 1, SIZES.steps]
+    axes = {"optimizer": {"breaks": breaks_at_the_step_of_its_rate}, "learning_rate": steps}
+    data = run({**axes, "seed": range(3)}).squeeze()
+    assert (data.finite_steps == data.learning_rate).all()
+    alone = run({**axes, "learning_rate": [SIZES.steps], "seed": range(3)}).squeeze()
+    same_bits(data.sel(learning_rate=SIZES.steps), alone)
+
+
 def test_nodes_follow_from_strength_and_scale():
     def nodes(strength, scale=1.0):
-        return grid.default_nodes(Sizes(), strength, scale)
+        return plan.default_nodes(Sizes(), strength, scale)
 
     assert 0 < nodes(0.5) < nodes(1.5) < nodes(3.0)
     assert nodes(1.5) == nodes(3.0, 0.5) == nodes(-1.5)
@@ -211,6 +286,13 @@ def test_progress_tells_all_runs():
         ({"seed": [0.5]}, {}, ["seed", "0.5", "integers"]),
         ({"rollouts": [0]}, {}, ["rollouts", "0", "1 or more"]),
         ({"vocab_size": [1]}, {}, ["vocab_size", "1", "2 to"]),
+        ({"pair": {"noise": [0.1], "seed": [1, 2]}}, {}, ["pair.seed", "2 values", "1"]),
+        ({"pair": {"nois": [0.1]}}, {}, ["axes", "'pair'"]),
+        ({"pair": {"noise": [0.1]}, "noise": [0.2]}, {}, ["'noise'", "once"]),
+        ({"pair": {"noise": [0, 0], "seed": [1, 1]}}, {}, ["pair", "(0.0, 1)", "once"]),
+        ({"noise": {"low": 0.1}}, {}, ["noise", "sequence"]),
+        ({"optimizer": ["adem"]}, {}, ["optimizer", "'adem'", "adam"]),
+        ({"seed": [0]}, {"metrics": [("logits", sdpo_jax.METRICS["reward"])]}, ["'logits'"]),
         ({"seed": [0]}, {"block_width": 0}, ["block_width", "0", "1 or more"]),
         ({"seed": [0]}, {"workers": 0}, ["workers", "0", "1 or more"]),
         ({"seed": [0]}, {"teacher_nodes": -1}, ["teacher_nodes", "-1", "0, 4, 8"]),

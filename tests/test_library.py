@@ -38,6 +38,7 @@ LAYERS = [
     {"methods.hybrid"},
     {"methods", "metrics"},
     {"train"},
+    {"plan"},
     {"grid"},
     {""},
 ]
