@@ -121,7 +121,9 @@ def _run(command: Throughput | Peers | Scaling | Startup, line: str) -> None:
         )
     elif isinstance(command, Peers):
         from benchmarks import compare
+        from sweeps import cache
 
+        cache.enable()
         output = Output("peers", "Against everything else", line, command.json)
         compare.run(command.repeats, command.seconds, output)
     elif isinstance(command, Scaling):
