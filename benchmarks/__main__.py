@@ -123,6 +123,8 @@ def _run(command: Throughput | Peers | Scaling | Startup, line: str) -> None:
         from benchmarks import compare
         from sweeps import cache
 
+        if command.seconds <= 0:
+            raise ValueError(f"--seconds: {command.seconds}; allowed: above 0")
         cache.enable()
         output = Output("peers", "Against everything else", line, command.json)
         compare.run(command.repeats, command.seconds, output)
