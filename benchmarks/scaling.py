@@ -157,7 +157,11 @@ def _figure(results: dict[str, list[dict[str, Any]]], names: Sequence[str], meth
             compiling.set_xticks(values, [f"{value:,}" for value in values])
             compiling.minorticks_off()
     axes[0, 0].set_ylabel("training runs a second")
-    axes[1, 0].set(ylabel="peak memory (MiB)", ylim=(0, None))
-    axes[2, 0].set(ylabel="compile time (s)", ylim=(0, None))
+    axes[1, 0].set_ylabel("peak memory (MiB)")
+    axes[2, 0].set_ylabel("compile time (s)")
+    axes[0, 0].yaxis.set_major_formatter("{x:,.0f}")
+    axes[0, 0].yaxis.set_minor_formatter("")
+    for row in axes[1:]:
+        row[0].set_ylim(0, 1.1 * row[0].get_ylim()[1])
     figure.suptitle(f"Scaling of {look.label if look else method}")
     return figure
