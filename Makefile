@@ -3,7 +3,10 @@
 # make render OUT=somewhere tables, figures, claims and report again, from what was saved
 # make test                 lint, types, tests
 # make lint                 lint, types
-# make lock                 the newest versions that pyproject.toml allows, into requirements.lock
+# make bench                speed, against what, and how it scales, into results/benchmarks
+#                           (QUICK=1: a first look, into build/benchmarks; TORCH=0: no PyTorch,
+#                           whose build for Linux is gigabytes; one that is installed is used)
+# make lock                 the newest versions that pyproject.toml allows, into requirements*.lock
 # make clean                remove .venv, caches and build output; results stay
 #
 # Everything runs in .venv, which the first command builds from requirements.lock with python3, or
@@ -17,6 +20,7 @@ READY := $(VENV)/.ready
 SEEDS ?=
 OUT ?=
 QUICK ?=
+TORCH ?= 1
 
 NEW_ENOUGH := import sys, venv, ensurepip; print(sys.version_info >= (3, 11) or "")
 # Looked for only where an environment is built: asking an interpreter takes time.
@@ -26,7 +30,7 @@ PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 pyth
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce render test lint lock clean
+.PHONY: help reproduce render test lint bench lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -46,6 +50,16 @@ lint: $(READY)
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/basedpyright --level error
 
+# $(1) is the benchmark, $(2) what makes it short.
+benchmark = $(BIN)/python -m benchmarks $(1) \
+	$(if $(filter-out 0,$(QUICK)),$(2) --json build/benchmarks/$(1).json)
+
+bench: $(VENV)/.numba $(if $(filter-out 0,$(TORCH)),$(VENV)/.torch)
+	@$(call benchmark,throughput,--runs 512 --repeats 2)
+	@$(call benchmark,peers,--repeats 2 --seconds 0.3)
+	@$(call benchmark,scaling,--runs 10000 --repeats 1)
+	@$(call benchmark,startup,--seeds 16 --repeats 1)
+
 # Fails with one line where $(1) can't make an environment.
 define check_python
 $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -59,24 +73,43 @@ $(LOCKED): requirements.lock
 	@python='$(PYTHON)'; $(call check_python,$$python); \
 		echo "Setting up $(VENV) from requirements.lock with $$($$python --version); takes a minute or two ..."; \
 		rm -rf '$(VENV)' && $$python -m venv '$(VENV)'
-	@$(BIN)/python -m pip install -q --require-hashes --only-binary :all: -r requirements.lock
+	@$(call install_locked,requirements.lock)
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What the benchmarks compare with is installed when they first run.
+install_locked = $(BIN)/python -m pip install -q --require-hashes --only-binary :all: -r $(1)
+
+$(VENV)/.numba: $(READY) requirements-bench.lock
+	@$(call install_locked,requirements-bench.lock)
+	@touch $@
+
+$(VENV)/.torch: $(READY) requirements-torch.lock
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(call install_locked,requirements-torch.lock)
+	@touch $@
+
 # One file for every Python from 3.11 on, Linux and macOS, with hashes and without the name of any
 # index. It asks nothing of .venv, so a lock that can't be installed can still be made again.
+# That of PyTorch is apart, so that the benchmarks can do without.
+compile_lock = build/lock/bin/uv pip compile $(1) --no-config --universal --python-version 3.11 \
+	--fork-strategy fewest --upgrade --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url -q -o $(2) && echo "$(2): $$(grep -c == $(2)) packages"
+EXTRA := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
+
 lock:
 	@python='$(PYTHON)'; $(call check_python,$$python); \
 		rm -rf build/lock && $$python -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
-	@build/lock/bin/uv pip compile pyproject.toml --no-config --extra dev --universal \
-		--python-version 3.11 --fork-strategy fewest --upgrade --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url -q -o requirements.lock
+	@$(call compile_lock,pyproject.toml --extra dev,requirements.lock)
+	@for extra in bench torch; do \
+		build/lock/bin/python -c '$(EXTRA)' $$extra > build/lock/$$extra.in && \
+		$(call compile_lock,build/lock/$$extra.in -c requirements.lock,requirements-$$extra.lock) || \
+		exit 1; done
 	@rm -rf build/lock
-	@echo "requirements.lock: $$(grep -c == requirements.lock) packages"
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

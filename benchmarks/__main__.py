@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks throughput``, ``peers`` and ``scaling``."""
+"""The command line: ``python -m benchmarks`` with the name of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks import compare, scaling, throughput
-
 
 @dataclass(frozen=True)
 class Throughput:
     """Training runs a second of each method and oracle; trace, lower and compile time; memory."""
 
     method: str | None = None
-    """Only this method."""
+    """Only this method, one of the library's (default: the paper's four)."""
     oracle: str | None = None
-    """Only this feedback type."""
+    """Only this feedback type (default: the paper's four)."""
     runs: int = 8192
-    """Training runs of a repeat."""
+    """Training runs of a repeat; an eighth of them for a critique."""
     repeats: int = 5
     """Repeats of which the median is taken."""
+    block_width: int | None = None
+    """Runs of a block (default: the engine's own choice)."""
     json: Path | None = None
-    """File for everything that was measured (default: results/benchmarks/throughput.json)."""
+    """File for everything that was measured; a table and a figure are written beside it
+    (default: results/benchmarks/throughput.json)."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,50 @@ class Peers:
 
     repeats: int = 5
     """Turns of which the median is taken."""
+    seconds: float = 1.5
+    """What one timing takes, about."""
     json: Path | None = None
-    """File for everything that was measured (default: results/benchmarks/peers.json)."""
+    """File for everything that was measured; a table and a figure are written beside it
+    (default: results/benchmarks/peers.json)."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Speed, memory and compile time against runs, sizes, methods and devices."""
+    """Speed, memory and compile time against runs, sizes, block width, methods and devices."""
 
+    method: str = "sdpo"
+    """The method."""
+    oracle: str = "continuous"
+    """The feedback type."""
+    only: tuple[str, ...] = ()
+    """Only these of: runs, steps, length, vocab_size, rollouts, block_width, methods, devices."""
     runs: int = 1_000_000
     """The largest number of training runs."""
     repeats: int = 3
     """Repeats of which the median is taken."""
     json: Path | None = None
-    """File for everything that was measured (default: results/benchmarks/scaling.json)."""
+    """File for everything that was measured; a table and a figure are written beside it
+    (default: results/benchmarks/scaling.json)."""
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Imports, and the whole reproduction with a cold and a warm compilation cache."""
+
+    seeds: int = 1000
+    """Seeds of the reproduction."""
+    repeats: int = 3
+    """Repeats of which the median is taken (cold: once)."""
+    json: Path | None = None
+    """File for everything that was measured; a table is written beside it
+    (default: results/benchmarks/startup.json)."""
 
 
 Command = (
     Annotated[Throughput, tyro.conf.subcommand("throughput")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
+    | Annotated[Startup, tyro.conf.subcommand("startup")]
 )
 
 
@@ -67,20 +92,54 @@ def main(arguments: list[str] | None = None) -> int:
         description="How fast, against what, and how it scales.",
         args=given,
     )
-    line = shlex.join(["python", "-m", "benchmarks", *given])
     try:
-        if isinstance(command, Throughput):
-            throughput.run(
-                command.method, command.oracle, command.runs, command.repeats, command.json, line
-            )
-        elif isinstance(command, Peers):
-            compare.run(command.repeats, command.json, line)
-        else:
-            scaling.run(command.runs, command.repeats, command.json, line)
+        _run(command, shlex.join(["python", "-m", "benchmarks", *given]))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _run(command: Throughput | Peers | Scaling | Startup, line: str) -> None:
+    if command.repeats < 1:
+        raise ValueError(f"--repeats: {command.repeats}; allowed: 1 or more")
+    # Imported when needed, so that --help is there at once.
+    from benchmarks.write import Output
+
+    if isinstance(command, Throughput):
+        from benchmarks import throughput
+
+        if command.runs < 1:
+            raise ValueError(f"--runs: {command.runs}; allowed: 1 or more")
+        throughput.run(
+            command.method,
+            command.oracle,
+            command.runs,
+            command.repeats,
+            command.block_width,
+            Output("throughput", "Throughput", line, command.json),
+        )
+    elif isinstance(command, Peers):
+        from benchmarks import compare
+        from sweeps import cache
+
+        if command.seconds <= 0:
+            raise ValueError(f"--seconds: {command.seconds}; allowed: above 0")
+        cache.enable()
+        output = Output("peers", "Against everything else", line, command.json)
+        compare.run(command.repeats, command.seconds, output)
+    elif isinstance(command, Scaling):
+        from benchmarks import scaling
+
+        output = Output("scaling", "Scaling", line, command.json)
+        scaling.run(
+            command.method, command.oracle, command.only, command.runs, command.repeats, output
+        )
+    else:
+        from benchmarks import startup
+
+        output = Output("startup", "Start-up", line, command.json)
+        startup.run(command.seeds, command.repeats, output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ def fingerprint() -> dict[str, Any]:
         **provenance.device(),
         "vectors": _vectors(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load_before": round(os.getloadavg()[0], 2),
         "commit": provenance.commit(),
         **provenance.versions(),
         **{name: found for name in _PEERS if (found := _version(name)) is not None},

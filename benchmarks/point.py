@@ -29,7 +29,7 @@ class Point:
     Attributes:
         axes: as for ``run_grid``, without ``seed``.
         runs: training runs; the seeds are 0 up to the runs of a cell.
-        repeats: how often the whole is timed, after a first time that compiles.
+        repeats: how often the whole is timed, after a first time that compiles; 1 or more.
         sizes: those of ``Sizes`` that are not the paper's.
         block_width: runs of a block; the engine's own choice if ``None``.
         devices: host devices that JAX shows; 0 for what it shows by itself.
@@ -47,13 +47,15 @@ def measure(point: Point) -> dict[str, Any]:
     """Measure a point in a fresh process.
 
     Returns:
-        ``seconds`` of each repeat, ``trace``, ``lower``, ``compile``, ``import`` and ``first``
-        seconds, ``peak_mib``, ``runs``, and the mean final value of each metric.
+        ``runs``; ``seconds`` of each repeat; of the start, in seconds, ``import``, ``trace``,
+        ``lower``, ``compile`` (each summed over programs and devices) and ``first`` (all of a
+        first call but the import); ``peak_mib``; ``means``, the mean final value of each metric.
 
     Raises:
         RuntimeError: the process failed; the message holds what it printed.
     """
-    environment = dict(os.environ)
+    # Compiled anew, whatever an earlier process left in a cache.
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
     if point.devices:
         environment["JAX_NUM_CPU_DEVICES"] = str(point.devices)
     outcome = subprocess.run(
@@ -67,6 +69,18 @@ def measure(point: Point) -> dict[str, Any]:
     return json.loads(outcome.stdout.splitlines()[-1])
 
 
+def platform() -> str:
+    """The kind of device that JAX picks, asked in a fresh process: this one holds no device."""
+    ask = "import jax; print(jax.default_backend())"
+    return subprocess.check_output([sys.executable, "-c", ask], text=True).split()[-1]
+
+
+def peak_mib(usage: resource.struct_rusage) -> float:
+    """The largest resident memory, in MiB."""
+    # Linux counts in KiB, macOS in bytes.
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def _measure_here(point: Point) -> dict[str, Any]:
     begun = time.perf_counter()
     import jax
@@ -76,9 +90,9 @@ def _measure_here(point: Point) -> dict[str, Any]:
     imported = time.perf_counter()
     parts = dict.fromkeys(_PARTS.values(), 0.0)
 
-    def hear(event: str, seconds: float, **_: Any) -> None:
+    def hear(event: str, duration_secs: float, **_: str | int) -> None:
         if event in _PARTS:
-            parts[_PARTS[event]] += seconds
+            parts[_PARTS[event]] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(hear)
     cells = 1
@@ -87,28 +101,27 @@ def _measure_here(point: Point) -> dict[str, Any]:
     seeds = max(1, point.runs // cells)
     sizes = sdpo_jax.Sizes(**point.sizes)
 
-    def run(count: int) -> Any:
-        return sdpo_jax.run_grid(
+    def run(count: int) -> tuple[float, dict[str, float]]:
+        start = time.perf_counter()
+        data = sdpo_jax.run_grid(
             {**point.axes, "seed": range(count)}, sizes=sizes, block_width=point.block_width
         )
+        taken = time.perf_counter() - start
+        return taken, {name: float(data[name].mean()) for name in ("reward", "credit", "entropy")}
 
-    run(1)
-    first = time.perf_counter() - imported
+    first, means = run(1)
     seconds = []
     for _ in range(point.repeats):
-        start = time.perf_counter()
-        data = run(seeds)
-        seconds.append(time.perf_counter() - start)
-    # Linux counts in KiB, macOS in bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
+        taken, means = run(seeds)
+        seconds.append(taken)
     return {
         "runs": seeds * cells,
         "seconds": seconds,
         "import": imported - begun,
         "first": first,
         **parts,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit,
-        "means": {name: float(data[name].mean()) for name in ("reward", "credit", "entropy")},
+        "peak_mib": peak_mib(resource.getrusage(resource.RUSAGE_SELF)),
+        "means": means,
     }
 
 

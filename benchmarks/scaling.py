@@ -2,55 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.style
-from matplotlib.figure import Figure
-
-from benchmarks.point import Point, measure
-from benchmarks.write import FOLDER, save, shown, spread, table
+from benchmarks.point import Point, measure, platform
+from benchmarks.throughput import cases
+from benchmarks.write import Output, bars, shown, spread, table
 from sdpo_jax import METHODS, Sizes
-from sweeps.style import METHOD_LOOKS, RC
+from sweeps.style import INK, METHOD_LOOKS
 
-# Two repeats of what takes minutes.
-_FEW = 100_000
-_SDPO: dict[str, list[Any]] = {"method": ["sdpo"], "feedback": ["continuous"]}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+AXES = ("runs", "steps", "length", "vocab_size", "rollouts", "block_width", "methods", "devices")
+
+# From so many runs on two repeats are enough; up to so many, a repeat is a matter of a moment.
+_MANY, _FEW = 100_000, 1_000
+_MOMENTS = 20
+_WIDTHS = {"cpu": (16, 32, 64, 128, 256, 1024)}
+_ACCELERATOR_WIDTHS = (256, 1024, 4096, 8192, 16384, 32768)
+# Blocks of the widest that are computed.
+_BLOCKS = 4
 
 
-def points(largest: int, repeats: int) -> dict[str, list[tuple[float, Point]]]:
+def points(
+    method: str, feedback: str, largest: int, repeats: int, device: str
+) -> dict[str, list[tuple[int, Point]]]:
     """By what varies: its values, and what is measured there."""
+    axes: dict[str, list[Any]] = {"method": [method], "feedback": [feedback]}
     runs = [10**power for power in range(2, 7) if 10**power <= largest]
     base = min(4096, largest)
+    widths = _WIDTHS.get(device, _ACCELERATOR_WIDTHS)
+    # The asked-for method first, then one more at each point.
+    methods = [method, *(name for name in METHODS if name != method)]
 
-    def sized(name: str, values: Sequence[int]) -> list[tuple[float, Point]]:
+    def repeated(count: int) -> int:
+        return min(repeats, 2) if count >= _MANY else max(repeats, _MOMENTS * (count <= _FEW))
+
+    def sized(name: str, values: Sequence[int]) -> list[tuple[int, Point]]:
         usual = getattr(Sizes, name)
         # About as much work at each.
         return [
-            (value, Point(_SDPO, max(64, base * usual // value), repeats, _sizes(name, value)))
+            (value, Point(axes, max(64, base * usual // value), repeats, {name: value}))
             for value in values
         ]
 
     return {
-        "runs": [(count, Point(_SDPO, count, 2 if count >= _FEW else repeats)) for count in runs],
+        "runs": [(count, Point(axes, count, repeated(count))) for count in runs],
         "steps": sized("steps", (75, 150, 300, 600, 1200)),
         "length": sized("length", (1, 3, 6, 12, 24)),
         "vocab_size": sized("vocab_size", (2, 4, 8, 16, 32)),
         "rollouts": sized("rollouts", (8, 16, 32, 64, 128)),
-        "methods": [
-            (count, Point({**_SDPO, "method": list(METHODS)[:count]}, base * count, repeats))
-            for count in range(1, len(METHODS) + 1)
+        "block_width": [
+            (width, Point(axes, max(base, _BLOCKS * width), repeats, block_width=width))
+            for width in widths
         ],
-        "devices": [(count, Point(_SDPO, base, repeats, devices=count)) for count in (1, 2)],
+        "methods": [
+            (count, Point({**axes, "method": methods[:count]}, base * count, repeats))
+            for count in range(1, len(methods) + 1)
+        ],
+        # Only host devices can be had in any number.
+        "devices": [(count, Point(axes, base, repeats, devices=count)) for count in (1, 2)]
+        if device == "cpu"
+        else [],
     }
 
 
-def run(largest: int, repeats: int, path: Path | None, line: str) -> dict[str, Any]:
-    """Measure every point, each in a process of its own."""
+def run(
+    method: str,
+    feedback: str,
+    only: Collection[str],
+    largest: int,
+    repeats: int,
+    output: Output,
+) -> None:
+    """Measure every point, each in a process of its own.
+
+    Raises:
+        ValueError: an unknown name, or fewer than 100 runs.
+    """
+    cases(method, feedback)
+    if largest < 100:
+        raise ValueError(f"--runs: {largest}; allowed: 100 or more")
+    for name in only:
+        if name not in AXES:
+            raise ValueError(f"--only: {name!r}; allowed: {', '.join(AXES)}")
     results: dict[str, list[dict[str, Any]]] = {}
     rows = []
-    for name, chosen in points(largest, repeats).items():
+    for name, chosen in points(method, feedback, largest, repeats, platform()).items():
+        if (only and name not in only) or not chosen:
+            continue
         results[name] = []
         for value, point in chosen:
             outcome = measure(point)
@@ -65,45 +106,62 @@ def run(largest: int, repeats: int, path: Path | None, line: str) -> dict[str, A
                     f"{outcome['peak_mib']:,.0f}",
                 ]
             )
-    folder = FOLDER if path is None else path.parent
     header = ["what varies", "runs", "runs/s", "compile (s)", "peak memory (MiB)"]
     body = (
-        table(header, rows) + "\nSDPO on continuous feedback; all else as in the paper. Each row "
-        "in a process of its own; median (range) of the repeats. With devices, JAX shows so many "
-        "host devices, and the grid uses them all.\n\n![Scaling](scaling.png)\n"
+        table(header, rows) + f"\n{method}, {feedback} feedback; all else as in the paper, "
+        "summaries only. Each row in a process of its own, with an empty compilation cache; "
+        "median (range) of the repeats. *methods*: so many in one grid. *devices*: JAX shows so "
+        "many host devices, and the grid uses them all.\n"
     )
-    save("scaling", "Scaling", line, body, results, path)
-    _draw(results, folder)
-    return results
+    body += _flatness(results.get("runs", []))
+    drawn = [name for name in results if name not in ("methods", "devices")]
+    output.save(body, results, (lambda: _figure(results, drawn, method)) if drawn else None)
 
 
-def _sizes(name: str, value: int) -> dict[str, int]:
-    return {name: value}
+def _flatness(by_runs: list[dict[str, Any]]) -> str:
+    """How constant the cost of a run and the memory are, in words."""
+    costs = {
+        each["value"]: 1 / each["runs_per_second"]["median"]
+        for each in by_runs
+        if each["value"] >= 1_000
+    }
+    memory = {each["value"]: each["peak_mib"] for each in by_runs if each["value"] >= 10_000}
+    if len(costs) < 2 or len(memory) < 2:
+        return ""
+    cost = max(costs.values()) / min(costs.values()) - 1
+    least, most = min(memory), max(memory)
+    grown = memory[most] / memory[least] - 1
+    return (
+        f"\nFrom {min(costs):,} to {most:,} runs the cost of a run varies by {cost:.1%}; from "
+        f"{least:,} to {most:,} the peak of memory changes by {grown:+.1%}.\n"
+    )
 
 
-def _draw(results: dict[str, list[dict[str, Any]]], folder: Path) -> None:
-    with matplotlib.style.context(["default", RC]):
-        _drawn(results).savefig(folder / "scaling.png", dpi=150, metadata={"Software": None})
+def _figure(results: dict[str, list[dict[str, Any]]], names: Sequence[str], method: str) -> Figure:
+    from matplotlib.figure import Figure
 
-
-def _drawn(results: dict[str, list[dict[str, Any]]]) -> Figure:
-    names = ("runs", "steps", "length", "vocab_size", "rollouts")
-    look = METHOD_LOOKS["sdpo"]
-    figure = Figure(figsize=(12, 4.5))
-    axes = figure.subplots(2, len(names), sharex="col")
+    look = METHOD_LOOKS.get(method)
+    style = {"marker": look.marker if look else "o", "color": look.colour if look else INK}
+    figure = Figure(figsize=(1.2 + 2.1 * len(names), 6.5))
+    axes = figure.subplots(3, len(names), sharex="col", sharey="row", squeeze=False)
     for column, name in enumerate(names):
         values = [each["value"] for each in results[name]]
-        rates = [each["runs_per_second"] for each in results[name]]
-        middle = [rate["median"] for rate in rates]
-        bars = [
-            [rate["median"] - rate["least"] for rate in rates],
-            [rate["largest"] - rate["median"] for rate in rates],
-        ]
-        memory = [each["peak_mib"] for each in results[name]]
-        axes[0, column].errorbar(values, middle, bars, marker=look.marker, color=look.colour)
-        axes[1, column].plot(values, memory, marker=look.marker, color=look.colour)
-        axes[0, column].set(xscale="log", yscale="log")
-        axes[1, column].set(xlabel=name.replace("_", " "), ylim=(0, None))
+        middle, ranges = bars([each["runs_per_second"] for each in results[name]])
+        speed, memory, compiling = axes[:, column]
+        speed.errorbar(values, middle, ranges, capsize=2, **style)
+        memory.plot(values, [each["peak_mib"] for each in results[name]], **style)
+        compiling.plot(values, [each["compile"] for each in results[name]], **style)
+        speed.set(xscale="log", yscale="log")
+        compiling.set_xlabel(name.replace("_", " "))
+        if name != "runs":
+            compiling.set_xticks(values, [f"{value:,}" for value in values])
+            compiling.minorticks_off()
     axes[0, 0].set_ylabel("training runs a second")
     axes[1, 0].set_ylabel("peak memory (MiB)")
+    axes[2, 0].set_ylabel("compile time (s)")
+    axes[0, 0].yaxis.set_major_formatter("{x:,.0f}")
+    axes[0, 0].yaxis.set_minor_formatter("")
+    for row in axes[1:]:
+        row[0].set_ylim(0, 1.1 * row[0].get_ylim()[1])
+    figure.suptitle(f"Scaling of {look.label if look else method}")
     return figure

@@ -2,55 +2,102 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.point import Point, measure
-from benchmarks.write import save, shown, spread, table
+from benchmarks.write import Output, bars, shown, spread, table
+from sdpo_jax import METHODS, ORACLES, Program
+from sdpo_jax.train import needs_teacher
+from sweeps.style import INK, METHOD_LOOKS
 
-CASES = (
-    ("sdpo", "continuous"),
-    ("sdpo", "binary"),
-    ("sdpo", "ordinal"),
-    ("sdpo", "critique"),
-    ("reinforce", "continuous"),
-    ("advantage_weighted", "continuous"),
-    ("hybrid", "continuous"),
-    ("hybrid", "critique"),
-)
-# A critique gives every rollout a teacher of its own: fewer runs take as long.
-_SHARE = {"critique": 8}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The paper's.
+_METHODS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
+_FEEDBACK = ("binary", "ordinal", "continuous", "critique")
+# A critique gives every rollout a teacher of its own: so many times fewer runs take as long.
+_CRITIQUE_SHARE = 8
+_STARTS = ("trace", "lower", "compile", "first")
+
+
+def cases(method: str | None, oracle: str | None) -> list[tuple[str, str]]:
+    """The paper's methods under the paper's oracles, or those that are named.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    for option, name, allowed in (("--method", method, METHODS), ("--oracle", oracle, ORACLES)):
+        if name is not None and name not in allowed:
+            raise ValueError(f"{option}: {name!r}; allowed: {', '.join(allowed)}")
+    methods = _METHODS if method is None else (method,)
+    oracles = _FEEDBACK if oracle is None else (oracle,)
+    return [(each, feedback) for each in methods for feedback in oracles]
 
 
 def run(
-    method: str | None, oracle: str | None, runs: int, repeats: int, path: Path | None, line: str
-) -> list[dict[str, Any]]:
-    """Measure every case, or those of one method or oracle."""
-    cases = [case for case in CASES if method in (None, case[0]) and oracle in (None, case[1])] or [
-        (method or "sdpo", oracle or "continuous")
-    ]
+    method: str | None,
+    oracle: str | None,
+    runs: int,
+    repeats: int,
+    block_width: int | None,
+    output: Output,
+) -> None:
+    """Measure each case in a process of its own.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     results = []
-    for name, feedback in cases:
-        count = max(1, runs // _SHARE.get(feedback, 1))
-        outcome = measure(Point({"method": [name], "feedback": [feedback]}, count, repeats))
+    for name, feedback in cases(method, oracle):
+        costly = ORACLES[feedback]().hints is not None and needs_teacher(Program(name))
+        count = max(1, runs // (_CRITIQUE_SHARE if costly else 1))
+        axes = {"method": [name], "feedback": [feedback]}
+        outcome = measure(Point(axes, count, repeats, block_width=block_width))
         rate = spread([outcome["runs"] / seconds for seconds in outcome["seconds"]])
         results.append({"method": name, "feedback": feedback, "runs_per_second": rate, **outcome})
     rows = [
         [
             f"{each['method']}, {each['feedback']}",
             shown(each["runs_per_second"]),
-            f"{each['trace']:.1f}",
-            f"{each['lower']:.1f}",
-            f"{each['compile']:.1f}",
+            *(f"{each[part]:.2f}" for part in _STARTS),
             f"{each['peak_mib']:,.0f}",
         ]
         for each in results
     ]
-    header = ["case", "runs/s", "trace (s)", "lower (s)", "compile (s)", "peak memory (MiB)"]
+    header = ["case", "runs/s", *(f"{part} (s)" for part in _STARTS), "peak memory (MiB)"]
     body = (
-        table(header, rows) + "\nRuns of 300 steps with per-step reward, credit and entropy; "
-        f"median (range) of {repeats} repeats of up to {runs:,} runs, each case in a process of "
-        "its own.\n"
+        table(header, rows) + "\nRuns of 300 steps with per-step reward, credit and entropy, from "
+        f"the call to the labelled result: median (range) of {repeats} repeats of {runs:,} runs "
+        f"({runs // _CRITIQUE_SHARE:,} where a critique teaches). Each case in a process of its "
+        "own, with an empty compilation cache; *first* is the first call, of one block, with "
+        "everything that it traces, lowers and compiles.\n"
     )
-    save("throughput", "Throughput", line, body, results, path)
-    return results
+    output.save(body, results, lambda: _figure(results))
+
+
+def _figure(results: list[dict[str, Any]]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.6 + 0.27 * len(results)))
+    axes = figure.subplots()
+    middle, ranges = bars([each["runs_per_second"] for each in results])
+    colours = [
+        METHOD_LOOKS[each["method"]].colour if each["method"] in METHOD_LOOKS else INK
+        for each in results
+    ]
+    names = [
+        f"{getattr(METHOD_LOOKS.get(each['method']), 'label', each['method'])}, {each['feedback']}"
+        for each in results
+    ]
+    axes.barh(names, middle, xerr=ranges, color=colours, ecolor=INK, height=0.7)
+    for place, value in enumerate(middle):
+        axes.annotate(
+            f" {value:,.0f}", (max(value, middle[place] + ranges[1][place]), place), va="center"
+        )
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="training runs a second (median; bar: range)", title="Throughput")
+    axes.margins(x=0.12)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    return figure

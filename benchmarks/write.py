@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import described, fingerprint
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FOLDER = Path("results/benchmarks")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a benchmark's results go.
+
+    Attributes:
+        name: of the benchmark.
+        title: of the page.
+        command: what makes it again.
+        path: of the JSON, ``results/benchmarks/NAME.json`` by default; the page and the figure
+            lie beside it.
+        load: how many processes wanted a core before it began.
+    """
+
+    name: str
+    title: str
+    command: str
+    path: Path | None = None
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
+
+    def save(self, body: str, data: Any, draw: Callable[[], Figure] | None = None) -> None:
+        """Print a page of Markdown, and write it with its data and its figure."""
+        path = FOLDER / f"{self.name}.json" if self.path is None else self.path
+        machine = fingerprint() | {"load_before": round(self.load, 2)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = {"command": self.command, "machine": machine, "results": data}
+        path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        page = f"# {self.title}\n\n{body}\n"
+        if draw is not None:
+            _write_figure(path.with_suffix(".png"), draw)
+            page += f"![{self.title}]({path.stem}.png)\n\n"
+        page += f"Measured on {described(machine)}. Made by `{self.command}`.\n"
+        path.with_suffix(".md").write_text(page, encoding="utf-8")
+        print(page)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -20,6 +60,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "least": min(values),
         "largest": max(values),
     }
+
+
+def bars(spreads: Sequence[dict[str, float]]) -> tuple[list[float], list[list[float]]]:
+    """Medians, and how far down and up their ranges reach, for error bars."""
+    middle = [each["median"] for each in spreads]
+    down = [each["median"] - each["least"] for each in spreads]
+    up = [each["largest"] - each["median"] for each in spreads]
+    return middle, [down, up]
 
 
 def shown(values: dict[str, float], digits: int = 0) -> str:
@@ -34,22 +82,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)) + "\n"
 
 
-def save(name: str, title: str, command: str, body: str, data: Any, path: Path | None) -> None:
-    """Print a table, and write it with its data as ``NAME.md`` and ``NAME.json``.
+def _write_figure(path: Path, draw: Callable[[], Figure]) -> None:
+    import matplotlib.style
 
-    Args:
-        name: of the benchmark.
-        title: of the page.
-        command: what makes it again.
-        body: Markdown.
-        data: everything that was measured, for JSON.
-        path: of the JSON, and of the page beside it; in ``results/benchmarks`` by default.
-    """
-    machine = fingerprint()
-    path = FOLDER / f"{name}.json" if path is None else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"command": command, "machine": machine, "results": data}
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    page = f"# {title}\n\n{body}\nMeasured on {described(machine)}. Made by `{command}`.\n"
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
-    print(page)
+    from sweeps.style import RC
+
+    with matplotlib.style.context(["default", RC]):
+        draw().savefig(path, dpi=150, metadata={"Software": None})

@@ -16,7 +16,8 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-LOCK = (ROOT / "requirements.lock").read_text()
+LOCK = "requirements.lock"
+LOCKS = (LOCK, "requirements-bench.lock", "requirements-torch.lock")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # A stand-in for an interpreter: `-m venv DIR` makes DIR with a stand-in of its own, every other
@@ -37,9 +38,9 @@ exec(sys.argv[1])' "$2"
 """
 
 
-def locked() -> dict[str, tuple[Requirement, str]]:
-    """Each requirement of the lock with the text of its entry, by its normalised name."""
-    entries = re.split(r"\n(?=\S)", LOCK.strip())
+def locked(name: str = LOCK) -> dict[str, tuple[Requirement, str]]:
+    """Each requirement of a lock with the text of its entry, by its normalised name."""
+    entries = re.split(r"\n(?=\S)", (ROOT / name).read_text().strip())
     parsed = [(Requirement(entry.split("\\")[0].strip()), entry) for entry in entries]
     return {requirement.name: (requirement, entry) for requirement, entry in parsed}
 
@@ -47,7 +48,7 @@ def locked() -> dict[str, tuple[Requirement, str]]:
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make in a folder, free of what a surrounding make was called with."""
     inherited = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
-    ours = {"SEEDS", "OUT", "QUICK", "PYTHON"}
+    ours = {"SEEDS", "OUT", "QUICK", "PYTHON", "TORCH"}
     environment = {k: v for k, v in os.environ.items() if k not in inherited | ours}
     return subprocess.run(
         ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
@@ -57,7 +58,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with the files that the set-up reads, and the stand-in interpreter `python`."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", *LOCKS, "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     write_program(tmp_path / "python", INTERPRETER.format(here=tmp_path))
     return tmp_path
@@ -88,14 +89,16 @@ def make_newer(path: Path, than: Path) -> None:
     os.utime(path, (later, later))
 
 
-def test_lock_pins_and_hashes_every_entry():
-    for name, (requirement, entry) in locked().items():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_pins_and_hashes_every_entry(lock: str):
+    for name, (requirement, entry) in locked(lock).items():
         assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), name
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), name
 
 
-def test_lock_names_no_host_and_no_path():
-    for line in LOCK.splitlines():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_names_no_host_and_no_path(lock: str):
+    for line in (ROOT / lock).read_text().splitlines():
         assert re.match(r"[a-z0-9][a-z0-9.-]*==\S+ |    --hash=sha256:[0-9a-f]{64}", line), line
         assert "/" not in line, line
 
@@ -109,6 +112,17 @@ def test_lock_satisfies_every_requirement():
         pin, _ = pins[wanted.name]
         assert wanted.specifier.contains(str(pin.specifier).removeprefix("==")), text
         assert pin.marker is None, f"{pin}: left out on some platforms"
+
+
+@pytest.mark.parametrize("extra", ["bench", "torch"])
+def test_lock_of_an_extra_satisfies_it_and_agrees_with_the_first(extra: str):
+    pins, first = locked(f"requirements-{extra}.lock"), locked()
+    for text in PROJECT["project"]["optional-dependencies"][extra]:
+        wanted = Requirement(text)
+        pin, _ = pins[wanted.name]
+        assert wanted.specifier.contains(str(pin.specifier).removeprefix("==")), text
+    for name in pins.keys() & first.keys():
+        assert pins[name][0].specifier == first[name][0].specifier, name
 
 
 def test_lock_needs_no_other_version_on_a_newer_python():
@@ -213,6 +227,45 @@ def test_reproduce_passes_its_variables_on(checkout: Path, variables: list[str],
     outcome = make(checkout, "reproduce", *variables)
     assert outcome.returncode == 0
     assert outcome.stdout.split() == ["-m", "sweeps", *arguments.split()]
+
+
+BENCHMARKS = ["throughput", "peers", "scaling", "startup"]
+
+
+def bench(checkout: Path, *variables: str, torch: bool) -> list[list[str]]:
+    """What ``make bench`` runs in an environment with or without PyTorch, argument by argument."""
+    set_up(checkout)
+    write_program(
+        checkout / ".venv/bin/python",
+        f'#!/bin/sh\ntest "$2" != "import torch" || exit {0 if torch else 1}\necho "$*"\n',
+    )
+    outcome = make(checkout, "bench", *variables)
+    assert outcome.returncode == 0
+    return [line.split() for line in outcome.stdout.splitlines()]
+
+
+def installed(lines: list[list[str]]) -> list[str]:
+    return [line[-1] for line in lines if "install" in line]
+
+
+def test_bench_installs_what_it_compares_with_and_runs_all(checkout: Path):
+    lines = bench(checkout, torch=False)
+    assert installed(lines) == ["requirements-bench.lock", "requirements-torch.lock"]
+    assert [line[1:] for line in lines[2:]] == [["benchmarks", name] for name in BENCHMARKS]
+    assert not installed([line.split() for line in make(checkout, "bench").stdout.splitlines()])
+
+
+def test_bench_takes_the_pytorch_that_is_there(checkout: Path):
+    assert installed(bench(checkout, torch=True)) == ["requirements-bench.lock"]
+
+
+def test_bench_can_do_without_pytorch(checkout: Path):
+    assert installed(bench(checkout, "TORCH=0", torch=False)) == ["requirements-bench.lock"]
+
+
+def test_a_quick_bench_leaves_the_results_alone(checkout: Path):
+    lines = bench(checkout, "QUICK=1", "TORCH=0", torch=False)[1:]
+    assert [line[-1] for line in lines] == [f"build/benchmarks/{name}.json" for name in BENCHMARKS]
 
 
 def test_help_lists_every_command():

@@ -3,6 +3,9 @@
 Each peer is a module with one function, ``prepare(method, feedback, runs)``. It compiles and warms
 up, and returns a function from a first seed to the final reward, credit and entropy of that many
 runs, each ``[runs]``. Peers import nothing of the engine.
+
+Of a library there may be two: the equations as one writes them in it, and a version tuned by hand
+for this very model, to show how far the library goes at the price of the code's clarity.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class Peer:
 
     Attributes:
         title: what it is, for tables.
-        module: where its ``prepare`` is; imported when it is first asked for.
+        module: of this package, where its ``prepare`` is; imported when it is first asked for.
         extra: the package it needs beyond the project's own, if any.
     """
 
@@ -40,17 +43,19 @@ class Peer:
 
     def prepare(self, method: str, feedback: str, runs: int) -> Train:
         """Compile and warm up; see the module."""
-        return import_module(self.module).prepare(method, feedback, runs)
+        module = import_module(f"{__name__}.{self.module}")
+        return module.prepare(method, feedback, runs)
 
+
+_COMPILED = "compiled" if cpp_compiler() else "eager"
 
 PEERS: dict[str, Peer] = {
-    "numpy_loop": Peer("NumPy, one run at a time", "benchmarks.peers.numpy_loop"),
-    "numpy_batched": Peer("NumPy, batched, threads", "benchmarks.peers.numpy_batched"),
-    "numba_parallel": Peer("Numba, parallel over runs", "benchmarks.peers.numba_parallel", "numba"),
-    "torch_batched": Peer(
-        f"PyTorch, batched, {'compiled' if cpp_compiler() else 'eager'}",
-        "benchmarks.peers.torch_batched",
-        "torch",
-    ),
-    "jax_vmapped": Peer("JAX, vmap of one run", "benchmarks.peers.jax_vmapped"),
+    "numpy_loop": Peer("NumPy, one run at a time", "numpy_loop"),
+    "numpy_batched": Peer("NumPy, batched", "numpy_batched"),
+    "numpy_tuned": Peer("NumPy, batched, tuned by hand", "numpy_tuned"),
+    "numba_parallel": Peer("Numba, parallel", "numba_parallel", "numba"),
+    "numba_tuned": Peer("Numba, parallel, tuned by hand", "numba_tuned", "numba"),
+    "torch_batched": Peer(f"PyTorch, batched, {_COMPILED}", "torch_batched", "torch"),
+    "torch_tuned": Peer(f"PyTorch, batched, {_COMPILED}, tuned by hand", "torch_tuned", "torch"),
+    "jax_vmapped": Peer("JAX, vmap of one run", "jax_vmapped"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, 
     check(method, feedback)
 
     @jax.jit
-    def train_all(first_seed: Array) -> dict[str, Array]:
+    def train_all(first_seed: Array) -> dict[str, Any]:
         keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(runs))
         curves = jax.vmap(partial(_train, method=method, feedback=feedback))(keys)
         return jax.vmap(lambda kept: final_values(*kept))(curves)

@@ -1,36 +1,25 @@
-"""NumPy batched over runs on a leading axis: float32, chunks that fit the cache, a thread a core.
-
-Rollouts, the longest of a run's axes, come last, where NumPy's inner loops run.
-"""
+"""NumPy batched over runs on a leading axis: the loop's equations, one axis more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from benchmarks.peers.common import CONSTANTS, check, cores, final_values, sample_problems
-
-# Runs of a chunk, whose largest array then takes 1.6 MB.
-CHUNK = 256
+from benchmarks.peers.common import CONSTANTS, check, final_values, sample_problems
 
 
 def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
     check(method, feedback)
-    pool = ThreadPoolExecutor(cores())
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
-        end = first_seed + runs
-        chunks = [(seed, min(CHUNK, end - seed)) for seed in range(first_seed, end, CHUNK)]
-        curves = pool.map(lambda chunk: _train_chunk(*chunk, method, feedback), chunks)
-        return final_values(*np.concatenate(list(curves), axis=-1))
+        return final_values(*_train_all(first_seed, runs, method, feedback))
 
     return train
 
 
-def _train_chunk(first_seed: int, runs: int, method: str, feedback: str) -> np.ndarray:
+def _train_all(first_seed: int, runs: int, method: str, feedback: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S, runs]``."""
     c = CONSTANTS
     problem = sample_problems(first_seed, runs)
@@ -38,61 +27,47 @@ def _train_chunk(first_seed: int, runs: int, method: str, feedback: str) -> np.n
         array.astype(np.float32)
         for array in (problem.token_scores(), problem.bigram, problem.quality, problem.logits)
     )
-    # Where each row of the flattened tables begins.
-    rows = c.vocab_size * np.arange(runs * c.length).reshape(runs, c.length, 1)
-    tables = c.vocab_size**2 * np.arange(runs).reshape(runs, 1, 1)
-    worth = _standardised(quality)
-    tilt = np.float32(c.feedback_strength) * quality[..., None]
     reference = _softmax(logits)
-
-    rng = np.random.Generator(np.random.SFC64([first_seed, runs]))
-    uniform = np.empty((runs, c.length, c.rollouts), np.float32)
-    ratio = np.empty((runs, c.length, c.vocab_size, c.rollouts), np.float32)
+    rng = np.random.default_rng([first_seed, runs])
+    run = np.arange(runs)[:, None, None]
     curves = np.empty((3, c.steps, runs), np.float32)
 
     for step in range(c.steps):
         policy = _softmax(logits)
-        edges = policy.cumsum(-1)
-        rng.random(dtype=np.float32, out=uniform)
-        tokens = np.zeros(uniform.shape, np.uint8)
-        for v in range(c.vocab_size - 1):
-            tokens += (uniform >= edges[..., v, None]).view(np.uint8)
-        cells = rows + tokens
-        score = token_scores.take(cells).sum(1)
-        score += bigram.take(tables + (c.vocab_size * tokens[:, :-1] + tokens[:, 1:])).sum(1)
+        edges = policy.cumsum(-1)[:, :, None, :-1]
+        uniform = rng.random((runs, c.length, c.rollouts, 1), dtype=np.float32)
+        tokens = (uniform >= edges).sum(-1)
+        score = np.take_along_axis(token_scores, tokens, -1).sum(1)
+        score += bigram[run, tokens[:, :-1], tokens[:, 1:]].sum(1)
         reward = 1 / (1 + np.exp(-score / c.length))
 
         if method == "sdpo":
             heard = reward if feedback == "continuous" else (reward > 0.5).astype(np.float32)
-            # softmax(l + x) = pi exp(x) / sum_v pi exp(x), and the mean over rollouts is a product
-            # of matrices: only the multiplication and the exponential pass over a large array.
-            np.multiply(tilt, heard[:, None, None, :], out=ratio)
-            np.exp(ratio, out=ratio)
-            total = (policy[:, :, None] @ ratio)[:, :, 0]
-            gradient = policy - policy * (ratio @ (1 / (c.rollouts * total))[..., None])[..., 0]
+            shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
+            gradient = policy - _softmax(logits[:, None] + shift).mean(1)
         else:
-            advantage = (reward - reward.mean(-1, keepdims=True)) / c.rollouts
-            pushes = np.broadcast_to(advantage[:, None], cells.shape)
-            pushed = np.bincount(cells.ravel(), pushes.ravel(), policy.size).reshape(policy.shape)
-            gradient = policy * advantage.sum(-1)[:, None, None] - pushed.astype(np.float32)
+            advantage = reward - reward.mean(-1, keepdims=True)
+            chosen = tokens[..., None] == np.arange(c.vocab_size)
+            score = chosen - policy[:, :, None]
+            gradient = -(advantage[:, None, :, None] * score).mean(2)
 
-        gradient += np.float32(c.kl_weight) * (policy - reference)
+        gradient += c.kl_weight * (policy - reference)
         curves[0, step] = reward.mean(-1)
-        curves[1, step] = -np.einsum("rtv,rtv->r", _standardised(gradient), worth) / c.length
-        curves[2, step] = -np.einsum("rtv,rtv->r", policy, np.log(policy)) / c.length
-        logits -= np.float32(c.learning_rate) * gradient
+        curves[1, step] = _credit(-gradient, quality)
+        curves[2, step] = -(policy * np.log(policy)).sum(-1).mean(-1)
+        logits -= c.learning_rate * gradient
     return curves
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    # Logits stay far below overflow, so no maximum is subtracted.
-    weights = np.exp(logits)
-    weights /= weights.sum(-1, keepdims=True)
-    return weights
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
 
 
-def _standardised(rows: np.ndarray) -> np.ndarray:
-    """Rows of mean 0 and norm 1, whose products are correlations; 0 where there is no spread."""
-    rows = rows - rows.mean(-1, keepdims=True)
-    norm = np.sqrt(np.einsum("rtv,rtv->rt", rows, rows))
-    return rows / np.where(norm > 0, norm, np.inf)[..., None]
+def _credit(direction: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Pearson correlation over tokens, mean over positions; 0 where a row has no spread."""
+    direction = direction - direction.mean(-1, keepdims=True)
+    quality = quality - quality.mean(-1, keepdims=True)
+    covariance = (direction * quality).sum(-1)
+    spread = np.sqrt((direction**2).sum(-1) * (quality**2).sum(-1))
+    return (covariance / np.where(spread > 0, spread, np.inf)).mean(-1)

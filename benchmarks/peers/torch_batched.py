@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor
+import torch  # pyright: ignore[reportMissingImports]
+from torch import Tensor  # pyright: ignore[reportMissingImports]
 
 from benchmarks.peers.common import (
     CONSTANTS,
@@ -17,12 +17,21 @@ from benchmarks.peers.common import (
     sample_problems,
 )
 
+Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+
 
 def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
+    return prepare_with(train_step, method, feedback, runs)
+
+
+def prepare_with(
+    step: Step, method: str, feedback: str, runs: int
+) -> Callable[[int], dict[str, np.ndarray]]:
+    """Training by a step such as ``train_step``, compiled."""
     check(method, feedback)
     torch.set_num_threads(cores())
-    step = torch.compile(_step, dynamic=False) if cpp_compiler() else _step
+    step = torch.compile(step, dynamic=False) if cpp_compiler() else step
 
     @torch.inference_mode()
     def train(first_seed: int) -> dict[str, np.ndarray]:
@@ -47,7 +56,7 @@ def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, 
     return train
 
 
-def _step(
+def train_step(
     logits: Tensor,
     reference: Tensor,
     quality: Tensor,
@@ -60,8 +69,8 @@ def _step(
     """The next logits ``[runs, T, V]``; then reward, credit and entropy, each ``[runs]``."""
     c = CONSTANTS
     policy = logits.softmax(-1)
-    edges = policy.cumsum(-1)[..., :-1]
-    tokens = (uniform[:, :, None] >= edges[..., None]).sum(2)
+    edges = policy.cumsum(-1)[:, :, None, :-1]
+    tokens = (uniform[..., None] >= edges).sum(-1)
     score = token_scores.gather(-1, tokens).sum(1)
     pairs = c.vocab_size * tokens[:, :-1] + tokens[:, 1:]
     score = score + bigram.flatten(1).gather(-1, pairs.flatten(1)).view_as(pairs).sum(1)
@@ -69,15 +78,26 @@ def _step(
 
     if method == "sdpo":
         heard = reward if feedback == "continuous" else (reward > 0.5).float()
-        # softmax(l + x) = pi exp(x) / sum_v pi exp(x); the longest axis, of rollouts, is last.
-        ratio = torch.exp(c.feedback_strength * quality[..., None] * heard[:, None, None])
-        total = (policy[..., None] * ratio).sum(2, keepdim=True)
-        gradient = policy - policy * (ratio / total).mean(-1)
+        shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
+        gradient = policy - (logits[:, None] + shift).softmax(-1).mean(1)
     else:
         advantage = reward - reward.mean(-1, keepdim=True)
-        chosen = tokens[:, :, None] == torch.arange(c.vocab_size)[:, None]
-        gradient = -(advantage[:, None, None] * (chosen.float() - policy[..., None])).mean(-1)
+        chosen = (tokens[..., None] == torch.arange(c.vocab_size)).float()
+        gradient = -(advantage[:, None, :, None] * (chosen - policy[:, :, None])).mean(2)
 
+    return updated(logits, reference, quality, reward, policy, gradient)
+
+
+def updated(
+    logits: Tensor,
+    reference: Tensor,
+    quality: Tensor,
+    reward: Tensor,
+    policy: Tensor,
+    gradient: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a step returns, from the method's gradient."""
+    c = CONSTANTS
     gradient = gradient + c.kl_weight * (policy - reference)
     entropy = -(policy * policy.log()).sum(-1).mean(-1)
     credit = _credit(-gradient, quality)
