@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from sdpo_jax.grid import default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.render import render
 from sweeps.report import write_report
+from sweeps.writing import check_writable
 
 
 class Reporter(Protocol):
@@ -113,7 +113,7 @@ def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]
         **configuration,
         **fingerprint,
     }
-    _check_writable(out)
+    check_writable(out, "--out")
     if not any(out.iterdir()):
         return fresh
     try:
@@ -139,17 +139,3 @@ def _difference(key: str, found: dict[str, Any], value: Any) -> str:
     if isinstance(value, dict):
         return f"other {key}"
     return f"{key} {found.get(key)}, asked for {value}"
-
-
-def _check_writable(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is not a folder; allowed: a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(
-            f"--out: {out} can't be written ({reason}); allowed: a folder that can"
-        ) from None
