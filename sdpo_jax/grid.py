@@ -81,6 +81,18 @@ def default_block_width() -> int:
     return _BLOCK_WIDTH.get(jax.default_backend(), _ACCELERATOR_BLOCK_WIDTH)
 
 
+def default_workers() -> int:
+    """Blocks that are computed at a time."""
+    return len(_workers(None))
+
+
+def output_bytes(plan: Plan, group: Group) -> int:
+    """Bytes that a run of a group yields; nothing is compiled."""
+    inputs = _block(group.inputs, np.zeros(1, int), 1)
+    shapes = jax.eval_shape(_jitted(group.program, plan.logits), inputs)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
 def run_grid(
     axes: Mapping[str, Any],
     *,

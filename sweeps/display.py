@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -53,7 +53,7 @@ class Display:
         self._base = 0
         self._total = 0
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._bar.start()
         self._begun = self._shown = time.perf_counter()
         return self
@@ -91,6 +91,26 @@ class Display:
                 f"{self._title}: {done:,} of {self._total:,} runs, {rate:,.0f} runs/s, "
                 f"{duration(left)} left, {told.label}"
             )
+
+
+class PaperDisplay(Display):
+    """The same for the paper's experiments: one line for each that is saved."""
+
+    def begin(self, title: str, runs: int) -> None:
+        """An experiment of so many runs begins."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self.start(title, 0, runs)
+
+    def part(self, done: int) -> None:
+        """So many of its runs are there already."""
+        self._base = done
+
+    def finish(self, seconds: float, reused: bool) -> None:
+        """The experiment is saved."""
+        took = "saved earlier" if reused else f"{seconds:.1f} s"
+        self._bar.update(self._task, completed=self._total, doing="saved")
+        self.say(f"{self._title}: {self._total:,} runs, {took}")
 
 
 def duration(seconds: float) -> str:

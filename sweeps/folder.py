@@ -160,6 +160,11 @@ class Blocks:
                 (done if block.fingerprint in self.accepted else other).add(task.identity)
         return Survey(frozenset(done), damaged, frozenset(missing), frozenset(other))
 
+    def absent(self) -> int:
+        """How many runs have no file; a look at the folder, not into the files."""
+        gone = [task for task in self.tasks if not self.path(task.identity).is_file()]
+        return sum(len(task.keys) for task in gone)
+
     def compute(
         self,
         wanted: set[str],
@@ -272,6 +277,14 @@ class Manifest:
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder's manifest is a sweep's, whole or damaged, and not a reproduction's."""
+    try:
+        return "sweeps" in json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return (folder / DATA).is_dir() and any((folder / DATA).glob(f"*{blocks.SUFFIX}"))
 
 
 class Folder:
