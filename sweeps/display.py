@@ -78,6 +78,9 @@ class Display:
         last = told.done == told.total
         if told.kind == "compile":
             self._bar.update(self._task, doing=f"compiled {told.label}")
+            if told.done == 0:
+                # What the first programs took says nothing of the time that is left.
+                self._begun = now
             return
         if now - self._shown < (_REFRESH if self._live else _LINE_EVERY) and not last:
             return

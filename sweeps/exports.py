@@ -68,7 +68,8 @@ def _zarr(data: xr.Dataset, path: Path) -> None:
     # A folder can't be renamed over another: the new one is complete before the old one goes.
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    data.to_zarr(partial, mode="w", consolidated=False)
+    # Version 3 of the format has no settled type for text.
+    data.to_zarr(partial, mode="w", zarr_format=2)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
 

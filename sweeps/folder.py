@@ -341,22 +341,21 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     """
     widths = {plan.width for plan in sweep.plans.values()}
     now = fingerprint(max(widths))
+    found = None
     try:
-        manifest = Manifest.read(path)
+        found = manifest = Manifest.read(path)
     except NoSweep:
-        strangers = [
-            each.name
-            for each in path.iterdir()
-            if each.name not in (DATA, MANIFEST) and not each.name.startswith(".")
-        ]
-        if strangers:
+        strangers = [each.name for each in path.iterdir() if not each.name.startswith(".")]
+        if strangers and not is_sweep(path):
             raise ValueError(
                 f"--out: {path} is not empty ({strangers[0]}) and holds no sweep; "
                 "allowed: an empty or new folder, or an earlier sweep's"
             ) from None
         manifest = Manifest(sweep.name, (now,), (sweep.text,))
     kept = manifest.fingerprints
-    if kept[-1] != now:
+    if on_change == "redo":
+        kept = (now,)
+    elif kept[-1] != now:
         if on_change == "refuse":
             raise OtherFingerprint(
                 f"{path}: computed with other {differences(kept[-1], now)}; allowed: "
@@ -364,12 +363,12 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
                 "--on-change redo (compute all again)"
             )
         # The last one computes what is missing.
-        kept = (*(each for each in kept if each != now), now) if on_change == "keep" else (now,)
+        kept = (*(each for each in kept if each != now), now)
     texts = manifest.texts
     if sweep.text not in texts:
         texts = (*texts, sweep.text)
     wanted = Manifest(manifest.name, kept, texts, texts.index(sweep.text))
-    if wanted != manifest or not (path / MANIFEST).exists():
+    if wanted != found:
         wanted.write(path)
     return Folder(path, wanted)
 

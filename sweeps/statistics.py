@@ -275,9 +275,10 @@ def paired_p_value(first: ArrayLike, second: ArrayLike) -> Floats:
     """
     a, b = _paired(first, second, LEVEL)
     difference = a - b
-    same = np.ptp(difference, axis=-1) == 0
-    # Where all differences are the same there is no spread to compare their mean with.
-    settled = np.where(difference[..., 0] == 0, 1.0, 0.0)
+    # Where all differences are the same, but for rounding, there is no spread to compare with.
+    rounding = 8 * np.finfo(np.float64).eps * np.maximum(abs(a), abs(b)).max(axis=-1)
+    same = np.ptp(difference, axis=-1) <= rounding
+    settled = np.where(abs(difference[..., 0]) <= rounding, 1.0, 0.0)
     noisy = np.where(same[..., None], np.arange(difference.shape[-1]), difference)
     return np.where(same, settled, np.asarray(stats.ttest_1samp(noisy, 0, axis=-1)[1]))
 

@@ -755,10 +755,9 @@ def _from_library(path: tuple, name: str | None, error: ValueError) -> Mistake:
 
 
 def _syntax(text: str, message: str) -> Mistake:
+    """What tomllib says, with the line that it means."""
+    lines = text.rstrip().splitlines() or [""]
     found = re.search(r"at line (\d+)", message)
-    if found is None:
-        return Mistake("file", message, "TOML")
-    number = int(found[1])
-    line = text.splitlines()[number - 1].strip() if number <= len(text.splitlines()) else ""
-    reason = re.sub(r"\s*\(at line.*", "", message)
-    return Mistake(f"line {number}", f"{reason} in {line!r}", "TOML")
+    number = min(int(found[1]), len(lines)) if found else len(lines)
+    reason = re.sub(r"\s*\(at .*", "", message)
+    return Mistake(f"line {number}", f"{reason} in {lines[number - 1].strip()!r}", "TOML")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -184,11 +185,12 @@ def log_likelihood(
     simulated: Simulated, found: tuple[Number, ...], used: np.ndarray, with_groups: bool
 ) -> float:
     """Log density of the published numbers that are ``used``, for one setting."""
-    mean, scale, degrees = _predictive(simulated, found, used)
+    mean, shape, degrees = _predictive(simulated, found, used)
+    scale: Any = shape
     value = np.array([each.value for each in found])[used]
     total = float(stats.multivariate_t.logpdf(value, mean, scale, degrees))
     if with_groups:
-        covariance = np.cov(simulated.groups.T) + np.eye(6) * ROUNDING**2 / 3
+        covariance: Any = np.cov(simulated.groups.T) + np.eye(6) * ROUNDING**2 / 3
         centre = simulated.groups.mean(0)
         total += float(stats.multivariate_normal.logpdf(five_seeds(), centre, covariance))
     return total
