@@ -89,7 +89,7 @@ def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:
     axes = settings.axes()
     shape = tuple(len(values) for values in axes.values())
     found = likelihood.numbers()
-    everything = np.ones(len(found), bool)
+    everything = likelihood.fitted(found)
     subset = likelihood.of_tables(found)
     all_figures, tables = np.empty(shape), np.empty(shape)
     for place in np.ndindex(*shape):
@@ -111,8 +111,15 @@ def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:
         "tables_fit": likelihood.fit(
             simulation.of(_place(likelihood.posterior(tables))), found, subset
         ),
+        "weight": simulated.single[:, ~everything].mean(),
+        "used": everything,
         "groups": (simulated.groups.mean(0), simulated.groups.std(0)),
     }
+
+
+def _used(outcome: dict[str, Any]) -> list[likelihood.Number]:
+    """The numbers that the settings were weighed by."""
+    return [each for each, used in zip(outcome["numbers"], outcome["used"], strict=True) if used]
 
 
 def _place(weights: np.ndarray) -> tuple[int, ...]:
@@ -148,14 +155,15 @@ def draw(outcome: dict[str, Any]) -> Figure:
             ):
                 height = likelihood.marginal(outcome[key], index)
                 ax.bar(at + shift, height, 0.38, color=colour, label=label)
-            ax.set_xticks(at, [str(value) for value in values])
+            long = any(len(str(value)) > 8 for value in values)
+            ax.set_xticks(at, [str(value) for value in values], fontsize=7 if long else 9)
             ax.set_ylim(0, 1)
             ax.set_xlabel(TITLES[name])
             ax.set_ylabel("posterior" if index % 2 == 0 else "")
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=2)
         ax = figure.add_subplot(grid[3, :])
-        fit, found = outcome["fit"], outcome["numbers"]
+        fit, found = outcome["fit"], _used(outcome)
         at = np.arange(len(found))[::-1]
         ax.axvspan(-2, 2, color="#e8f1f8", zorder=0)
         ax.axvline(0, color=INK, linewidth=0.8)
@@ -187,7 +195,7 @@ def _numbers_csv(outcome: dict[str, Any]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["number", "where", "published", "best_setting", "z"])
     fit = outcome["fit"]
-    for each, mean, z in zip(outcome["numbers"], fit.mean, fit.z, strict=True):
+    for each, mean, z in zip(_used(outcome), fit.mean, fit.z, strict=True):
         writer.writerow([each.name, each.where, f"{each.value:.4f}", f"{mean:.4f}", f"{z:.2f}"])
     centre, spread = outcome["groups"]
     names = [
@@ -236,6 +244,26 @@ def _json(outcome: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _joint(outcome: dict[str, Any]) -> list[str]:
+    """q scale and beta together: the tables see little more than their product."""
+    names = list(outcome["axes"])
+    q, beta = names.index("quality_scale"), names.index("feedback_strength")
+    rest = tuple(i for i in range(len(names)) if i not in (q, beta))
+    betas = outcome["axes"]["feedback_strength"]
+    lines = [
+        "q scale and beta act together: what tilts the teacher is their product. Posterior of "
+        "both, all figures (tables only):",
+        "",
+        "| q scale | " + " | ".join(f"beta {value}" for value in betas) + " |",
+        "|---" * (len(betas) + 1) + "|",
+    ]
+    whole, tables = outcome["weights"].sum(axis=rest), outcome["tables"].sum(axis=rest)
+    for row, value in enumerate(outcome["axes"]["quality_scale"]):
+        pairs = zip(whole[row], tables[row], strict=True)
+        lines.append(f"| {value} | " + " | ".join(f"{a:.3f} ({b:.3f})" for a, b in pairs) + " |")
+    return lines
+
+
 def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any]) -> str:
     fit, tables_fit = outcome["fit"], outcome["tables_fit"]
     best = ", ".join(f"{TITLES[name]} {value}" for name, value in _best(outcome).items())
@@ -267,13 +295,15 @@ def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any])
                 f"| {TITLES[name]} | {value} | {whole[name][str(value)]:.3f} | "
                 f"{tables[name][str(value)]:.3f} | {shown} |"
             )
-    far = sorted(
-        zip(outcome["numbers"], fit.z, strict=True), key=lambda pair: -abs(float(pair[1]))
-    )[:5]
+    far = sorted(zip(_used(outcome), fit.z, strict=True), key=lambda pair: -abs(float(pair[1])))[:5]
     worst = "; ".join(f"{each.name} ({each.where}) {z:+.1f}" for each, z in far)
     lines += [
         "",
         f"Numbers farthest from the best setting, in standard deviations over problems: {worst}.",
+        "",
+        f"Not weighed: the hybrid's mean weight, {outcome['weight']:.2f} at the best setting and "
+        "tau 0.15, 0.86 as read off figure 5. It sets tau, which is no axis here.",
+        "",
         "All of them are in `numbers.csv`, the settings in `posterior.csv`.",
     ]
     return "\n".join(lines) + "\n"

@@ -95,6 +95,15 @@ def numbers() -> tuple[Number, ...]:
     return tuple(found)
 
 
+def fitted(found: tuple[Number, ...]) -> np.ndarray:
+    """Which numbers the settings are weighed by: all but the hybrid's mean weight.
+
+    That one sets tau, the hybrid's threshold, which is unstated as well and is no axis here: at a
+    fixed tau it would speak for whatever divergence the hand-fitted tau goes with.
+    """
+    return np.array([each.name != "hybrid weight" for each in found])
+
+
 def of_tables(found: tuple[Number, ...]) -> np.ndarray:
     """Which numbers are SDPO's of tables 1 to 3 or REINFORCE's, as in an earlier fit by hand."""
     return np.array(
