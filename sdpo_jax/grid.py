@@ -28,6 +28,7 @@ from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.plan import (
     FINITE_STEPS,
+    TITLES,
     Chunk,
     Group,
     Plan,
@@ -70,9 +71,26 @@ class Progress:
     seconds: float
 
 
+def compiler_options() -> dict[str, Any]:
+    """What the compiler is told on the default device kind; part of what decides a run's bits."""
+    return _compiler_options(jax.local_devices()[0])
+
+
 def default_block_width() -> int:
     """Runs that one dispatch computes side by side on the default device kind."""
     return _BLOCK_WIDTH.get(jax.default_backend(), _ACCELERATOR_BLOCK_WIDTH)
+
+
+def default_workers() -> int:
+    """Blocks that are computed at a time."""
+    return len(_workers(None))
+
+
+def output_bytes(plan: Plan, group: Group) -> int:
+    """Bytes that a run of a group yields; nothing is compiled."""
+    inputs = _block(group.inputs, np.zeros(1, int), 1)
+    shapes = jax.eval_shape(_jitted(group.program, plan.logits), inputs)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def run_grid(
@@ -191,29 +209,39 @@ def fill(outcome: Arrays, total: int, runs: np.ndarray, arrays: Mapping[str, np.
 
 
 def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
-    """The Dataset of ``run_grid`` from arrays ``[runs, ...]`` by variable.
+    """The Dataset of ``run_grid``.
 
-    An array may be anything that xarray accepts, once reshaped to the plan's shape.
+    Args:
+        plan: from ``plan_grid``.
+        outcome: by variable ``[runs, ...]``, or ``[*plan.shape, ...]``, which may then be a lazy
+            array of xarray's.
     """
     import xarray as xr
+    from xarray.core.indexing import ExplicitlyIndexed, LazilyIndexedArray, MemoryCachedArray
+
+    def shaped(array: Any) -> Any:
+        if isinstance(array, ExplicitlyIndexed):
+            return MemoryCachedArray(LazilyIndexedArray(array))
+        return array.reshape(*plan.shape, *array.shape[1:])
 
     dims = tuple(axis.dimension for axis in plan.axes)
     described = describe(plan)
     variables = {
         name: (
             (*dims, *described[name][0]),
-            array.reshape(*plan.shape, *array.shape[1:]),
+            shaped(array),
             described[name][1],
         )
         for name, array in outcome.items()
     }
     coordinates: dict[str, Any] = {
-        name: ((axis.dimension,), list(labels))
+        name: ((axis.dimension,), list(labels), _attributes(TITLES[name]))
         for axis in plan.axes
         for name, labels in axis.labels.items()
     }
     if plan.base.record:
-        coordinates["step"] = np.arange(0, plan.base.sizes.steps, plan.base.record_every)
+        steps = np.arange(0, plan.base.sizes.steps, plan.base.record_every)
+        coordinates["step"] = (("step",), steps, _attributes(TITLES["step"]))
     data = xr.Dataset(variables, coordinates, {**plan.held, "block_width": plan.width})
     zipped = [name for axis in plan.axes for name in axis.labels if name != axis.dimension]
     for name in zipped:
@@ -226,14 +254,20 @@ def describe(plan: Plan) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
     chosen = chosen_metrics(plan.base)
     found: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
     for name, metric in chosen.items():
-        found[name] = ((), {"long_name": metric.title})
-        found[f"{name}_mean"] = ((), {"long_name": f"{metric.title}, mean over steps"})
+        found[name] = ((), _attributes(metric.title))
+        found[f"{name}_mean"] = ((), _attributes(metric.title, ", mean over steps"))
     for name in plan.base.record:
-        found[f"{name}_curve"] = (("step",), {"long_name": chosen[name].title})
+        found[f"{name}_curve"] = (("step",), _attributes(chosen[name].title))
     if plan.logits:
-        found["logits"] = (("position", "token"), {"long_name": "logits after the last step"})
-    found[FINITE_STEPS] = ((), {"long_name": "steps before the first non-finite number"})
+        found["logits"] = (("position", "token"), _attributes("logits after the last step"))
+    found[FINITE_STEPS] = ((), _attributes("steps before the first non-finite number"))
     return found
+
+
+def _attributes(title: str, more: str = "") -> dict[str, str]:
+    """Long name and unit; a unit stands in brackets at the end of a title."""
+    name, _, unit = title.partition(" (")
+    return {"long_name": name + more, "units": unit.rstrip(")") or "1"}
 
 
 def _train_block(program: Program, logits: bool, inputs: dict[str, Any]) -> dict[str, Array]:

@@ -32,6 +32,35 @@ from sdpo_jax.train import (
     needs_teacher,
 )
 
+# What each axis is, for the attributes of coordinates.
+TITLES = {
+    "method": "training method",
+    "feedback": "feedback type",
+    "optimizer": "optimiser",
+    "seed": "seed of the run",
+    "problem_seed": "seed of the problem",
+    "learning_rate": "learning rate",
+    "kl_weight": "weight of the pull to the first policy, lambda",
+    "feedback_strength": "strength of the feedback in the teacher, beta",
+    "hybrid_threshold": "divergence at which the hybrid's weight is 1/2, tau (nats)",
+    "noise": "standard deviation of the feedback's noise, sigma",
+    "bias": "bias of the feedback",
+    "hint_noise": "standard deviation of the hints' errors",
+    "knowledge": "how much of the teacher's table is true, rho",
+    "sign": "factor on the method's gradient",
+    "learn_from_feedback": "share of the feedback in the signal",
+    "quality_scale": "standard deviation of token quality",
+    "bigram_scale": "standard deviation of bigram coherence",
+    "pattern_weight": "score of each match with the target",
+    "init_scale": "standard deviation of the first logits",
+    "length": "sequence length (positions)",
+    "vocab_size": "vocabulary size (tokens)",
+    "rollouts": "rollouts of a step",
+    "steps": "training steps",
+    "final_window": "steps that final values are means over",
+    "step": "training step",
+}
+
 SEED_AXES = ("seed", "problem_seed")
 NAMED_AXES = ("method", "feedback", "optimizer")
 AXES = (*NAMED_AXES, *SEED_AXES, *CONFIG_FIELDS, *SIZE_FIELDS)
@@ -288,8 +317,16 @@ def _checked_values(name: str, given: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, Mapping):
         if name not in NAMED_AXES:
             raise ValueError(f"{name}: {given!r}; allowed: a sequence of values")
-        return [(label, _checked_value(name, value)[1]) for label, value in given.items()]
-    return [_checked_value(name, value) for value in given]
+        given = list(given.items())
+    return [_labelled_value(name, value) for value in given]
+
+
+def _labelled_value(name: str, value: Any) -> tuple[Any, Any]:
+    """As ``_checked_value``; a named thing may bring a label of its own."""
+    if name in NAMED_AXES and isinstance(value, tuple):
+        own_label, inner = value
+        return own_label, _checked_value(name, inner)[1]
+    return _checked_value(name, value)
 
 
 def _checked_value(name: str, value: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m sweeps reproduce`` and ``python -m sweeps render DIR``."""
+"""The command line: ``python -m sweeps --help``."""
 
 from __future__ import annotations
 
@@ -7,28 +7,108 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 
-from sdpo_jax import Progress
-from sweeps import store
-from sweeps.render import render, summary_lines
-from sweeps.reproduce import reproduce
+from sweeps.writing import Busy
 
 DEFAULT_SEEDS = 1000
 QUICK_SEEDS = 16
 DEFAULT_OUT = Path("results/paper")
 QUICK_OUT = Path("results/quick")
+SWEEPS_OUT = Path("results")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a sweep file into a folder, or go on with it.
+
+    A sweep file is a page of TOML, such as sweeps/examples/learning_rate.toml:
+
+        [base]
+        noise = 0.1
+        [axes]
+        method = ["sdpo", "reinforce"]
+        learning_rate = { logspace = [0.005, 5.0, 7] }
+        seed = { count = 64 }
+
+    Every mistake in it is named before anything is compiled. Results are saved as they come:
+    Ctrl-C, a crash or a power cut loses no more than the block that is under way, and the same
+    command goes on. A changed file adds to what is there. Look at the results with
+    `sweeps.open(DIR)` in Python, `render` or `export`.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """The sweep file."""
+    out: Path | None = None
+    """Folder of the results (default: results/NAME)."""
+    on_change: Literal["refuse", "keep", "redo"] = "refuse"
+    """Where other code, versions or device computed what is there: refuse, keep it and go on, or
+    redo all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what a sweep file would take: runs, blocks, time, memory, disk. Nothing is saved.
+
+    The time comes from training a block of the largest programs on this machine.
+    """
+
+    file: tyro.conf.Positional[Path]
+    """The sweep file."""
+    budget: float = 20.0
+    """Seconds to spend on measuring."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Say how far a sweep is, and check every byte of it."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` wrote."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a sweep from what is saved; repair what is damaged."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` wrote."""
+    on_change: Literal["refuse", "keep", "redo"] = "refuse"
+    """As for `run`."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """Make tables, figures and report again from saved results, without running."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` or `reproduce` wrote."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a sweep's grids in the format of other tools, into DIR/export."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` wrote."""
+    to: Literal["netcdf", "zarr", "parquet", "csv"]
+    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run."""
+    out: Path | None = None
+    """Folder of the files (default: DIR/export)."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Train one run of a sweep again, alone; compare every bit; save its full curves."""
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` wrote."""
+    run: tyro.conf.Positional[str]
+    """The run's number, or its labels: method=sdpo,noise=0.1,seed=3."""
+    grid: str | None = None
+    """Which grid, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -47,111 +127,188 @@ class Reproduce:
 
 
 @dataclass(frozen=True)
-class Render:
-    """Make tables, figures, verdicts and report again from saved results, without running."""
+class Calibrate:
+    """Infer the constants that the paper does not state, from all that it publishes.
 
-    directory: tyro.conf.Positional[Path]
-    """Folder that `reproduce` wrote."""
+    Trains a grid of settings over many problems, and asks how likely each setting makes the
+    published numbers: posterior, best settings, goodness of fit, figure.
+    """
+
+    out: Path = Path("results/calibration")
+    """Folder of the results."""
+    problems: int | None = None
+    """Problems for each setting (default: 128; 16 with --quick)."""
+    quick: bool = False
+    """A first look: few settings, few problems."""
 
 
 Command = (
-    Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Status, tyro.conf.subcommand("status")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Replay, tyro.conf.subcommand("replay")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit status is 0, 2 for bad input, 130 when interrupted."""
+    """Run a command.
+
+    Returns:
+        0; 1 where something on the disk is wrong (`status`, `replay`); 2 for bad input; 130 when
+        interrupted.
+    """
     given = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="python -m sweeps",
-        description="Sweeps of SDPO training runs.",
+        description="Sweeps of SDPO training runs: any grid, interruptible, labelled.",
         args=given,
     )
+    line = shlex.join(["python", "-m", "sweeps", *given])
     try:
-        if isinstance(command, Render):
-            render(command.directory)
-            _print_outcome(command.directory)
-        else:
-            _reproduce(command, shlex.join(["python", "-m", "sweeps", *given]))
-    except (ValueError, store.MissingResults) as error:
+        return _dispatch(command, line)
+    except (ValueError, Busy, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        name = error.filename or error.filename2
+        where = f"{name}: " if name else ""
+        print(
+            f"error: {where}{error.strerror or error}; what was saved before is kept, and the "
+            "same command goes on",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is saved", file=sys.stderr)
         return 130
+
+
+def _dispatch(command: object, line: str) -> int:
+    # Each command imports what it needs, and no more: looking at a sweep takes no plotting.
+    if isinstance(command, Run):
+        from sweeps import sweepfile
+
+        sweep = sweepfile.read(command.file)
+        return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change)
+    if isinstance(command, Resume):
+        from sweeps import sweepfile
+        from sweeps.folder import Manifest
+
+        manifest = Manifest.read(command.directory)
+        sweep = sweepfile.parse(manifest.text, manifest.name, str(command.directory))
+        return _run(command.directory, sweep, command.on_change)
+    if isinstance(command, Plan):
+        from sweeps import tell
+
+        tell.plan(command.file, command.budget)
+        return 0
+    if isinstance(command, Status):
+        from sweeps import tell
+
+        return tell.status(command.directory)
+    if isinstance(command, Export):
+        from sweeps.exports import export
+
+        for path in export(command.directory, command.to, command.out):
+            print(path)
+        return 0
+    if isinstance(command, Replay):
+        from sweeps import tell
+
+        return tell.replayed(command.directory, command.run, command.grid)
+    if isinstance(command, Render):
+        return _render(command.directory)
+    if isinstance(command, Calibrate):
+        from sweeps.calibration import command as calibration
+
+        return calibration.run(command.out, command.problems, command.quick, line)
+    assert isinstance(command, Reproduce)
+    return _reproduce(command, line)
+
+
+def _run(out: Path, sweep: object, on_change: str) -> int:
+    from sweeps import folder as folders
+    from sweeps.display import Display, duration
+    from sweeps.interrupts import stoppable
+    from sweeps.sweepfile import Sweep
+
+    assert isinstance(sweep, Sweep)
+    begun = time.perf_counter()
+    with Display() as display, stoppable() as stop:
+
+        def surveyed(folder: folders.Folder, survey: folders.Survey) -> None:
+            for message in survey.damaged.values():
+                display.say(f"{message}; runs again")
+            if survey.other:
+                display.say(f"{len(survey.other)} blocks of another fingerprint; run again")
+            done = sum(len(t.keys) for t in folder.blocks.tasks if t.identity in survey.done)
+            display.start(sweep.name, done, folder.runs)
+
+        folder = folders.run(
+            out,
+            sweep,
+            on_change=on_change,
+            progress=display.advance,
+            surveyed=surveyed,
+            stop=stop,
+        )
+    again = f"python -m sweeps resume {shlex.quote(str(out))}"
+    left = folder.blocks.absent()
+    if left:
+        print(f"stopped: {folder.runs - left:,} of {folder.runs:,} runs saved; go on with: {again}")
+        return stop.status
+    took = duration(time.perf_counter() - begun)
+    print(f"{sweep.name}: {folder.runs:,} runs, {took}, in {out}")
+    print(f"look: python -m sweeps render {shlex.quote(str(out))}, or sweeps.open({str(out)!r})")
     return 0
 
 
-def _reproduce(command: Reproduce, line: str) -> None:
+def _render(directory: Path) -> int:
+    from sweeps.folder import MANIFEST, is_sweep
+
+    if (directory / MANIFEST).exists() and is_sweep(directory):
+        from sweeps.pages import render_sweep
+
+        print(f"Report: {render_sweep(directory)[-1]}")
+        return 0
+    from sweeps.render import render
+
+    render(directory)
+    _print_outcome(directory)
+    return 0
+
+
+def _reproduce(command: Reproduce, line: str) -> int:
+    from sweeps.display import PaperDisplay
+    from sweeps.interrupts import stoppable
+    from sweeps.reproduce import Stopped, reproduce
+
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
     seeds = QUICK_SEEDS if command.quick else command.seeds
     out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
-    with _Display(Console(stderr=True)) as display:
-        reproduce(out, DEFAULT_SEEDS if seeds is None else seeds, display, line)
+    with PaperDisplay() as display, stoppable() as stop:
+        try:
+            reproduce(out, DEFAULT_SEEDS if seeds is None else seeds, display, line, stop)
+        except Stopped:
+            print("stopped; the same command goes on from what is saved", file=sys.stderr)
+            return stop.status
     _print_outcome(out)
+    return 0
 
 
 def _print_outcome(directory: Path) -> None:
+    from sweeps.render import summary_lines
+
     for line in summary_lines(directory):
         print(line)
     print(f"Report: {directory / 'report.html'}")
-
-
-class _Display:
-    """A live bar on a terminal; elsewhere one plain line for each experiment."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._live = console.is_terminal
-        self._begun = time.perf_counter()
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("runs, {task.fields[doing]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task("", doing="", total=None)
-        self._before = 0
-        self._title = ""
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def start(self, name: str, title: str, runs: int) -> None:
-        self._title = title
-        self._before = 0
-        self._runs = runs
-        self._bar.reset(self._task, total=runs, description=title, doing="starting")
-
-    def advance(self, progress: Progress) -> None:
-        if progress.kind == "compile":
-            self._bar.update(self._task, doing=f"compiled {progress.label}")
-            return
-        # An experiment of two grids counts on where the first one ended.
-        if progress.done < self._last:
-            self._before += self._last
-        self._last = progress.done
-        self._bar.update(self._task, completed=self._before + progress.done, doing=progress.label)
-
-    def finish(self, name: str, seconds: float, reused: bool) -> None:
-        took = "saved earlier" if reused else f"{seconds:.1f} s"
-        self._bar.update(self._task, completed=self._runs, doing="saved")
-        self._console.print(f"{self._title}: {self._runs:,} runs, {took}", highlight=False)
-        self._last = 0
-
-    _last = 0
-    _runs = 0
 
 
 if __name__ == "__main__":

@@ -338,13 +338,14 @@ def write_figures(out_dir: str | os.PathLike[str]) -> list[Path]:
     return [path for name in FIGURES for path in save(name, draw(name, results), folder)]
 
 
-def save(name: str, figure: Figure, folder: Path) -> list[Path]:
+def save(name: str, figure: Figure, folder: Path, title: str | None = None) -> list[Path]:
     """Write ``figure`` as ``folder/NAME.png`` and ``.svg``; return both paths."""
+    title = FIGURES[name].title if title is None else title
     paths = []
     # The salt makes the ids in the file the same each time, and different between files,
     # several of which may stand in one page.
     with matplotlib.style.context(["default", RC, {"svg.hashsalt": name}]):
-        for kind, options in _formats(FIGURES[name].title).items():
+        for kind, options in _formats(title).items():
             path = folder / f"{name}.{kind}"
             store.write_atomically(path, _saver(figure, kind, options))
             paths.append(path)

@@ -18,10 +18,11 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Progress, Sizes, View
+from sdpo_jax import Config, Metric, Plan, Sizes, View
 from sdpo_jax import oracle as oracles
 from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
+from sdpo_jax.grid import default_block_width
 from sdpo_jax.streams import Stream, stream
 
 METHODS = ("sdpo", "reinforce", "advantage_weighted")
@@ -63,23 +64,17 @@ class Grid:
         """How many training runs the grid has."""
         return seeds * math.prod(len(values) for values in self.axes.values())
 
-    def run(
-        self,
-        seeds: int,
-        block_width: int | None = None,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> xr.Dataset:
-        """Train it over seeds 0 to ``seeds - 1``."""
-        return sdpo_jax.run_grid(
+    def plan(self, seeds: int) -> Plan:
+        """The grid over seeds 0 to ``seeds - 1``, laid out."""
+        return sdpo_jax.plan_grid(
             {**self.axes, "seed": range(seeds)},
+            width=default_block_width(),
             config=self.config,
             sizes=SIZES,
             metrics=self.metrics,
             record=self.record,
             record_every=self.record_every,
             logits=True,
-            block_width=block_width,
-            progress=progress,
         )
 
 

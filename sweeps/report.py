@@ -53,6 +53,7 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
     )
     source = resources.files("sweeps").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page = environment.from_string(source).render(
+        style=style(),
         headline=headline(results),
         open_constants=OPEN_CONSTANTS,
         claims=judged,
@@ -71,6 +72,11 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
     return store.write_text(Path(out_dir) / NAME, page)
+
+
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup(resources.files("sweeps").joinpath("page.css").read_text(encoding="utf-8"))
 
 
 def inline_svg(text: str, prefix: str) -> str:

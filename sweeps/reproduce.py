@@ -1,10 +1,14 @@
-"""Run the paper's experiments into a folder, going on from what an earlier run finished there."""
+"""Run the paper's experiments into a folder, going on from what an earlier run finished there.
+
+While an experiment runs, its blocks are kept under ``OUT/data/blocks``; once its data set is saved
+they go.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
-import tempfile
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +19,32 @@ import xarray as xr
 from sdpo_jax import Progress
 from sdpo_jax.grid import default_block_width
 from sweeps import claims, paper, provenance, store
+from sweeps.folder import Blocks, digest, tasks_of
+from sweeps.opening import FINISHED, of_plan
 from sweeps.render import render
 from sweeps.report import write_report
+from sweeps.writing import check_writable, locked, remove_partial_files
+
+BLOCKS = "blocks"
+
+
+class Stopped(Exception):
+    """The caller asked for an end; what is done is saved."""
 
 
 class Reporter(Protocol):
     """Told how far the work is."""
 
-    def start(self, name: str, title: str, runs: int) -> None:
+    def begin(self, title: str, runs: int) -> None:
         """An experiment of so many runs begins."""
 
-    def advance(self, progress: Progress) -> None:
+    def part(self, done: int) -> None:
+        """So many of its runs are there already."""
+
+    def advance(self, told: Progress) -> None:
         """A program was compiled or a block computed."""
 
-    def finish(self, name: str, seconds: float, reused: bool) -> None:
+    def finish(self, seconds: float, reused: bool) -> None:
         """An experiment is saved."""
 
 
@@ -37,6 +53,7 @@ def reproduce(
     seeds: int,
     reporter: Reporter,
     command: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
     """Run every experiment over ``seeds`` seeds, save each as it ends, and render the folder.
 
@@ -45,14 +62,29 @@ def reproduce(
         seeds: how many; 10 or more.
         reporter: told how far the work is.
         command: how the caller was started, for the manifest.
+        stop: once true, the block under way is finished and the rest left.
 
     Raises:
+        Stopped: ``stop`` was true before the end.
+        Busy: another process is at work there.
         ValueError: too few seeds, or a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
     if seeds < claims.MIN_SEEDS:
         raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
     out = Path(out_dir)
+    check_writable(out, "--out")
+    with locked(out):
+        _reproduce(out, seeds, reporter, command, stop)
+
+
+def _reproduce(
+    out: Path,
+    seeds: int,
+    reporter: Reporter,
+    command: str | None,
+    stop: Callable[[], bool] | None,
+) -> None:
     configuration = {"seeds": seeds, "constants": paper.constants()}
     fingerprint = {
         "versions": provenance.versions(),
@@ -64,19 +96,26 @@ def reproduce(
     manifest["command"] = command or shlex.join(["python", "-m", "sweeps", "reproduce"])
     manifest["commit"] = provenance.commit()
     spent = manifest["wall_time"]
+    # Written before the first block, so that the folder is known for what it is.
+    store.write_manifest(out, manifest)
+    under_way = out / store.DATA_FOLDER / BLOCKS
+    remove_partial_files(out / store.DATA_FOLDER)
+    remove_partial_files(under_way)
     for name, experiment in paper.experiments().items():
-        reporter.start(name, experiment.title, experiment.runs(seeds))
+        reporter.begin(experiment.title, experiment.runs(seeds))
         begun = time.perf_counter()
         reused = name in manifest["finished"] and store.data_path(out, name).is_file()
         if not reused:
-            data, compiling = _run(experiment, seeds, reporter.advance)
+            mark = digest(fingerprint)
+            data, compiling = _run(experiment, seeds, under_way, mark, reporter, stop)
             store.save(out, name, data)
             taken = time.perf_counter() - begun
             spent["compile"] = round(spent["compile"] + compiling, 2)
             spent["run"] = round(spent["run"] + taken - compiling, 2)
             manifest["finished"].append(name)
             store.write_manifest(out, manifest)
-        reporter.finish(name, time.perf_counter() - begun, reused)
+        shutil.rmtree(under_way, ignore_errors=True)
+        reporter.finish(time.perf_counter() - begun, reused)
     begun = time.perf_counter()
     render(out)
     spent["render"] = round(time.perf_counter() - begun, 2)
@@ -86,34 +125,47 @@ def reproduce(
 
 
 def _run(
-    experiment: paper.Experiment, seeds: int, advance: Callable[[Progress], None]
+    experiment: paper.Experiment,
+    seeds: int,
+    folder: Path,
+    fingerprint: str,
+    reporter: Reporter,
+    stop: Callable[[], bool] | None,
 ) -> tuple[xr.Dataset, float]:
     """The experiment's data set, and how many seconds of its making were compilation."""
     compiling = 0.0
     parts = []
+    done = 0
     for grid in experiment.grids:
         begun = last = time.perf_counter()
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(told: Progress) -> None:
             nonlocal last
-            if progress.kind == "compile":
+            if told.kind == "compile":
                 last = time.perf_counter()
-            advance(progress)
+            reporter.advance(told)
 
-        parts.append(grid.run(seeds, progress=on_progress))
+        plan = grid.plan(seeds)
+        blocks = Blocks(folder, list(tasks_of(plan, set())), [fingerprint])
+        survey = blocks.survey()
+        reporter.part(done + sum(len(t.keys) for t in blocks.tasks if t.identity in survey.done))
+        blocks.compute({t.identity for t in blocks.tasks} - survey.done, on_progress, stop)
+        if blocks.absent():
+            raise Stopped
+        parts.append(of_plan(plan, blocks, lazy=False).drop_vars(FINISHED))
         compiling += last - begun
+        done += plan.total
     return experiment.finish(*parts), compiling
 
 
 def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """Check that the folder may be written, and the manifest to go on from."""
+    """The manifest to go on from, once it is sure that the folder is not something else's."""
     fresh = {
         "finished": [],
         "wall_time": {"compile": 0.0, "run": 0.0, "render": 0.0},
         **configuration,
         **fingerprint,
     }
-    _check_writable(out)
     if not any(out.iterdir()):
         return fresh
     try:
@@ -139,17 +191,3 @@ def _difference(key: str, found: dict[str, Any], value: Any) -> str:
     if isinstance(value, dict):
         return f"other {key}"
     return f"{key} {found.get(key)}, asked for {value}"
-
-
-def _check_writable(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is not a folder; allowed: a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(
-            f"--out: {out} can't be written ({reason}); allowed: a folder that can"
-        ) from None

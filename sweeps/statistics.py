@@ -7,6 +7,7 @@ Every function works on any leading axes at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,6 +178,133 @@ def median(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(
         np.median(array, axis=-1), array[..., rank - 1], array[..., count - rank], count
     )
+
+
+def bootstrap(
+    values: ArrayLike,
+    statistic: Callable[..., Floats] = np.mean,
+    level: float = LEVEL,
+    resamples: int = 2_000,
+    key: int = 0,
+) -> Interval:
+    """Any statistic over seeds, with an expanded percentile bootstrap interval.
+
+    The plain percentile interval of few seeds is too narrow: at 16 it covers 91% instead of 95%.
+    Its ends are moved out by what Student's t and the divisor n - 1 would add to a mean: Hesterberg
+    (2015), "What teachers should know about the bootstrap", section 4.3.
+
+    Args:
+        values: ``[..., seeds]``, finite, at least five seeds.
+        statistic: takes an ``axis``.
+        resamples: how many; the same seeds are drawn for every cell, so cells stay paired.
+        key: seed of the resampling; the same key gives the same interval.
+
+    Raises:
+        ValueError: as for ``mean``, or fewer than five seeds.
+    """
+    array = _checked(values, level, least=5)
+    count = array.shape[-1]
+    tail = stats.t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1))
+    found = stats.bootstrap(
+        (array,),
+        statistic,
+        axis=-1,
+        vectorized=True,
+        confidence_level=1 - 2 * float(stats.norm.cdf(tail)),
+        n_resamples=resamples,
+        # Resamples of a large array are made a few at a time.
+        batch=max(1, 2**22 // array.size),
+        method="percentile",
+        rng=np.random.default_rng(key),
+    ).confidence_interval
+    return Interval(np.asarray(statistic(array, axis=-1)), found.low, found.high, count)
+
+
+def interquartile_mean(
+    values: ArrayLike, level: float = LEVEL, resamples: int = 2_000, key: int = 0
+) -> Interval:
+    """Mean of the middle half of the seeds, with a bootstrap interval. See ``bootstrap``."""
+    return bootstrap(values, _iqm, level, resamples, key)
+
+
+def _iqm(array: Floats, axis: int = -1) -> Floats:
+    return stats.trim_mean(array, 0.25, axis=axis)
+
+
+def probability_of_improvement(
+    first: ArrayLike, second: ArrayLike, level: float = LEVEL, resamples: int = 2_000, key: int = 0
+) -> Interval:
+    """How often a run of ``first`` beats a run of ``second``, ties counted half.
+
+    Mann and Whitney's U over the number of pairs, as Agarwal et al. (2021) use it, with an expanded
+    percentile interval over whole seeds, so that the pairing is kept. Where every run of one beats
+    every run of the other no resample differs, and Wilson's bound stands for the open end.
+
+    Args:
+        first, second: ``[seeds]``, paired, at least five.
+
+    Raises:
+        ValueError: as for ``paired_difference``.
+    """
+    a, b = _paired(first, second, level, least=5)
+    if a.ndim != 1:
+        raise ValueError(f"first: shape {a.shape}; allowed: one axis, the seeds")
+    count = a.size
+    wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)
+    drawn = np.random.default_rng(key).multinomial(count, np.full(count, 1 / count), resamples)
+    shares = ((drawn @ wins) * drawn).sum(-1) / count**2
+    tail = stats.norm.cdf(stats.t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1)))
+    low, high = np.quantile(shares, [tail, 1 - tail])
+    estimate = wins.mean()
+    room = stats.norm.ppf(0.5 + level / 2) ** 2
+    if estimate == 1:
+        low = count / (count + room)
+    if estimate == 0:
+        high = room / (count + room)
+    return Interval(np.asarray(estimate), np.asarray(low), np.asarray(high), count)
+
+
+def paired_p_value(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Two-sided p value that the mean difference within seeds is zero (Student's paired t).
+
+    Args:
+        first, second: ``[..., seeds]``. Equal arrays have the p value 1.
+
+    Raises:
+        ValueError: as for ``paired_difference``.
+    """
+    a, b = _paired(first, second, LEVEL)
+    difference = a - b
+    # Where all differences are the same, but for rounding, there is no spread to compare with.
+    rounding = 8 * np.finfo(np.float64).eps * np.maximum(abs(a), abs(b)).max(axis=-1)
+    same = np.ptp(difference, axis=-1) <= rounding
+    settled = np.where(abs(difference[..., 0]) <= rounding, 1.0, 0.0)
+    noisy = np.where(same[..., None], np.arange(difference.shape[-1]), difference)
+    return np.where(same, settled, np.asarray(stats.ttest_1samp(noisy, 0, axis=-1)[1]))
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's correction: p values that may all be held against one level at once.
+
+    Of all claims whose corrected value is at most 5%, any is false with a probability of at most
+    5%, whatever depends on what.
+
+    Args:
+        p_values: any shape; NaN where nothing was tested.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+    """
+    array = np.asarray(p_values, dtype=np.float64)
+    flat = array.reshape(-1)
+    if np.any((flat < 0) | (flat > 1)):
+        raise ValueError("p_values: outside 0 to 1; allowed: 0 to 1")
+    tested = np.flatnonzero(~np.isnan(flat))
+    order = tested[np.argsort(flat[tested], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    corrected = np.full_like(flat, np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * flat[order]), 1.0)
+    return corrected.reshape(array.shape)
 
 
 def percentile_of(published: ArrayLike, values: ArrayLike) -> Floats:

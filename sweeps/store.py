@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from sweeps.writing import write_atomically
 
 DATA_FOLDER = "data"
 MANIFEST_NAME = "manifest.json"
@@ -108,33 +109,6 @@ def write_text(path: Path, text: str) -> Path:
     """Write ``text`` as UTF-8 with Unix line ends, atomically."""
     write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
     return path
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under a temporary name, then move it to ``path`` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary name keeps the suffix, from which some writers tell the format.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}"
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files that only the owner may read.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The rename itself is on disk only once the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def cells(data: xr.DataArray, **labels: Any) -> np.ndarray:

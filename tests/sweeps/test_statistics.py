@@ -172,3 +172,103 @@ def test_gap_frequency_against_the_exact_share():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+GRIDS = 2_000
+
+
+def iqm(values, axis=-1):
+    return stats.trim_mean(values, 0.25, axis=axis)
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize(
+    ("interval", "statistic"),
+    [
+        (statistics.mean, np.mean),
+        (lambda values: statistics.bootstrap(values, np.mean, resamples=1_000), np.mean),
+        (lambda values: statistics.bootstrap(values, np.median, resamples=1_000), np.median),
+        (lambda values: statistics.interquartile_mean(values, resamples=1_000), iqm),
+    ],
+    ids=["mean, Student", "mean", "median", "interquartile mean"],
+)
+def test_intervals_cover_on_synthetic_grids(interval, statistic, skewed):
+    truth = float(statistic(draws(2_000_000, skewed)))
+    for seeds in (32, 64):
+        values = np.random.default_rng(seeds)
+        shape = (GRIDS, seeds)
+        sample = values.gamma(4.0, size=shape) if skewed else values.normal(2.0, 3.0, size=shape)
+        assert 0.93 <= coverage(interval(sample), truth) <= 0.97, seeds
+
+
+def shared_grids(seeds, gap):
+    """Two methods over grids, their runs of one seed alike: what they share, and a gap."""
+    rng = np.random.default_rng(seeds)
+    shared = rng.normal(size=(GRIDS, seeds))
+    own = rng.normal(size=(2, GRIDS, seeds))
+    return shared + own[0] + gap, shared + own[1]
+
+
+def test_paired_differences_cover_on_synthetic_grids():
+    interval = statistics.paired_difference(*shared_grids(20, 0.3))
+    assert 0.93 <= coverage(interval, 0.3) <= 0.97
+
+
+def test_probability_of_improvement_covers_on_synthetic_grids():
+    first, second = shared_grids(32, 0.5)
+    # Two runs of different seeds differ by a normal of variance 4.
+    truth = stats.norm.cdf(0.5 / 2)
+    hits = 0
+    for a, b in zip(first, second, strict=True):
+        interval = statistics.probability_of_improvement(a, b, resamples=400)
+        hits += interval.low <= truth <= interval.high
+    assert 0.93 <= hits / GRIDS <= 0.97
+
+
+def test_probability_of_improvement_is_mann_whitneys():
+    first, second = np.round(draws((2, 40)), 0)
+    interval = statistics.probability_of_improvement(first, second)
+    expected = stats.mannwhitneyu(first, second).statistic / 40**2
+    assert interval.estimate == pytest.approx(expected, rel=1e-12)
+    always = statistics.probability_of_improvement(first + 100, second)
+    bound = stats.binomtest(40, 40).proportion_ci(method="wilson")
+    assert (always.estimate, always.high) == (1, 1)
+    assert always.low == pytest.approx(bound.low, rel=1e-9)
+    never = statistics.probability_of_improvement(first, second + 100)
+    assert never.high == pytest.approx(1 - bound.low, rel=1e-9)
+
+
+def test_holm_against_values_worked_out_by_hand():
+    # Holm (1979): 4, 3, 2, 1 times the ascending values, never falling, at most 1.
+    found = statistics.holm([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(found, [0.03, 0.06, np.nan, 0.06, 0.02], rtol=1e-12)
+    assert statistics.holm([0.9, 0.8]).tolist() == [1, 1]
+    assert statistics.holm(np.full((2, 3), 0.01)).shape == (2, 3)
+    with pytest.raises(ValueError, match="p_values"):
+        statistics.holm([1.5])
+
+
+def null_grids(methods, cells, seeds):
+    """Grids of identical methods, whose runs of one seed are alike."""
+    rng = np.random.default_rng(RNG_KEY)
+    shared = rng.gamma(4.0, size=(GRIDS, 1, cells, seeds))
+    return shared + rng.gamma(4.0, size=(GRIDS, methods, cells, seeds))
+
+
+def test_false_claims_on_null_grids_stay_below_the_stated_rate():
+    values = null_grids(methods=4, cells=5, seeds=20)
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    p = np.stack([statistics.paired_p_value(values[:, i], values[:, j]) for i, j in pairs], 1)
+    uncorrected = (p < 0.05).any(axis=(1, 2)).mean()
+    corrected = np.mean([(statistics.holm(each) < 0.05).any() for each in p])
+    # What the correction is for, and what it does; two standard errors of 2,000 grids.
+    assert uncorrected > 0.5
+    assert corrected <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / GRIDS)
+
+
+def test_paired_p_value_is_students():
+    first, second = draws((2, 3, 30))
+    found = statistics.paired_p_value(first, second)
+    np.testing.assert_allclose(found, stats.ttest_rel(first, second, axis=-1).pvalue, rtol=1e-9)
+    assert statistics.paired_p_value(first, first).tolist() == [1, 1, 1]
+    assert statistics.paired_p_value(first[0] + 1, first[0]) < 1e-12

@@ -1,0 +1,1 @@
+"""The paper's unstated constants, inferred by simulation from all that it publishes."""

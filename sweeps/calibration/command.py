@@ -1,0 +1,309 @@
+"""``python -m sweeps calibrate``: train the grid, weigh the settings, write what came out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.figure import Figure
+
+from sdpo_jax import Sizes
+from sdpo_jax.grid import default_block_width
+from sweeps import figures, provenance, store
+from sweeps.calibration import likelihood
+from sweeps.calibration.design import QUICK, Settings, plans
+from sweeps.display import Display, duration
+from sweeps.folder import Blocks, digest, fingerprint, tasks_of
+from sweeps.interrupts import stoppable
+from sweeps.opening import of_plan
+from sweeps.style import INK, RC
+from sweeps.writing import check_writable, locked, remove_partial_files
+
+DATA = "data"
+TITLES = {
+    "quality_scale": "q scale",
+    "bigram_scale": "bigram scale",
+    "pattern_weight": "pattern weight",
+    "feedback_strength": "beta",
+    "hint_noise": "hint noise",
+    "ordinal": "ordinal reading",
+}
+# What SPEC section 5 found by hand, for the report.
+BY_HAND = {"quality_scale": {1.0: 0.98}, "feedback_strength": {1.5: 0.55, 2.0: 0.45}}
+
+
+def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | None = None) -> int:
+    """Calibrate into a folder; 0, or the status of a signal that asked for an end.
+
+    Raises:
+        ValueError: too few problems, or a folder that can't be written.
+    """
+    settings = QUICK if quick else Settings()
+    if problems is not None:
+        settings = replace(settings, problems=problems)
+    least = len(likelihood.numbers()) + 3
+    if settings.problems < least:
+        raise ValueError(f"--problems: {settings.problems}; allowed: {least} or more")
+    check_writable(out, "--out")
+    begun = time.perf_counter()
+    with locked(out), Display() as display, stoppable() as stop:
+        remove_partial_files(out / DATA)
+        laid = plans(settings, sizes)
+        known: set[bytes] = set()
+        tasks = [task for plan in laid.values() for task in tasks_of(plan, known)]
+        blocks = Blocks(out / DATA, tasks, [digest(fingerprint(default_block_width()))])
+        survey = blocks.survey()
+        runs = sum(len(task.keys) for task in tasks)
+        done = sum(len(task.keys) for task in tasks if task.identity in survey.done)
+        display.start("calibrate", done, runs)
+        blocks.compute({t.identity for t in tasks} - survey.done, display.advance, stop)
+        if blocks.absent():
+            print("stopped; the same command goes on from what is saved")
+            return stop.status
+        trained = time.perf_counter() - begun
+        data = {name: of_plan(plan, blocks, lazy=False) for name, plan in laid.items()}
+        outcome = weigh(likelihood.Simulation(settings, data))
+        made = {
+            "command": line,
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+            "processor": provenance.device()["processor"],
+            "runs": runs,
+            "problems": settings.problems,
+            "seconds": round(trained, 1) if done == 0 else None,
+        }
+        write(out, settings, outcome, made)
+    print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / 'calibration.md'}")
+    return 0
+
+
+def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:
+    """Posteriors from all numbers and from those of the fit by hand, and the best settings."""
+    settings = simulation.settings
+    axes = settings.axes()
+    shape = tuple(len(values) for values in axes.values())
+    found = likelihood.numbers()
+    everything = likelihood.fitted(found)
+    subset = likelihood.of_tables(found)
+    all_figures, tables = np.empty(shape), np.empty(shape)
+    for place in np.ndindex(*shape):
+        simulated = simulation.of(place)
+        all_figures[place] = likelihood.log_likelihood(simulated, found, everything, True)
+        tables[place] = likelihood.log_likelihood(simulated, found, subset, False)
+    weights = likelihood.posterior(all_figures)
+    best = np.unravel_index(int(weights.argmax()), shape)
+    place = tuple(int(i) for i in best)
+    simulated = simulation.of(place)
+    return {
+        "axes": axes,
+        "numbers": found,
+        "weights": weights,
+        "log_likelihood": all_figures,
+        "tables": likelihood.posterior(tables),
+        "best": place,
+        "fit": likelihood.fit(simulated, found, everything),
+        "tables_fit": likelihood.fit(
+            simulation.of(_place(likelihood.posterior(tables))), found, subset
+        ),
+        "weight": simulated.single[:, ~everything].mean(),
+        "used": everything,
+        "groups": (simulated.groups.mean(0), simulated.groups.std(0)),
+    }
+
+
+def _used(outcome: dict[str, Any]) -> list[likelihood.Number]:
+    """The numbers that the settings were weighed by."""
+    return [each for each, used in zip(outcome["numbers"], outcome["used"], strict=True) if used]
+
+
+def _place(weights: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(weights.argmax()), weights.shape))
+
+
+def write(
+    out: Path, settings: Settings, outcome: dict[str, Any], made: dict[str, Any]
+) -> list[Path]:
+    """``posterior.csv``, ``numbers.csv``, ``calibration.json``, ``.md`` and the figure."""
+    paths = [
+        store.write_text(out / "posterior.csv", _posterior_csv(outcome)),
+        store.write_text(out / "numbers.csv", _numbers_csv(outcome)),
+        store.write_json(out / "calibration.json", _json(outcome, made)),
+        store.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
+    ]
+    figure = draw(outcome)
+    return [*paths, *figures.save("calibration", figure, out, "Posterior of the constants")]
+
+
+def draw(outcome: dict[str, Any]) -> Figure:
+    """The posterior of each constant, and the published numbers beside the best setting's."""
+    axes = outcome["axes"]
+    with matplotlib.style.context(["default", RC]):
+        figure = Figure(figsize=(figures.WIDTH, 11.0))
+        grid = figure.add_gridspec(4, 2, height_ratios=(1, 1, 1, 3.6))
+        for index, (name, values) in enumerate(axes.items()):
+            ax = figure.add_subplot(grid[index // 2, index % 2])
+            at = np.arange(len(values))
+            for shift, key, colour, label in (
+                (-0.2, "weights", "#0072B2", "all figures"),
+                (0.2, "tables", "#E69F00", "tables only"),
+            ):
+                height = likelihood.marginal(outcome[key], index)
+                ax.bar(at + shift, height, 0.38, color=colour, label=label)
+            long = any(len(str(value)) > 8 for value in values)
+            ax.set_xticks(at, [str(value) for value in values], fontsize=7 if long else 9)
+            ax.set_ylim(0, 1)
+            ax.set_xlabel(TITLES[name])
+            ax.set_ylabel("posterior" if index % 2 == 0 else "")
+        handles = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper center", ncols=2)
+        ax = figure.add_subplot(grid[3, :])
+        fit, found = outcome["fit"], _used(outcome)
+        at = np.arange(len(found))[::-1]
+        ax.axvspan(-2, 2, color="#e8f1f8", zorder=0)
+        ax.axvline(0, color=INK, linewidth=0.8)
+        ax.plot(fit.z, at, "o", color="#0072B2", markersize=4)
+        ax.set_yticks(at, [each.name for each in found], fontsize=7)
+        reach = max(3.0, float(np.abs(fit.z).max()) + 0.3)
+        ax.set_xlim(-reach, reach)
+        ax.set_xlabel("published, less best setting (sd over problems)")
+    return figure
+
+
+def _posterior_csv(outcome: dict[str, Any]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    axes = outcome["axes"]
+    writer.writerow([*axes, "posterior", "posterior_tables_only", "log_likelihood"])
+    weights = outcome["weights"]
+    order = np.argsort(-weights, axis=None)
+    for flat in order[:60]:
+        place = np.unravel_index(int(flat), weights.shape)
+        labels = [values[i] for values, i in zip(axes.values(), place, strict=True)]
+        numbers = weights[place], outcome["tables"][place], outcome["log_likelihood"][place]
+        writer.writerow([*labels, *(f"{number:.4g}" for number in numbers)])
+    return file.getvalue()
+
+
+def _numbers_csv(outcome: dict[str, Any]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["number", "where", "published", "best_setting", "z"])
+    fit = outcome["fit"]
+    for each, mean, z in zip(_used(outcome), fit.mean, fit.z, strict=True):
+        writer.writerow([each.name, each.where, f"{each.value:.4f}", f"{mean:.4f}", f"{z:.2f}"])
+    centre, spread = outcome["groups"]
+    names = [
+        f"five seeds {part} {method}"
+        for part in ("mean", "sd")
+        for method in ("sdpo", "reinforce", "advantage_weighted")
+    ]
+    for name, value, mean, sd in zip(names, likelihood.five_seeds(), centre, spread, strict=True):
+        z = (value - mean) / sd
+        writer.writerow([name, "F6", f"{value:.4f}", f"{mean:.4f}", f"{z:.2f}"])
+    return file.getvalue()
+
+
+def _marginals(outcome: dict[str, Any], key: str) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            str(value): round(float(weight), 4)
+            for value, weight in zip(values, likelihood.marginal(outcome[key], index), strict=True)
+        }
+        for index, (name, values) in enumerate(outcome["axes"].items())
+    }
+
+
+def _best(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: values[i]
+        for (name, values), i in zip(outcome["axes"].items(), outcome["best"], strict=True)
+    }
+
+
+def _json(outcome: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+    fits = {
+        name: {
+            "chi_square": round(outcome[key].chi_square, 2),
+            "numbers": outcome[key].count,
+            "p_value": float(f"{outcome[key].p_value:.3g}"),
+        }
+        for name, key in (("all_figures", "fit"), ("tables_only", "tables_fit"))
+    }
+    return {
+        "best": _best(outcome),
+        "posterior": _marginals(outcome, "weights"),
+        "posterior_tables_only": _marginals(outcome, "tables"),
+        "fit": fits,
+        "made": made,
+    }
+
+
+def _joint(outcome: dict[str, Any]) -> list[str]:
+    """q scale and beta together: the tables see little more than their product."""
+    names = list(outcome["axes"])
+    q, beta = names.index("quality_scale"), names.index("feedback_strength")
+    rest = tuple(i for i in range(len(names)) if i not in (q, beta))
+    betas = outcome["axes"]["feedback_strength"]
+    lines = [
+        "q scale and beta act together: what tilts the teacher is their product. Posterior of "
+        "both, all figures (tables only):",
+        "",
+        "| q scale | " + " | ".join(f"beta {value}" for value in betas) + " |",
+        "|---" * (len(betas) + 1) + "|",
+    ]
+    whole, tables = outcome["weights"].sum(axis=rest), outcome["tables"].sum(axis=rest)
+    for row, value in enumerate(outcome["axes"]["quality_scale"]):
+        pairs = zip(whole[row], tables[row], strict=True)
+        lines.append(f"| {value} | " + " | ".join(f"{a:.3f} ({b:.3f})" for a, b in pairs) + " |")
+    return lines
+
+
+def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any]) -> str:
+    fit, tables_fit = outcome["fit"], outcome["tables_fit"]
+    best = ", ".join(f"{TITLES[name]} {value}" for name, value in _best(outcome).items())
+    count = int(np.prod([len(values) for values in outcome["axes"].values()]))
+    lines = [
+        "# The paper's unstated constants",
+        "",
+        f"{count:,} settings, {settings.problems} problems each, {made['runs']:,} training runs"
+        + (f" in {made['seconds']:.0f} s" if made["seconds"] else "")
+        + f". Made by `{made['command']}`.",
+        "",
+        "![posterior](calibration.png)",
+        "",
+        f"Best setting: {best}.",
+        "",
+        f"Goodness of fit of the best setting: chi-square {fit.chi_square:.1f} on {fit.count} "
+        f"numbers (p = {fit.p_value:.2g}); tables 1 to 3 of SDPO and REINFORCE alone, at their own "
+        f"best: {tables_fit.chi_square:.1f} on {tables_fit.count} (p = {tables_fit.p_value:.2g}).",
+        "",
+        "| constant | value | posterior, all figures | tables only | by hand (SPEC, section 5) |",
+        "|---|---|---|---|---|",
+    ]
+    whole, tables = _marginals(outcome, "weights"), _marginals(outcome, "tables")
+    for name, values in outcome["axes"].items():
+        for value in values:
+            hand = BY_HAND.get(name, {}).get(value)
+            shown = "" if hand is None else f"{hand:.2f}"
+            lines.append(
+                f"| {TITLES[name]} | {value} | {whole[name][str(value)]:.3f} | "
+                f"{tables[name][str(value)]:.3f} | {shown} |"
+            )
+    far = sorted(zip(_used(outcome), fit.z, strict=True), key=lambda pair: -abs(float(pair[1])))[:5]
+    worst = "; ".join(f"{each.name} ({each.where}) {z:+.1f}" for each, z in far)
+    lines += [
+        "",
+        f"Numbers farthest from the best setting, in standard deviations over problems: {worst}.",
+        "",
+        f"Not weighed: the hybrid's mean weight, {outcome['weight']:.2f} at the best setting and "
+        "tau 0.15, 0.86 as read off figure 5. It sets tau, which is no axis here.",
+        "",
+        "All of them are in `numbers.csv`, the settings in `posterior.csv`.",
+    ]
+    return "\n".join(lines) + "\n"

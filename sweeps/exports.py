@@ -1,0 +1,118 @@
+"""A sweep's grids in the formats of other tools."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sweeps.folder import Folder
+from sweeps.opening import of_grid
+from sweeps.writing import write_atomically
+
+FOLDER = "export"
+
+
+def export(directory: Path, to: str, out: Path | None = None) -> list[Path]:
+    """Write every grid of a sweep as a file (zarr: a folder) of its own; return the paths.
+
+    Args:
+        directory: the sweep's folder.
+        to: a name of ``FORMATS``. ``netcdf`` and ``zarr`` hold everything; ``parquet`` and ``csv``
+            have a row for each run and a column for each axis and number, curves and logits in
+            columns ``NAME_STEP``.
+        out: folder for the files; ``DIR/export`` by default.
+
+    Raises:
+        NoSweep: there is no sweep in the folder.
+        ValueError: an unknown format, or one whose library is not installed.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"--to: {to!r}; allowed: {', '.join(FORMATS)}")
+    suffix, library, write = FORMATS[to]
+    if library is not None:
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            raise ValueError(
+                f"--to: {to} needs {library}, which is not installed; "
+                "allowed: `pip install 'sdpo_jax[export]'` first"
+            ) from None
+    folder = Folder.open(directory)
+    target = directory / FOLDER if out is None else out
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for grid in folder.sweep.grids:
+        path = target / f"{grid}{suffix}"
+        write(plain(of_grid(folder, grid)), path)
+        paths.append(path)
+    return paths
+
+
+def plain(data: xr.Dataset) -> xr.Dataset:
+    """The data set with what only xarray understands taken off: indexes of zipped axes."""
+    zipped = [name for name in data.xindexes if name not in data.dims]
+    return data.drop_indexes(zipped) if zipped else data
+
+
+def _netcdf(data: xr.Dataset, path: Path) -> None:
+    write_atomically(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
+
+
+def _zarr(data: xr.Dataset, path: Path) -> None:
+    # A folder can't be renamed over another: the new one is complete before the old one goes.
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    # Version 3 of the format has no settled type for text.
+    data.to_zarr(partial, mode="w", zarr_format=2)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def _parquet(data: xr.Dataset, path: Path) -> None:
+    write_atomically(path, lambda temporary: table(data).to_parquet(temporary, index=False))
+
+
+def _csv(data: xr.Dataset, path: Path) -> None:
+    # Nine digits are enough to give back every float32.
+    write_atomically(
+        path, lambda temporary: table(data).to_csv(temporary, index=False, float_format="%.9g")
+    )
+
+
+def table(data: xr.Dataset) -> Any:
+    """A row for each run: a pandas DataFrame."""
+    import pandas as pd
+
+    dims = data["finite_steps"].dims
+    columns: dict[str, np.ndarray] = {}
+    for name, coordinate in data.coords.items():
+        if coordinate.dims and coordinate.dims[0] in dims:
+            spread = coordinate.broadcast_like(data["finite_steps"]).transpose(*dims)
+            columns[str(name)] = spread.values.reshape(-1)
+    for name, variable in data.data_vars.items():
+        extra = [dim for dim in variable.dims if dim not in dims]
+        values = variable.transpose(*dims, *extra).values
+        if not extra:
+            columns[str(name)] = values.reshape(-1)
+            continue
+        shape = values.shape[len(dims) :]
+        ticks = [data[d].values if d in data.coords else np.arange(data.sizes[d]) for d in extra]
+        flat = values.reshape(-1, int(np.prod(shape)))
+        for place, index in enumerate(np.ndindex(*shape)):
+            label = "_".join(str(tick[i]) for tick, i in zip(ticks, index, strict=True))
+            columns[f"{name}_{label}"] = flat[:, place]
+    return pd.DataFrame(columns)
+
+
+FORMATS: dict[str, tuple[str, str | None, Callable[[xr.Dataset, Path], None]]] = {
+    "netcdf": (".nc", "h5netcdf", _netcdf),
+    "zarr": (".zarr", "zarr", _zarr),
+    "parquet": (".parquet", "pyarrow", _parquet),
+    "csv": (".csv", None, _csv),
+}

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM as a wish to stop, which work in progress can be finished under."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stop:
+    """Whether a signal asked for an end; ``status`` is what to exit with then."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that the signal ended: 130 for Ctrl-C."""
+        return 128 + (self.signal or 0)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """While this holds, the first signal asks for an end, and the second ends at once.
+
+    Ending at once is safe: a file is whole or not there.
+    """
+    stop = Stop()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop():
+            os._exit(128 + number)
+        stop.signal = number
+        print("stopping after the block that is under way; again to stop now", file=sys.stderr)
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,233 @@
+"""A sweep's tables, figures and page, from what is saved: ``python -m sweeps render DIR``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.style
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sweeps import figures, statistics, store, summary
+from sweeps.folder import Folder, digest
+from sweeps.health import broken_runs, health
+from sweeps.opening import of_grid
+from sweeps.report import NAME, inline_svg, style
+from sweeps.style import METHOD_LOOKS, RC
+
+TEMPLATE = "sweep.html.j2"
+TABLES = "tables"
+FIGURES = "figures"
+MAX_PANELS = 6
+MAX_LINES = 8
+# Rows of a table that the page shows; the file beside it has all.
+SHOWN_ROWS = 200
+_COLOURS = [look.colour for look in METHOD_LOOKS.values()]
+_COLOURS += ["#56B4E9", "#E69F00", "#000000", "#999999"]
+_MARKERS = "os^Dvx+*"
+
+
+def render_sweep(directory: Path) -> list[Path]:
+    """Write tables, figures and ``report.html`` for a sweep, finished or not; return the paths.
+
+    Raises:
+        NoSweep: there is no sweep in the folder.
+        ValueError: nothing of it is done.
+    """
+    folder = Folder.open(directory)
+    paths: list[Path] = []
+    shown = []
+    for grid in folder.sweep.grids:
+        data = of_grid(folder, grid)
+        if not data["finished"].any():
+            raise ValueError(f"{directory}: no run of {grid} is done; allowed: `resume` first")
+        rows = list(summary.summary_rows(data))
+        compared = summary.comparison_rows(data)
+        table = directory / TABLES / f"{grid}.csv"
+        paths.append(store.write_text(table, _csv(rows)))
+        if compared:
+            comparison = directory / TABLES / f"{grid}-comparisons.csv"
+            paths.append(store.write_text(comparison, _csv(compared)))
+        drawings = []
+        for metric in summary.metrics_of(data):
+            name = f"{grid}-{metric}"
+            title = str(data[metric].attrs["long_name"])
+            figure, caption = draw(data, metric)
+            written = figures.save(name, figure, directory / FIGURES, title)
+            paths += written
+            svg = Markup(inline_svg(written[-1].read_text(encoding="utf-8"), name))
+            drawings.append({"name": name, "title": title, "svg": svg, "caption": caption})
+        shown.append(
+            {
+                "name": grid,
+                "title": folder.sweep.grids[grid].title,
+                "health": str(health(data)),
+                "axes": _axes(data),
+                "figures": drawings,
+                "rows": _shown(rows),
+                "comparisons": _shown(compared),
+                "more": max(0, len(rows) - SHOWN_ROWS),
+            }
+        )
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("sweeps").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    page = environment.from_string(source).render(
+        style=style(),
+        title=folder.sweep.title or folder.sweep.name,
+        grids=shown,
+        text=folder.sweep.text,
+        command=f"python -m sweeps render {shlex.quote(str(directory))}",
+        fingerprints=[
+            {"digest": digest(each), "source": each["source"][:12], **each["versions"]}
+            for each in folder.manifest.fingerprints
+        ],
+        tables=TABLES,
+    )
+    return [*paths, store.write_text(directory / NAME, page)]
+
+
+def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
+    """A metric along the first axis of numbers, a line for each method or other first name.
+
+    Returns:
+        The figure, and a caption that says what is shown of how much.
+    """
+    others = [str(dim) for dim in data["finite_steps"].dims if dim != summary.SEED]
+    numeric = [dim for dim in others if dim in data.coords and data[dim].dtype.kind in "iuf"]
+    along = max(numeric, key=lambda dim: data.sizes[dim]) if numeric else None
+    if along is None and others:
+        along = max(others, key=lambda dim: data.sizes[dim])
+    rest = [dim for dim in others if dim != along]
+    by = "method" if "method" in rest else next(iter(rest), None)
+    panels_by = next((dim for dim in rest if dim != by), None)
+    fixed = [dim for dim in rest if dim not in (by, panels_by)]
+    broken = xr.DataArray(broken_runs(data), dims=data["finite_steps"].dims)
+    values = data[metric].where(~broken).isel({dim: 0 for dim in fixed})
+    panels = min(values.sizes[panels_by], MAX_PANELS) if panels_by else 1
+    lines = min(values.sizes[by], MAX_LINES) if by else 1
+    columns = min(panels, 2)
+    rows = -(-panels // columns)
+    with matplotlib.style.context(["default", RC]):
+        figure = Figure(figsize=(figures.WIDTH, 1.2 + 2.1 * rows))
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for spare in axes.flat[panels:]:
+            spare.set_axis_off()
+        for panel, ax in enumerate(axes.flat[:panels]):
+            part = values.isel({panels_by: panel}) if panels_by else values
+            for line in range(lines):
+                one = part.isel({by: line}) if by else part
+                _line(ax, one, along, line, _name(data, by, line) if by else "")
+            if panels_by:
+                ax.set_title(f"{panels_by} {_name(data, panels_by, panel)}")
+        for ax in axes[-1]:
+            ax.set_xlabel(_title(data, along) if along else "")
+        for ax in axes[:, 0]:
+            ax.set_ylabel(_title(data, metric))
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        if by:
+            figure.legend(handles, labels, loc="outside lower center", ncols=min(lines, 3))
+    caption = "Mean over seeds with 95% intervals; broken runs left out."
+    for dim in fixed:
+        caption += f" {dim} is {_name(data, dim, 0)}."
+    if panels_by and values.sizes[panels_by] > panels:
+        caption += f" The first {panels} of {values.sizes[panels_by]} values of {panels_by}."
+    if by and values.sizes[by] > lines:
+        caption += f" The first {lines} of {values.sizes[by]} values of {by}."
+    return figure, caption
+
+
+def _line(ax: Axes, values: xr.DataArray, along: str | None, number: int, label: str) -> None:
+    array = values.transpose(*([along] if along else []), ...).values
+    array = array.reshape(array.shape[0] if along else 1, -1)
+    centre, low, high = np.full((3, len(array)), np.nan)
+    for place, row in enumerate(array):
+        good = row[np.isfinite(row)].astype(np.float64)
+        if good.size:
+            centre[place] = good.mean()
+        if good.size > 1:
+            interval = statistics.mean(good)
+            low[place], high[place] = interval.low, interval.high
+    at: Any = np.arange(len(array))
+    words = along is None or along not in values.coords or values[along].dtype.kind not in "iuf"
+    if not words:
+        at = values[along].values.astype(float)
+        spread = at.max() / at[at > 0].min() if (at > 0).any() else 1.0
+        if len(at) > 2 and spread >= 50:
+            if (at > 0).all():
+                ax.set_xscale("log")
+            else:
+                ax.set_xscale("symlog", linthresh=float(at[at > 0].min()))
+    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    if label in METHOD_LOOKS:
+        look = METHOD_LOOKS[label]
+        colour, marker, label = look.colour, look.marker, look.label
+    if np.isfinite(low).any():
+        ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
+    ax.plot(at, centre, color=colour, marker=marker, markersize=4, label=label)
+    if words and along:
+        names = values[along].values if along in values.coords else at
+        ax.set_xticks(at, [str(each) for each in names], rotation=30 if len(at) > 3 else 0)
+
+
+def _name(data: xr.Dataset, dim: str, place: int) -> str:
+    if dim in data.coords:
+        label = data[dim].values[place]
+        return f"{label:g}" if isinstance(label, np.floating) else str(label)
+    zipped = [name for name, each in data.coords.items() if each.dims == (dim,)]
+    return ", ".join(f"{name} {data[name].values[place]}" for name in zipped)
+
+
+def _title(data: xr.Dataset, name: str) -> str:
+    attributes = data[name].attrs if name in data.variables else {}
+    unit = attributes.get("units", "1")
+    return str(attributes.get("long_name", name)) + ("" if unit == "1" else f" ({unit})")
+
+
+def _axes(data: xr.Dataset) -> list[tuple[str, str]]:
+    found = []
+    for name, coordinate in data.coords.items():
+        if name == "step" or not coordinate.dims:
+            continue
+        labels = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in coordinate.values]
+        short = labels if len(labels) <= 12 else [*labels[:3], "...", labels[-1]]
+        found.append((f"{name} ({len(labels)})", ", ".join(short)))
+    return found
+
+
+def _csv(rows: Sequence[summary.Row]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(
+            "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
+            for value in row.values()
+        )
+    return file.getvalue()
+
+
+def _shown(rows: Sequence[summary.Row]) -> dict[str, Any]:
+    if not rows:
+        return {"header": [], "rows": []}
+    return {
+        "header": [name.replace("_", " ") for name in rows[0]],
+        "rows": [
+            [
+                "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+                for value in row.values()
+            ]
+            for row in rows[:SHOWN_ROWS]
+        ],
+    }

@@ -1,0 +1,297 @@
+"""Sweep files: what they mean, and that every mistake is named before anything is compiled."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sweeps
+from sdpo_jax import METHODS, METRICS, OPTIMIZERS, grid
+from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
+from sweeps import sweepfile
+from sweeps.sweepfile import SweepError, parse
+
+EXAMPLES = sorted((Path(sweeps.__file__).parent / "examples").glob("*.toml"))
+MALFORMED = 400
+
+
+def labels(text, name="main"):
+    return {
+        axis: list(values)
+        for each in parse(text, "test").plans[name].axes
+        for axis, values in each.labels.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def never_compiled(monkeypatch):
+    monkeypatch.setattr(grid._PROGRAMS, "get", lambda *_: pytest.fail("reached the compiler"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_right(path):
+    sweep = sweepfile.read(path)
+    assert sweep.title
+    assert all(plan.total > 1 for plan in sweep.plans.values())
+
+
+def test_the_examples_that_were_asked_for_are_there():
+    assert {path.stem for path in EXAMPLES} >= {
+        "paper", "learning_rate", "likert", "scaling", "kl_frontier",
+    }  # fmt: skip
+
+
+def test_short_forms_are_numpys_and_pythons():
+    found = labels(
+        """
+        [axes]
+        noise = { linspace = [0.0, 0.5, 6] }
+        learning_rate = { logspace = [0.001, 10.0, 9] }
+        rollouts = { logspace = [4, 64, 5] }
+        seed = { range = [3, 20, 4] }
+        problem_seed = { count = 5 }
+        """
+    )
+    np.testing.assert_allclose(found["noise"], np.linspace(0, 0.5, 6), rtol=1e-12)
+    assert found["noise"][3] == 0.3
+    np.testing.assert_allclose(found["learning_rate"], np.geomspace(1e-3, 10, 9), rtol=1e-11)
+    assert found["rollouts"] == [4, 8, 16, 32, 64]
+    assert found["seed"] == list(range(3, 20, 4))
+    assert found["problem_seed"] == list(range(5))
+
+
+def test_dimensions_stand_in_the_order_of_the_file():
+    plan = parse("[axes]\nseed = [1]\nmethod = ['sdpo']\nbias = [0]\nnoise = [0]", "x").plans[
+        "main"
+    ]
+    assert [axis.dimension for axis in plan.axes] == ["seed", "method", "bias", "noise"]
+
+
+def test_oracles_by_table():
+    found = labels(
+        """
+        [axes]
+        feedback = [
+            "critique",
+            { kind = "critique", reading = "sampled" },
+            { kind = "ordinal", levels = { range = [2, 5] } },
+            { kind = "constant", value = [0.0, 0.5] },
+            { kind = "custom", name = "mine", gain = 0.5, cuts = [0.5], rises = [0.25] },
+        ]
+        """
+    )
+    assert found["feedback"] == [
+        "critique",
+        "critique(reading=sampled)",
+        "ordinal(levels=2)",
+        "ordinal(levels=3)",
+        "ordinal(levels=4)",
+        "constant(value=0.0)",
+        "constant(value=0.5)",
+        "mine",
+    ]
+
+
+def test_zipped_oracles_may_repeat():
+    text = """
+    [zip.pair]
+    feedback = ["binary", "binary", "ordinal"]
+    noise = [0.0, 0.1, 0.1]
+    """
+    assert labels(text)["feedback"] == ["binary", "binary", "ordinal"]
+
+
+def test_a_grids_base_goes_before_the_files():
+    text = """
+    [base]
+    noise = 0.1
+    optimizer = "adam"
+    [grid.one.axes]
+    seed = [1]
+    [grid.two.base]
+    noise = 0.2
+    method = "reinforce"
+    [grid.two.axes]
+    seed = [1]
+    """
+    plans = parse(text, "x").plans
+    assert plans["one"].held["noise"] == 0.1
+    assert plans["two"].held["noise"] == 0.2
+    assert plans["two"].held["method"] == "reinforce"
+    for plan in plans.values():
+        assert plan.groups[0].program.optimizer is OPTIMIZERS["adam"]
+
+
+def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
+    text = """
+    titel = "x"
+    [base]
+    nois = 0.1
+    steps = 10
+    metrics = ["reward", "credt"]
+    [axes]
+    method = ["sdpo", "reinforse"]
+    noise = [0.1, -0.2]
+    feedback = ["binary", { kind = "ordinal", levels = 1 }]
+    seed = { cuont = 4 }
+    [zip.pair]
+    kl_weight = [0.0, 0.1]
+    bias = [0.0]
+    """
+    with pytest.raises(SweepError) as error:
+        parse(text, "x")
+    found = {mistake.path: mistake for mistake in error.value.mistakes}
+    assert set(found) == {
+        "titel", "base.nois", "base.metrics[1]", "axes.method[1]", "axes.noise[1]",
+        "axes.feedback[1].levels", "axes.seed", "zip.pair.bias",
+    }  # fmt: skip
+    nearest = {path: mistake.nearest for path, mistake in found.items() if mistake.nearest}
+    assert nearest == {
+        "titel": "title", "base.nois": "noise", "base.metrics[1]": "credit",
+        "axes.method[1]": "reinforce", "axes.seed": "count",
+    }  # fmt: skip
+    assert found["axes.noise[1]"].problem == "-0.2"
+    assert found["axes.noise[1]"].allowed == "0 or more"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[axes]\nnoise = [0.1\n", ["Unclosed array", "TOML"]),
+        ("[axes]\nnoise = [0.1]\nnoise = [0.2]", ["line 3", "noise = [0.2]"]),
+        ("grid = 3", ["grid", "table"]),
+        ("[grid]", ["grid", "one or more"]),
+        ("[grid.a.axes]\nseed = [1]\n[axes]\nseed = [1]", ["grid", "beside"]),
+        ("[base]\nfinal_window = 400", ["base.final_window", "400", "300"]),
+        ("[axes]\nsteps = [10, 300]", ["axes.steps", "20", "10"]),
+        ("[base]\nmetrics = ['optimality']\nlength = 9", ["base.metrics", "'optimality'"]),
+        ("[base]\nrecord = ['drift']", ["base.record[0]", "'drift'", "reward"]),
+        ("[base]\nrecord = ['reward']\n[axes]\nsteps = [30, 40]", ["base.record", "axis of steps"]),
+        ("[base]\nlogits = true\n[axes]\nlength = [3, 4]", ["base.logits", "length"]),
+        ("[axes]\nseed = { count = 100000 }\nproblem_seed = { count = 1000 }", ["100000000 runs"]),
+        ("[axes]\nnoise = [1e39]", ["axes.noise[0]", "32 bits"]),
+        ("[zip.seed]\nnoise = [1]\nbias = [1]", ["zip.seed", "no axis"]),
+        ("[zip.a]\nnoise = [1]", ["zip.a", "two or more"]),
+        ("[zip.a]\nnoise = [1, 1]\nbias = [1, 1]", ["zip.a", "twice"]),
+    ],
+)
+def test_what_entries_say_together(text, words):
+    with pytest.raises(SweepError) as error:
+        parse(text, "x")
+    assert len(error.value.mistakes) == 1
+    for word in words:
+        assert word in str(error.value)
+
+
+def typo(rng, name):
+    """A name that is one slip away from a valid one."""
+    at = rng.randrange(1, len(name))
+    slips = (name[:at] + name[at + 1 :], name[:at] + "q" + name[at:], name[:at] + name[at - 1 :])
+    return rng.choice(slips)
+
+
+def mutations(rng, raw):
+    """Ways to spoil a valid file: a function that does it and gives the field to be named."""
+    base = raw.setdefault("base", {})
+    holder = next(iter(raw["grid"].values())) if "grid" in raw else raw
+    axes = holder.setdefault("axes", {})
+    number = rng.choice(CONFIG_FIELDS)
+    count = rng.choice(SIZE_FIELDS)
+    for table in (axes, *holder.get("zip", {}).values()):
+        for name in (number, count):
+            if name in table:
+                base.pop(name, None)
+
+    def put(table, name, value):
+        def spoil():
+            table[name] = value
+            return name
+
+        return spoil
+
+    wrong_type = rng.choice(["much", True, [0.1], {"a": 1}])
+    bad_number = rng.choice([math.nan, math.inf, -math.inf, 1e39])
+    negatives = [n for n in CONFIG_FIELDS if n not in ("feedback_strength", "bias", "sign",
+                                                       "pattern_weight")]  # fmt: skip
+    slip = typo(rng, rng.choice([*CONFIG_FIELDS, *SIZE_FIELDS, "method", "feedback"]))
+    return [
+        put(base, slip, 1),
+        put(axes, slip, [1]),
+        put(raw, typo(rng, "title"), "x"),
+        put(base, number, wrong_type),
+        put(base, number, bad_number),
+        put(base, rng.choice(negatives), -0.5),
+        put(base, count, rng.choice([0, -3, 2.5, "six", True, 2**40])),
+        put(base, "method", typo(rng, rng.choice(list(METHODS)))),
+        put(base, "optimizer", typo(rng, "adam")),
+        put(base, "feedback", {"kind": typo(rng, "ordinal")}),
+        put(base, "feedback", {"kind": "ordinal", "levels": rng.choice([1, 2.5, "x", 10**6])}),
+        put(base, "feedback", {"kind": "custom", "gain": rng.choice([1.5, -0.1, math.nan])}),
+        put(base, "feedback", {"kind": "custom", "cuts": [0.5, 0.2], "rises": [0.1, 0.1]}),
+        put(base, "feedback", {"kind": "custom", "cuts": [0.5], "rises": []}),
+        put(base, "metrics", rng.choice([[], ["drift"] * 2, [typo(rng, "entropy")], "reward"])),
+        put(base, "record", [rng.choice([m for m in METRICS if m not in base.get("metrics", [])
+                                         and m not in ("reward", "credit", "entropy")])]),
+        put(base, "record_every", rng.choice([0, -1, 1.5, "often"])),
+        put(base, "block_width", rng.choice([0, -64, "wide"])),
+        put(base, "teacher_nodes", rng.choice([-1, 3, "many"])),
+        put(base, "logits", rng.choice([1, "yes"])),
+        put(axes, number, rng.choice([0.1, "all", [], [0.1, 0.1], [bad_number], ["low"]])),
+        put(axes, number, {typo(rng, "linspace"): [0, 1, 3]}),
+        put(axes, number, {"linspace": rng.choice([[0, 1], [0, 1, 0], [0, 1, 2.5], "0 to 1"])}),
+        put(axes, number, {"logspace": rng.choice([[0.0, 1.0, 3], [-1, 1, 3]])}),
+        put(axes, "seed", rng.choice([[-1], [2**32], [0.5], {"count": 0}, {"range": [1]}, [3, 3]])),
+        put(axes, "problem_seed", {"range": [0, 10, 0]}),
+        put(axes, "method", rng.choice([["sdpo", "sdpo"], "sdpo", [], {"count": 3}, [1]])),
+    ]  # fmt: skip
+
+
+def written(value, path=()):
+    """TOML of a parsed file, for the few types that it has."""
+    plain = [(k, v) for k, v in value.items() if not isinstance(v, dict) or path]
+    if path:
+        return [f"{'.'.join(path)} = {inline(value)}"]
+    lines = [f"{key} = {inline(each)}" for key, each in plain]
+    for key, each in value.items():
+        if isinstance(each, dict):
+            lines.append(f"{key} = {inline(each)}")
+    return lines
+
+
+def inline(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {inline(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
+
+
+def test_generated_malformed_files_are_refused_and_the_field_is_named():
+    rng = random.Random(20261124)
+    valid = [tomllib.loads(path.read_text()) for path in EXAMPLES]
+    for raw in valid:
+        parse("\n".join(written(raw)), "valid")
+    kinds = set()
+    for _ in range(MALFORMED):
+        raw = copy.deepcopy(rng.choice(valid))
+        options = mutations(rng, raw)
+        which = rng.randrange(len(options))
+        kinds.add(which)
+        field = options[which]()
+        text = "\n".join(written(raw))
+        with pytest.raises(SweepError) as error:
+            parse(text, "spoiled")
+        paths = [mistake.path for mistake in error.value.mistakes]
+        assert any(field in path for path in paths), (field, text, str(error.value))
+        assert all(mistake.allowed for mistake in error.value.mistakes)
+    assert len(kinds) == len(options)
