@@ -16,7 +16,8 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, run_grid
-from sdpo_jax.methods import METHODS, Method, Update
+from sdpo_jax.lessons import Lessons
+from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
 from sdpo_jax.oracle import (
     ORACLES,
@@ -48,7 +49,9 @@ __all__ = [
     "METRICS",
     "ORACLES",
     "Config",
+    "Cost",
     "Hints",
+    "Lessons",
     "Method",
     "Metric",
     "Oracle",
@@ -59,6 +62,7 @@ __all__ = [
     "Setting",
     "Sizes",
     "State",
+    "Stateful",
     "Teacher",
     "Update",
     "View",

@@ -67,6 +67,9 @@ class Sizes:
         rollouts: N, sequences sampled at each step; 1 or more.
         steps: S, training steps; 1 or more.
         final_window: steps at the end over which final values are means; 1 to ``steps``.
+        epochs: steps that a method which keeps its rollouts takes on each batch; 1 or more.
+        teachers: M, tables of a panel of teachers; 1 or more.
+        top_k: tokens that a top-k divergence tells apart; 1 or more (more than V are all).
     """
 
     length: int = 6
@@ -74,6 +77,9 @@ class Sizes:
     rollouts: int = 32
     steps: int = 300
     final_window: int = 20
+    epochs: int = 1
+    teachers: int = 4
+    top_k: int = 4
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
@@ -143,6 +149,9 @@ def check_sizes(sizes: Sizes) -> None:
         "rollouts": (1, None),
         "steps": (1, None),
         "final_window": (1, sizes.steps),
+        "epochs": (1, None),
+        "teachers": (1, None),
+        "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
         value = getattr(sizes, name)

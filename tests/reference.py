@@ -307,6 +307,8 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
     direction = -(numbers.sign * gradient + numbers.kl_weight * (policy - first_policy))
     metrics = {
         "reward": rewards.mean(),
+        "rollouts": rollouts,
+        "queries": rollouts,
         "credit": correlation(direction, advantage_of_quality(problem, policy)),
         "entropy": np.mean([entropy(row) for row in policy]),
         "weight": hybrid_weight(policy, teachers, numbers.hybrid_threshold)

@@ -126,6 +126,9 @@ def test_a_configuration_is_a_tree_of_its_numbers():
         ("rollouts", (1, 10**6), (0, -1), "1 or more"),
         ("steps", (20, 10**9), (0, -1), "1 or more"),
         ("final_window", (1, 300), (0, 301), "1 to 300"),
+        ("epochs", (1, 10**6), (0, -1), "1 or more"),
+        ("teachers", (1, 10**6), (0, -1), "1 or more"),
+        ("top_k", (1, 10**6), (0, -1), "1 or more"),
     ],
 )
 def test_sizes(name, bounds, beyond, allowed):

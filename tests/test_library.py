@@ -33,6 +33,7 @@ LAYERS = [
     {"policy"},
     {"problem", "oracle", "config"},
     {"teacher"},
+    {"lessons"},
     {"methods.base"},
     {"methods.sdpo", "methods.reinforce", "methods.advantage_weighted"},
     {"methods.hybrid"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdpo_jax.methods.advantage_weighted import advantage_weighted
-from sdpo_jax.methods.base import Method, Update
+from sdpo_jax.methods.base import Cost, Method, Stateful, Update
 from sdpo_jax.methods.hybrid import hybrid
 from sdpo_jax.methods.reinforce import reinforce
 from sdpo_jax.methods.sdpo import sdpo
@@ -15,4 +15,4 @@ METHODS: dict[str, Method] = {
     "hybrid": hybrid,
 }
 
-__all__ = ["METHODS", "Method", "Update"]
+__all__ = ["METHODS", "Cost", "Method", "Stateful", "Update"]
