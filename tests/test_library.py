@@ -34,9 +34,21 @@ LAYERS = [
     {"problem", "oracle", "config"},
     {"teacher"},
     {"lessons"},
+    {"sequences"},
+    {"preference"},
+    {"reward_model", "prefixes", "shapley"},
     {"methods.base"},
-    {"methods.sdpo", "methods.reinforce", "methods.advantage_weighted"},
-    {"methods.hybrid"},
+    {"surrogate"},
+    {
+        *("methods.sdpo", "methods.reinforce", "methods.advantage_weighted"),
+        *("methods.rloo", "methods.ppo", "methods.grpo", "methods.dpo", "methods.scar"),
+        *("methods.process_reward", "methods.process_reward_learned", "methods.dense_reward"),
+    },
+    # Methods that are made of another.
+    {
+        *("methods.hybrid", "methods.rlhf", "methods.dr_grpo", "methods.dpo_best_worst"),
+        "methods.scar_sampled",
+    },
     {"methods", "metrics"},
     {"train"},
     {"grid"},

@@ -35,7 +35,7 @@ def with_momentum(*, policy, tokens, signal, memory):
     return Update(velocity, memory=velocity, cost=Cost(2, jnp.float32(3)))
 
 
-MOMENTUM = Stateful(momentum_at_first, with_momentum)
+MOMENTUM = Stateful("momentum", momentum_at_first, with_momentum)
 
 
 def test_a_memory_goes_from_step_to_step():
@@ -101,7 +101,7 @@ def test_a_method_is_told_what_it_asks_for():
             problem=problem, solution=solution, sizes=sizes, config=config, fence=fence,
         )  # fmt: skip
 
-    method = Stateful(at_first, asks)
+    method = Stateful("asks", at_first, asks)
     program = Program(method, SIZES)
     setting, state = sdpo_jax.init(SEEDS, program, Config(knowledge=0.5))
     sdpo_jax.step(program, setting, state._replace(logits=state.logits + 1.0), 2)
@@ -134,8 +134,11 @@ def test_knowledge_of_one_is_a_panel_of_equals():
     [
         (lambda policy, gossip: None, ["'gossip'", *TOLD]),
         (lambda policy, memory: None, ["'memory'", "in a Stateful method only"]),
-        (Stateful(lambda tokens: None, lambda policy, memory: None), ["'tokens'", *TOLD_AT_FIRST]),
-        (Stateful(lambda: None, lambda policy, gossip: None), ["'gossip'", *TOLD]),
+        (
+            Stateful("mine", lambda tokens: None, lambda policy, memory: None),
+            ["'tokens'", *TOLD_AT_FIRST],
+        ),
+        (Stateful("mine", lambda: None, lambda policy, gossip: None), ["'gossip'", *TOLD]),
     ],
     ids=["no such thing", "no memory", "too early", "no such thing later"],
 )

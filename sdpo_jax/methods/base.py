@@ -72,6 +72,7 @@ class Stateful:
     """A method with a memory; one without is a function and carries nothing.
 
     Attributes:
+        name: what it is called in messages and labels.
         init: the memory before step 0. Of the table above it may ask for what is there by then:
             ``policy`` (of step 0), ``reference``, ``knowledge``, ``panel``, ``problem``,
             ``solution``, ``sizes``, ``config`` and ``fence``.
@@ -79,12 +80,13 @@ class Stateful:
             same structure, shapes and types.
     """
 
+    name: str
     init: Callable[..., Any]
     update: Callable[..., Update]
 
     @property
     def __name__(self) -> str:
-        return self.update.__name__
+        return self.name
 
 
 Method = Callable[..., Update] | Stateful
