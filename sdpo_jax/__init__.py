@@ -16,6 +16,7 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, run_grid
+from sdpo_jax.judge import Judge
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
@@ -28,6 +29,7 @@ from sdpo_jax.oracle import (
     continuous,
     critique,
     feedback,
+    judged,
     ordinal,
 )
 from sdpo_jax.problem import (
@@ -51,6 +53,7 @@ __all__ = [
     "Config",
     "Cost",
     "Hints",
+    "Judge",
     "Lessons",
     "Method",
     "Metric",
@@ -75,6 +78,7 @@ __all__ = [
     "expected_reward",
     "feedback",
     "init",
+    "judged",
     "optimality",
     "ordinal",
     "reward",

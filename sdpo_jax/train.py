@@ -18,6 +18,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from sdpo_jax import judge as judges
 from sdpo_jax import lanes, streams
 from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import oracle as oracles
@@ -81,6 +82,7 @@ class Setting(NamedTuple):
     noise_key: Key
     hint_key: Key
     method_key: Key
+    judge_key: Key
     panel: Array | None = None
     solution: Array | None = None
 
@@ -227,6 +229,7 @@ def init(
         noise_key=streams.stream(seed, Stream.NOISE),
         hint_key=streams.stream(seed, Stream.HINTS),
         method_key=streams.stream(seed, Stream.METHOD),
+        judge_key=streams.stream(seed, Stream.JUDGE),
         panel=_panel(problem, table, config, task_seed, sizes) if "panel" in asked else None,
         solution=fence(lambda: problems.best_sequence(problem)[0]) if "solution" in asked else None,
     )
@@ -256,7 +259,13 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     )
     tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
     reward = problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size, fence)
-    seen = oracles.noisy_reward(reward, _noise(setting, index, reward, fence))
+    noise = _noise(setting, index, reward, fence)
+    if setting.oracle.judge is None:
+        seen = oracles.noisy_reward(reward, noise)
+    else:
+        seen = judges.judge(
+            setting.oracle.judge, setting.problem, policy, tokens, reward, noise, fence
+        )
     feedback = oracles.feedback(setting.oracle, seen)
     method = method_function(program.method)
     told: dict[str, Any] = {
@@ -401,8 +410,13 @@ def _noise(setting: Setting, index: Array, like: Array, fence: lanes.Fence) -> A
     """``sigma eps + bias``, ``[N, *runs]``."""
     sigma = setting.config.noise
 
+    judge = setting.oracle.judge
+
     def draw() -> Array:
-        return sigma * streams.normals(setting.noise_key, index, like.shape[:1], fence)
+        noise = sigma * streams.normals(setting.noise_key, index, like.shape[:1], fence)
+        if judge is None:
+            return noise
+        return noise * judges.tails(judge, setting.judge_key, index, like.shape[0])
 
     # Where no run has noise, none is drawn; the numbers are the same.
     noise = jax.lax.cond(jnp.any(jnp.asarray(sigma) > 0), draw, lambda: jnp.zeros_like(like))

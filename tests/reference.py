@@ -258,6 +258,10 @@ def hybrid_weight(policy, teachers, tau):
     return sigmoid((divergence(policy, teachers) - tau) / (tau / 3))
 
 
+# The paper's own; the others are held against enumeration, automatic gradients and plain loops.
+METHODS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
+
+
 def method_gradient(method, policy, tokens, signals, teachers, table, numbers):
     if method == "sdpo":
         return sdpo(policy, teachers)

@@ -29,7 +29,8 @@ FEEDBACK = {
 
 
 def test_feedback_covers_the_registry():
-    assert FEEDBACK.keys() == ORACLES.keys()
+    # A judge changes what is seen, and not what is said of it.
+    assert FEEDBACK.keys() == {name for name in ORACLES if ORACLES[name]().judge is None}
 
 
 def test_reinforce_is_the_exact_policy_gradient_but_for_its_baseline(case):
