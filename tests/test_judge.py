@@ -1,4 +1,4 @@
-"""Judges: what they look at and how they err, against plain Python; without errors, plain oracles."""
+"""Judges: what they look at and how they err, against plain Python; free of error, plain ones."""
 
 from __future__ import annotations
 
