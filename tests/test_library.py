@@ -54,7 +54,7 @@ LAYERS = [
         *("methods.scar_sampled", "methods.sdft", "methods.sdpo_entropy", "methods.sdpo_mixture"),
         "methods.sdpo_annealed",
     },
-    {"methods", "metrics"},
+    {"methods", "metrics", "information"},
     {"train"},
     {"grid"},
     {""},
