@@ -29,6 +29,9 @@ DEFAULT_SEEDS = 1000
 QUICK_SEEDS = 16
 DEFAULT_OUT = Path("results/paper")
 QUICK_OUT = Path("results/quick")
+AUDIT_SEEDS = 256
+AUDIT_OUT = Path("results/audit")
+AUDIT_QUICK_OUT = Path("results/audit-quick")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,25 @@ class Render:
     """Folder that `reproduce` wrote."""
 
 
+@dataclass(frozen=True)
+class Audit:
+    """Every method at its own best, among those that are told the same: league, crossover, biases.
+
+    What an interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: int | None = None
+    """Number of evaluation seeds (default: 256; 16 with --quick)."""
+    out: Path | None = None
+    """Folder of the results (default: results/audit; results/audit-quick with --quick)."""
+    quick: bool = False
+    """A first look: small problems, few contenders, 16 seeds."""
+
+
 Command = (
     Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Render, tyro.conf.subcommand("render")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
 )
 
 
@@ -73,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(command, Render):
             render(command.directory)
             _print_outcome(command.directory)
+        elif isinstance(command, Audit):
+            _audit(command, shlex.join(["python", "-m", "sweeps", *given]))
         else:
             _reproduce(command, shlex.join(["python", "-m", "sweeps", *given]))
     except (ValueError, store.MissingResults) as error:
@@ -92,6 +113,22 @@ def _reproduce(command: Reproduce, line: str) -> None:
     with _Display(Console(stderr=True)) as display:
         reproduce(out, DEFAULT_SEEDS if seeds is None else seeds, display, line)
     _print_outcome(out)
+
+
+def _audit(command: Audit, line: str) -> None:
+    # Imported here: no other command needs it.
+    from sweeps.audit import page, plan
+    from sweeps.audit.run import audit
+
+    if command.quick and command.seeds is not None:
+        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
+    chosen = plan.quick() if command.quick else plan.full(command.seeds or AUDIT_SEEDS)
+    out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
+    console = Console(stderr=True)
+    audit(out, chosen, line, lambda text: console.print(text, highlight=False))
+    for text in page.summary_lines(out):
+        print(text)
+    print(f"Page: {out / page.PAGE}")
 
 
 def _print_outcome(directory: Path) -> None:
