@@ -69,12 +69,12 @@ CONTENDERS = {
         Contender("rloo", "rloo", "RLOO", 0.1),
         Contender("grpo", "grpo", "GRPO", 0.1),
         Contender("ppo", "ppo", "PPO-clip, 4 epochs", 0.1, {"clip": (0.1, 0.2, 0.4)}, epochs=4),
-        Contender("dpo", "dpo", "DPO, online pairs", 0.03, {"dpo_strength": (0.3, 1.0, 3.0)}),
+        Contender("dpo", "dpo", "DPO, online pairs", 0.1, {"dpo_strength": (0.3, 1.0, 3.0)}),
         Contender(
             "dpo_best_worst",
             "dpo_best_worst",
             "DPO, best against worst",
-            0.01,
+            0.03,
             {"dpo_strength": (0.3, 1.0, 3.0)},
         ),
         Contender("rlhf", "rlhf", "RLHF, learned reward", 0.01, {"model_rate": (0.03, 0.1, 0.3)}),
@@ -110,15 +110,15 @@ CONTENDERS = {
             {"dense_share": (0.25, 0.5, 1.0)},
         ),
         # Told a table of token quality.
-        Contender("sdpo", "sdpo", "SDPO", 0.01, _BETA),
+        Contender("sdpo", "sdpo", "SDPO", 0.03, _BETA),
         Contender("sdpo_reverse", "sdpo_reverse", "SDPO, reverse KL", 0.01, _BETA),
-        Contender("sdpo_jsd", "sdpo_jsd", "SDPO, JSD", 0.1, _BETA),
-        Contender("sdpo_forward_ema", "sdpo_forward_ema", "SDPO, EMA", 0.01, _RATE),
+        Contender("sdpo_jsd", "sdpo_jsd", "SDPO, JSD", 0.3, _BETA),
+        Contender("sdpo_forward_ema", "sdpo_forward_ema", "SDPO, EMA", 0.03, _RATE),
         Contender("sdpo_reverse_ema", "sdpo_reverse_ema", "SDPO, reverse, EMA", 0.01, _RATE),
         Contender("sdpo_jsd_ema", "sdpo_jsd_ema", "SDPO, JSD, EMA", 0.1, _RATE),
-        Contender("sdpo_forward_trust", "sdpo_forward_trust", "SDPO, trust", 0.01, _TRUST),
-        Contender("sdpo_reverse_trust", "sdpo_reverse_trust", "SDPO, reverse, trust", 0.01, _TRUST),
-        Contender("sdpo_jsd_trust", "sdpo_jsd_trust", "SDPO, JSD, trust", 0.1, _TRUST),
+        Contender("sdpo_forward_trust", "sdpo_forward_trust", "SDPO, trust", 0.03, _TRUST),
+        Contender("sdpo_reverse_trust", "sdpo_reverse_trust", "SDPO, reverse, trust", 0.03, _TRUST),
+        Contender("sdpo_jsd_trust", "sdpo_jsd_trust", "SDPO, JSD, trust", 0.3, _TRUST),
         Contender("sdpo_jsd_ema_top_k", "sdpo_jsd_ema_top_k", "SDPO, authors' default", 0.1, _RATE),
         Contender(
             "distillation",
@@ -128,25 +128,25 @@ CONTENDERS = {
             {"temperature": (0.5, 1.0, 2.0)},
         ),
         Contender("advantage_weighted", "advantage_weighted", "Advantage-weighted", 0.1),
-        Contender("hybrid", "hybrid", "Hybrid", 0.01, {"hybrid_threshold": (0.05, 0.15, 0.45)}),
+        Contender("hybrid", "hybrid", "Hybrid", 0.03, {"hybrid_threshold": (0.05, 0.15, 0.45)}),
         Contender(
             "sdpo_entropy",
             "sdpo_entropy",
             "SDPO, entropy bonus",
-            0.01,
+            0.03,
             {"entropy_bonus": (0.01, 0.03, 0.1)},
         ),
         Contender(
-            "sdpo_mixture_probs", "sdpo_mixture_probs", "SDPO, panel of probabilities", 0.01, _BETA
+            "sdpo_mixture_probs", "sdpo_mixture_probs", "SDPO, panel of probabilities", 0.03, _BETA
         ),
         Contender(
-            "sdpo_mixture_logits", "sdpo_mixture_logits", "SDPO, panel of logits", 0.01, _BETA
+            "sdpo_mixture_logits", "sdpo_mixture_logits", "SDPO, panel of logits", 0.03, _BETA
         ),
         Contender(
             "sdpo_annealed",
             "sdpo_annealed",
             "SDPO, annealed",
-            0.01,
+            0.03,
             {"final_strength": (0.0, 0.3, 0.6)},
         ),
         # Told the solution.
