@@ -1,6 +1,7 @@
 # make reproduce            the whole paper over 1,000 seeds, into results/paper
 # make reproduce SEEDS=64 OUT=somewhere     (QUICK=1: 16 seeds, into results/quick)
 # make render OUT=somewhere tables, figures, claims and report again, from what was saved
+# make audit                every method at its own best, into results/audit (SEEDS, OUT, QUICK as above)
 # make test                 lint, types, tests
 # make lint                 lint, types
 # make bench                speed, against what, and how it scales, into results/benchmarks
@@ -30,7 +31,7 @@ PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 pyth
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce render test lint bench lock clean
+.PHONY: help reproduce render audit test lint bench lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -41,6 +42,10 @@ reproduce: $(READY)
 
 render: $(READY)
 	@$(BIN)/python -m sweeps render '$(or $(OUT),results/paper)'
+
+audit: $(READY)
+	@$(BIN)/python -m sweeps audit $(if $(SEEDS),--seeds '$(SEEDS)') \
+		$(if $(OUT),--out '$(OUT)') $(if $(filter-out 0,$(QUICK)),--quick)
 
 test: lint
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal

@@ -222,7 +222,7 @@ class Options:
 
 def run(options: Options, line: str) -> None:
     """Torture, print and save."""
-    from benchmarks.write import save, table
+    from benchmarks.write import Output, table
 
     begun = time.perf_counter()
     outcome = torture(options.kills, options.seed)
@@ -240,7 +240,7 @@ def run(options: Options, line: str) -> None:
     histogram: dict[str, Any] = dict(sorted(Counter(map(str, outcome.kept)).items()))
     data = {**vars(outcome), "kept": histogram, "seconds": seconds}
     body = "Each killed process was followed by a resume.\n\n" + table(["", "count"], rows)
-    save("kills", "A sweep killed and resumed", line, body, data, options.json)
+    Output("kills", "A sweep killed and resumed", line, options.json).save(body, data)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, compute, run_grid
-from sdpo_jax.methods import METHODS, Method, Update
+from sdpo_jax.judge import Judge
+from sdpo_jax.lessons import Lessons
+from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
 from sdpo_jax.oracle import (
     ORACLES,
@@ -27,6 +29,7 @@ from sdpo_jax.oracle import (
     continuous,
     critique,
     feedback,
+    judged,
     ordinal,
 )
 from sdpo_jax.plan import OPTIMIZERS, Plan, plan_grid
@@ -50,7 +53,10 @@ __all__ = [
     "OPTIMIZERS",
     "ORACLES",
     "Config",
+    "Cost",
     "Hints",
+    "Judge",
+    "Lessons",
     "Method",
     "Metric",
     "Oracle",
@@ -62,6 +68,7 @@ __all__ = [
     "Setting",
     "Sizes",
     "State",
+    "Stateful",
     "Teacher",
     "Update",
     "View",
@@ -75,6 +82,7 @@ __all__ = [
     "expected_reward",
     "feedback",
     "init",
+    "judged",
     "optimality",
     "ordinal",
     "plan_grid",

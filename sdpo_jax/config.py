@@ -39,6 +39,22 @@ class Config:
         bigram_scale: standard deviation of b; 0 or more.
         pattern_weight: what each match with the target adds to the score.
         init_scale: standard deviation of the first logits; 0 or more.
+        clip: epsilon of PPO's clipped ratio; 0 or more.
+        preference_sharpness: how surely the better of two rollouts is preferred: the odds are
+            ``exp(sharpness (R_i - R_j))``; 0 or more.
+        dpo_strength: beta of DPO, above 0.
+        model_rate: learning rate of what a method learns beside its policy (a reward model, a
+            value); 0 or more.
+        dense_share: share of the reward that a method of dense credit spreads over the tokens,
+            in [0, 1]; the rest stays at the last one.
+        attention_temperature: of the softmax over a sequence's tokens that spreads it; above 0.
+        divergence_mix: a in [0, 1] of the generalised Jensen-Shannon divergence.
+        teacher_rate: r in [0, 1], how fast an averaged teacher follows the student.
+        trust: in [0, 1], how far a trust-region teacher goes from the first policy to the student.
+        demonstration_strength: logits that a demonstration adds to its tokens.
+        temperature: of knowledge distillation, above 0.
+        entropy_bonus: c, the weight of the policy's entropy in the objective.
+        final_strength: share of ``feedback_strength`` that is left at the last step of annealing.
     """
 
     learning_rate: Number = 0.02
@@ -55,6 +71,19 @@ class Config:
     bigram_scale: Number = 0.3
     pattern_weight: Number = 0.3
     init_scale: Number = 0.1
+    clip: Number = 0.2
+    preference_sharpness: Number = 10.0
+    dpo_strength: Number = 1.0
+    model_rate: Number = 0.1
+    dense_share: Number = 1.0
+    attention_temperature: Number = 1.0
+    divergence_mix: Number = 0.5
+    teacher_rate: Number = 0.05
+    trust: Number = 0.5
+    demonstration_strength: Number = 2.0
+    temperature: Number = 2.0
+    entropy_bonus: Number = 0.05
+    final_strength: Number = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +96,10 @@ class Sizes:
         rollouts: N, sequences sampled at each step; 1 or more.
         steps: S, training steps; 1 or more.
         final_window: steps at the end over which final values are means; 1 to ``steps``.
+        epochs: steps that a method which keeps its rollouts takes on each batch; 1 or more.
+        teachers: M, tables of a panel of teachers; 1 or more.
+        samples: Monte Carlo samples of a method that takes some; 1 or more.
+        top_k: tokens that a top-k divergence tells apart; 1 or more (more than V are all).
     """
 
     length: int = 6
@@ -74,6 +107,10 @@ class Sizes:
     rollouts: int = 32
     steps: int = 300
     final_window: int = 20
+    epochs: int = 1
+    teachers: int = 4
+    samples: int = 2
+    top_k: int = 4
 
 
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
@@ -82,12 +119,13 @@ SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 _Rule = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
 _ANY: _Rule = (lambda value: True, "any finite number")
+_POSITIVE: _Rule = (lambda value: value > 0, "above 0")
 _FRACTION: _Rule = (lambda value: 0 <= value <= 1, "0 to 1")
 _ALLOWED: dict[str, _Rule] = {
     "learning_rate": _NOT_NEGATIVE,
     "kl_weight": _NOT_NEGATIVE,
     "feedback_strength": _ANY,
-    "hybrid_threshold": (lambda value: value > 0, "above 0"),
+    "hybrid_threshold": _POSITIVE,
     "noise": _NOT_NEGATIVE,
     "bias": _ANY,
     "hint_noise": _NOT_NEGATIVE,
@@ -98,6 +136,19 @@ _ALLOWED: dict[str, _Rule] = {
     "bigram_scale": _NOT_NEGATIVE,
     "pattern_weight": _ANY,
     "init_scale": _NOT_NEGATIVE,
+    "clip": _NOT_NEGATIVE,
+    "preference_sharpness": _NOT_NEGATIVE,
+    "dpo_strength": _POSITIVE,
+    "model_rate": _NOT_NEGATIVE,
+    "dense_share": _FRACTION,
+    "attention_temperature": _POSITIVE,
+    "divergence_mix": _FRACTION,
+    "teacher_rate": _FRACTION,
+    "trust": _FRACTION,
+    "demonstration_strength": _ANY,
+    "temperature": _POSITIVE,
+    "entropy_bonus": _ANY,
+    "final_strength": _ANY,
 }
 
 
@@ -143,6 +194,10 @@ def check_sizes(sizes: Sizes) -> None:
         "rollouts": (1, None),
         "steps": (1, None),
         "final_window": (1, sizes.steps),
+        "epochs": (1, None),
+        "teachers": (1, None),
+        "samples": (1, None),
+        "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
         value = getattr(sizes, name)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -88,8 +88,9 @@ def default_workers() -> int:
 
 def output_bytes(plan: Plan, group: Group) -> int:
     """Bytes that a run of a group yields; nothing is compiled."""
-    inputs = _block(group.inputs, np.zeros(1, int), 1)
-    shapes = jax.eval_shape(_jitted(group.program, plan.logits), inputs)
+    inputs = _padded(group.inputs, np.zeros(1, int), 1)
+    block = partial(_train_block, group.program, plan.logits)
+    shapes = jax.eval_shape(block, inputs)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
@@ -289,7 +290,7 @@ def _train_blocks(
     program: Program, logits: bool, width: int, inputs: dict[str, Any], count: Array
 ) -> dict[str, Array]:
     """The first ``count`` blocks of ``[..., blocks * width]`` runs; what is behind them is 0."""
-    block = jax.jit(lambda inputs: _train_block(program, logits, inputs))
+    block = jax.jit(partial(_train_block, program, logits))
 
     def at(index: Any) -> dict[str, Any]:
         return jax.tree.map(

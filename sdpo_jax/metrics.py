@@ -14,7 +14,7 @@ from sdpo_jax import lanes
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
 from sdpo_jax.config import Config
-from sdpo_jax.methods.base import Update
+from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
 from sdpo_jax.problem import Problem
@@ -125,6 +125,15 @@ def _weight(view: View) -> Array:
     return view.update.weight
 
 
+def _cost(view: View) -> Cost:
+    rollouts = view.reward.shape[0]
+    return Cost(rollouts, rollouts) if view.update.cost is None else view.update.cost
+
+
+def _number(view: View, value: ArrayLike) -> Array:
+    return jnp.broadcast_to(jnp.asarray(value, view.reward.dtype), view.reward.shape[1:])
+
+
 METRICS: dict[str, Metric] = {
     "reward": Metric(lambda view: lanes.mean(view.reward, 0), "mean reward of the rollouts"),
     "credit": Metric(_credit, "credit correlation with token quality"),
@@ -141,6 +150,12 @@ METRICS: dict[str, Metric] = {
         lambda view: policies.kl_divergence(view.policy, view.reference),
         "KL(policy || first policy) (nats)",
         windowed=False,
+    ),
+    "rollouts": Metric(
+        lambda view: _number(view, _cost(view).rollouts), "rollouts that the method took"
+    ),
+    "queries": Metric(
+        lambda view: _number(view, _cost(view).queries), "times that the reward was asked"
     ),
     "mean_feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
     "expected_reward": Metric(

@@ -7,11 +7,14 @@ An oracle without a gain tells a few levels apart, one with hints says something
 each token. Both are part of the record's structure (``None``), because they decide how many
 different teachers a batch of rollouts has; everything else is an array that programs take as
 input, next to noise and seed.
+
+R~ is what a verifier sees with some noise, or what a judge sees who looks at other things than the
+reward or errs in his own way (``sdpo_jax.judge``); a judge goes with every oracle.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -21,6 +24,7 @@ from jax import Array
 from jax.core import Tracer
 
 from sdpo_jax import lanes
+from sdpo_jax.judge import Judge, check_judge
 
 READINGS = ("position", "token", "sampled")
 
@@ -58,6 +62,7 @@ class Oracle:
         cuts: ``[K, *runs]``, ascending: where the feedback rises; K may be 0.
         rises: ``[K, *runs]``, by how much.
         hints: ``Hints``, or ``None`` for an oracle that gives no hints.
+        judge: ``Judge``, or ``None`` where R~ is the reward and noise.
     """
 
     gain: Any
@@ -65,6 +70,7 @@ class Oracle:
     cuts: Any
     rises: Any
     hints: Hints | None = None
+    judge: Judge | None = None
 
 
 def binary(threshold: float = 0.5) -> Oracle:
@@ -108,12 +114,57 @@ def constant(value: float = 1.0) -> Oracle:
     return _levels(np.zeros(0), np.zeros(0), base=value)
 
 
+def judged(oracle: Oracle | None = None, **strengths: Any) -> Oracle:
+    """An oracle (``continuous()`` by default) whose R~ is a judge's.
+
+    Args:
+        oracle: the feedback type.
+        strengths: those of ``Judge``; all others stay 0.
+
+    Raises:
+        ValueError: a strength that is none, or out of range.
+    """
+    oracle = continuous() if oracle is None else oracle
+    known = {field.name for field in fields(Judge)}
+    for name in strengths:
+        if name not in known:
+            raise ValueError(f"judge: {name!r}; allowed: {', '.join(sorted(known))}")
+    given = {**vars(Judge()), **strengths}
+    judge = Judge(**{name: np.asarray(value, np.float32) for name, value in given.items()})
+    check_judge(judge)
+    return replace(oracle, judge=judge)
+
+
+def references() -> Oracle:
+    """A verifier that has the target and checks of style: 0.8 of the overlap, 0.2 of the style."""
+    return judged(overlap=0.8, style=0.2)
+
+
+def rubric() -> Oracle:
+    """The weighted share of a rubric's criteria that are met."""
+    return judged(rubric=1.0)
+
+
+def preference() -> Oracle:
+    """A judge who says which of two rollouts is better."""
+    return judged(preference=1.0)
+
+
+def self_judge(likelihood: float = 0.5) -> Oracle:
+    """The policy as its own judge: its own probability of what it wrote, and the reward."""
+    return judged(likelihood=likelihood)
+
+
 ORACLES = {
     "binary": binary,
     "ordinal": ordinal,
     "continuous": continuous,
     "critique": critique,
     "constant": constant,
+    "references": references,
+    "rubric": rubric,
+    "preference": preference,
+    "self_judge": self_judge,
 }
 
 
@@ -163,6 +214,8 @@ def check_oracle(oracle: Oracle) -> None:
         if wrong.size:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(f"oracle: {name} {float(wrong[0])!r}; allowed: finite numbers")
+    if oracle.judge is not None:
+        check_judge(oracle.judge)
     cuts, rises = np.asarray(oracle.cuts), np.asarray(oracle.rises)
     if cuts.shape[:1] != rises.shape[:1] or cuts.ndim == 0:
         raise ValueError(

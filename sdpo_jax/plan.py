@@ -514,7 +514,11 @@ def _padded(oracle: Oracle) -> Oracle:
     gain = np.float32(0) if oracle.gain is None else oracle.gain
     # R~ never reaches a cut at 2.
     return Oracle(
-        gain, oracle.base, np.pad(cuts, missing, constant_values=2.0), np.pad(rises, missing)
+        gain,
+        oracle.base,
+        np.pad(cuts, missing, constant_values=2.0),
+        np.pad(rises, missing),
+        judge=oracle.judge,
     )
 
 

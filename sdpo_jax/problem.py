@@ -193,7 +193,7 @@ def expected_reward(problem: Problem, probs: Array) -> Array:
     Raises:
         ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
     """
-    value = _all_rewards(problem)
+    value = all_rewards(problem)
     for t in range(probs.shape[0] - 1, -1, -1):
         value = _contract_last(value, probs[t])
     return value[0]
@@ -208,7 +208,7 @@ def token_advantage(problem: Problem, probs: Array) -> Array:
         ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
     """
     length, vocab_size = probs.shape[:2]
-    value = _all_rewards(problem)
+    value = all_rewards(problem)
     conditional = []
     for t in range(length - 1, -1, -1):
         given = value
@@ -263,7 +263,7 @@ def check_problem(problem: Problem, shape: tuple[int, ...]) -> None:
             raise ValueError(f"problem.{name}: shape {given}; allowed: {expected}")
 
 
-def _all_rewards(problem: Problem) -> Array:
+def all_rewards(problem: Problem) -> Array:
     """Rewards of all sequences, ``[V ** T, *runs]``, the first token slowest."""
     length, vocab_size = problem.quality.shape[:2]
     runs = problem.quality.shape[2:]

@@ -41,6 +41,8 @@ class Stream(IntEnum):
     NOISE = 3
     HINTS = 4
     KNOWLEDGE = 5
+    METHOD = 6
+    JUDGE = 7
 
 
 class Key(NamedTuple):

@@ -8,7 +8,6 @@ of runs, or, under the caller's own ``vmap``, whatever he maps over.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,14 +18,22 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from sdpo_jax import judge as judges
 from sdpo_jax import lanes, streams
+from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import oracle as oracles
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import Config, Sizes, check_config, check_sizes
-from sdpo_jax.methods import METHODS, Method
-from sdpo_jax.methods.base import TOLD
+from sdpo_jax.methods import METHODS, Method, Stateful
+from sdpo_jax.methods.base import (
+    TOLD,
+    TOLD_AT_FIRST,
+    Update,
+    what_is_told,
+    what_is_told_at_first,
+)
 from sdpo_jax.metrics import METRICS, Metric, View
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
@@ -74,6 +81,10 @@ class Setting(NamedTuple):
     rollout_key: Key
     noise_key: Key
     hint_key: Key
+    method_key: Key
+    judge_key: Key
+    panel: Array | None = None
+    solution: Array | None = None
 
 
 class State(NamedTuple):
@@ -82,10 +93,12 @@ class State(NamedTuple):
     Attributes:
         logits: ``[T, V, *runs]``.
         optimizer: the optimiser's state, runs behind every array.
+        memory: what a ``Stateful`` method keeps; of any other there is none.
     """
 
     logits: Array
     optimizer: Any
+    memory: Any = ()
 
 
 class Result(NamedTuple):
@@ -196,14 +209,15 @@ def init(
     logits = fence(lambda: config.init_scale * streams.normals(init_key, 0, shape))
     problems.check_problem(problem, logits.shape)
     if knowledge is None:
-        error = streams.normals(streams.stream(task_seed, Stream.KNOWLEDGE), 0, shape)
-        rho = jnp.asarray(config.knowledge, logits.dtype)
-        missing = jnp.sqrt(1 - rho * rho) * config.quality_scale
-        knowledge = rho * problem.quality + missing * error
+        knowledge = known_table(
+            problem, config, streams.stream(task_seed, Stream.KNOWLEDGE), member=0
+        )
     table = jnp.asarray(knowledge, logits.dtype)
     if table.shape != logits.shape:
         raise ValueError(f"knowledge: shape {table.shape}; allowed: {logits.shape}")
     runs = logits.shape[2:]
+    method = method_function(program.method)
+    asked = {*what_is_told(method), *what_is_told_at_first(method)}
     strength = jnp.broadcast_to(jnp.asarray(config.feedback_strength, logits.dtype), runs)
     setting = Setting(
         seed=seed,
@@ -217,9 +231,14 @@ def init(
         rollout_key=streams.stream(seed, Stream.ROLLOUTS),
         noise_key=streams.stream(seed, Stream.NOISE),
         hint_key=streams.stream(seed, Stream.HINTS),
+        method_key=streams.stream(seed, Stream.METHOD),
+        judge_key=streams.stream(seed, Stream.JUDGE),
+        panel=_panel(problem, table, config, task_seed, sizes) if "panel" in asked else None,
+        solution=fence(lambda: problems.best_sequence(problem)[0]) if "solution" in asked else None,
     )
     initialise = _over_runs(lambda rate, params: program.optimizer(rate).init(params), len(runs))
-    return setting, State(logits, initialise(_learning_rate(setting, runs), logits))
+    optimizer = initialise(_learning_rate(setting, runs), logits)
+    return setting, State(logits, optimizer, _first_memory(method, program, setting, fence))
 
 
 def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> tuple[State, View]:
@@ -243,15 +262,29 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     )
     tokens = policies.tokens(rollouts, sizes.length, sizes.vocab_size)
     reward = problems.look_up(setting.tables, rollouts, sizes.length, sizes.vocab_size, fence)
-    seen = oracles.noisy_reward(reward, _noise(setting, index, reward, fence))
+    noise = _noise(setting, index, reward, fence)
+    if setting.oracle.judge is None:
+        seen = oracles.noisy_reward(reward, noise)
+    else:
+        seen = judges.judge(
+            setting.oracle.judge, setting.problem, policy, tokens, reward, noise, fence
+        )
     feedback = oracles.feedback(setting.oracle, seen)
     method = method_function(program.method)
     told: dict[str, Any] = {
         "policy": policy,
+        "reference": setting.reference,
         "tokens": tokens,
         "signal": reward + config.learn_from_feedback * (feedback - reward),
         "feedback": feedback,
         "knowledge": setting.knowledge,
+        "panel": setting.panel,
+        "problem": setting.problem,
+        "solution": setting.solution,
+        "memory": state.memory,
+        "key": setting.method_key,
+        "step": index,
+        "sizes": sizes,
         "config": config,
         "fence": fence,
     }
@@ -270,7 +303,21 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
             index,
             fence,
         )
-    update = method(**{name: told[name] for name in names})
+    if "lessons" in names:
+        told["lessons"] = lesson_plans.plan(
+            setting.oracle,
+            setting.levels,
+            config,
+            setting.knowledge,
+            tokens,
+            seen,
+            feedback,
+            setting.hint_key,
+            index,
+            fence,
+        )
+    function = method.update if isinstance(method, Stateful) else method
+    update: Update = function(**{name: told[name] for name in names})
     pull = config.kl_weight * (policy.probs - setting.reference.probs)
     gradient = fence(lambda: config.sign * update.gradient + pull)
     view = View(
@@ -289,11 +336,11 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         update=update,
         direction=-gradient,
     )
-    return _apply(program, setting, state, gradient), view
+    return _apply(program, setting, state, gradient, update.memory), view
 
 
 def method_function(method: str | Method) -> Method:
-    """The function of a method given by name or as itself.
+    """A method given by name or as itself.
 
     Raises:
         ValueError: an unknown name, or a parameter that the engine has nothing for.
@@ -302,23 +349,26 @@ def method_function(method: str | Method) -> Method:
         if method not in METHODS:
             raise ValueError(f"method: {method!r}; allowed: {', '.join(METHODS)}")
         method = METHODS[method]
-    unknown = [name for name in what_is_told(method) if name not in TOLD]
-    if unknown:
+    for names, allowed in (
+        (what_is_told(method), tuple(TOLD)),
+        (what_is_told_at_first(method), TOLD_AT_FIRST),
+    ):
+        unknown = [name for name in names if name not in allowed]
+        if unknown:
+            raise ValueError(
+                f"method: {method.__name__} asks for {unknown[0]!r}; allowed: {', '.join(allowed)}"
+            )
+    if "memory" in what_is_told(method) and not isinstance(method, Stateful):
         raise ValueError(
-            f"method: {method.__name__} asks for {unknown[0]!r}; allowed: {', '.join(TOLD)}"
+            f"method: {method.__name__} asks for 'memory'; allowed: in a Stateful method only"
         )
     return method
-
-
-def what_is_told(method: Method) -> tuple[str, ...]:
-    """The names of a method's parameters: what it is told."""
-    return tuple(inspect.signature(method).parameters)
 
 
 def needs_teacher(program: Program) -> bool:
     """Whether a program computes the teachers at all; if not, its oracle's kind is irrelevant."""
     told = what_is_told(method_function(program.method))
-    return "teacher" in told or _metrics_need_teacher(program)
+    return "teacher" in told or "lessons" in told or _metrics_need_teacher(program)
 
 
 def check_program(program: Program) -> None:
@@ -363,8 +413,13 @@ def _noise(setting: Setting, index: Array, like: Array, fence: lanes.Fence) -> A
     """``sigma eps + bias``, ``[N, *runs]``."""
     sigma = setting.config.noise
 
+    judge = setting.oracle.judge
+
     def draw() -> Array:
-        return sigma * streams.normals(setting.noise_key, index, like.shape[:1], fence)
+        noise = sigma * streams.normals(setting.noise_key, index, like.shape[:1], fence)
+        if judge is None:
+            return noise
+        return noise * judges.tails(judge, setting.judge_key, index, like.shape[0])
 
     # Where no run has noise, none is drawn; the numbers are the same.
     noise = jax.lax.cond(jnp.any(jnp.asarray(sigma) > 0), draw, lambda: jnp.zeros_like(like))
@@ -375,7 +430,48 @@ def _learning_rate(setting: Setting, runs: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(jnp.asarray(setting.config.learning_rate, jnp.float32), runs)
 
 
-def _apply(program: Program, setting: Setting, state: State, gradient: Array) -> State:
+def _panel(
+    problem: Problem, first: Array, config: Config, task_seed: ArrayLike, sizes: Sizes
+) -> Array:
+    """``Sizes.teachers`` tables of one fidelity and independent errors, ``[M, T, V, *runs]``."""
+    key = streams.stream(task_seed, Stream.KNOWLEDGE)
+    others = [known_table(problem, config, key, member) for member in range(1, sizes.teachers)]
+    return jnp.stack([first, *others])
+
+
+def known_table(problem: Problem, config: Config, key: Key, member: int) -> Array:
+    """``rho q + sqrt(1 - rho^2) noise``, ``[T, V, *runs]``: a table of fidelity rho.
+
+    Args:
+        problem: the true reward landscape.
+        config: ``knowledge`` is rho; the errors have q's scale.
+        key: the stream of the errors.
+        member: which table; each has errors of its own.
+    """
+    quality = problem.quality
+    error = streams.normals(key, member, quality.shape[:2])
+    rho = jnp.asarray(config.knowledge, quality.dtype)
+    return rho * quality + jnp.sqrt(1 - rho * rho) * config.quality_scale * error
+
+
+def _first_memory(method: Method, program: Program, setting: Setting, fence: lanes.Fence) -> Any:
+    if not isinstance(method, Stateful):
+        return ()
+    told = {
+        "policy": setting.reference,
+        "reference": setting.reference,
+        "knowledge": setting.knowledge,
+        "panel": setting.panel,
+        "problem": setting.problem,
+        "solution": setting.solution,
+        "sizes": program.sizes,
+        "config": setting.config,
+        "fence": fence,
+    }
+    return method.init(**{name: told[name] for name in what_is_told_at_first(method)})
+
+
+def _apply(program: Program, setting: Setting, state: State, gradient: Array, memory: Any) -> State:
     runs = state.logits.shape[2:]
 
     def update(rate: Array, gradient: Array, optimizer: Any, logits: Array) -> tuple[Array, Any]:
@@ -384,7 +480,7 @@ def _apply(program: Program, setting: Setting, state: State, gradient: Array) ->
 
     rate = _learning_rate(setting, runs)
     logits, optimizer = _over_runs(update, len(runs))(rate, gradient, state.optimizer, state.logits)
-    return State(logits, optimizer)
+    return State(logits, optimizer, memory)
 
 
 def _over_runs(function: Callable, axes: int) -> Callable:

@@ -18,6 +18,9 @@ QUICK_SEEDS = 16
 DEFAULT_OUT = Path("results/paper")
 QUICK_OUT = Path("results/quick")
 SWEEPS_OUT = Path("results")
+AUDIT_SEEDS = 256
+AUDIT_OUT = Path("results/audit")
+AUDIT_QUICK_OUT = Path("results/audit-quick")
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,21 @@ class Calibrate:
     """A first look: few settings, few problems."""
 
 
+@dataclass(frozen=True)
+class Audit:
+    """Every method at its own best, among those that are told the same: league, crossover, biases.
+
+    What an interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: int | None = None
+    """Number of evaluation seeds (default: 256; 16 with --quick)."""
+    out: Path | None = None
+    """Folder of the results (default: results/audit; results/audit-quick with --quick)."""
+    quick: bool = False
+    """A first look: small problems, few contenders, 16 seeds."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
@@ -152,6 +170,7 @@ Command = (
     | Annotated[Replay, tyro.conf.subcommand("replay")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
 )
 
 
@@ -228,6 +247,8 @@ def _dispatch(command: object, line: str) -> int:
         from sweeps.calibration import command as calibration
 
         return calibration.run(command.out, command.problems, command.quick, line)
+    if isinstance(command, Audit):
+        return _audit(command, line)
     assert isinstance(command, Reproduce)
     return _reproduce(command, line)
 
@@ -300,6 +321,24 @@ def _reproduce(command: Reproduce, line: str) -> int:
             print("stopped; the same command goes on from what is saved", file=sys.stderr)
             return stop.status
     _print_outcome(out)
+    return 0
+
+
+def _audit(command: Audit, line: str) -> int:
+    from rich.console import Console
+
+    from sweeps.audit import page, plan
+    from sweeps.audit.run import audit
+
+    if command.quick and command.seeds is not None:
+        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
+    chosen = plan.quick() if command.quick else plan.full(command.seeds or AUDIT_SEEDS)
+    out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
+    console = Console(stderr=True)
+    audit(out, chosen, line, lambda text: console.print(text, highlight=False))
+    for text in page.summary_lines(out):
+        print(text)
+    print(f"Page: {out / page.PAGE}")
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sdpo_jax.methods import METHODS
+from sdpo_jax.methods import METHODS, Stateful
 from sdpo_jax.metrics import METRICS
 from sdpo_jax.plan import OPTIMIZERS, Group, Plan
 from sweeps.writing import write_atomically
@@ -161,9 +161,11 @@ def _program(plan: Plan, group: Group) -> dict[str, Any]:
     }
 
 
-def _callable(function: Callable[..., Any], known: Mapping[str, Any]) -> str:
+def _callable(function: Callable[..., Any] | Stateful, known: Mapping[str, Any]) -> str:
     for name, each in known.items():
         if each is function:
             return name
+    if isinstance(function, Stateful):
+        return f"{function.name} {_callable(function.init, {})} {_callable(function.update, {})}"
     module = getattr(function, "__module__", "")
     return f"{module}:{getattr(function, '__qualname__', repr(function))}"

@@ -258,6 +258,10 @@ def hybrid_weight(policy, teachers, tau):
     return sigmoid((divergence(policy, teachers) - tau) / (tau / 3))
 
 
+# The paper's own; the others are held against enumeration, automatic gradients and plain loops.
+METHODS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
+
+
 def method_gradient(method, policy, tokens, signals, teachers, table, numbers):
     if method == "sdpo":
         return sdpo(policy, teachers)
@@ -307,6 +311,8 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
     direction = -(numbers.sign * gradient + numbers.kl_weight * (policy - first_policy))
     metrics = {
         "reward": rewards.mean(),
+        "rollouts": rollouts,
+        "queries": rollouts,
         "credit": correlation(direction, advantage_of_quality(problem, policy)),
         "entropy": np.mean([entropy(row) for row in policy]),
         "weight": hybrid_weight(policy, teachers, numbers.hybrid_threshold)

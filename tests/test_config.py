@@ -15,9 +15,15 @@ from sdpo_jax.config import check_config, check_sizes, check_value
 from sdpo_jax.policy import MAX_VOCAB_SIZE
 
 NAMES = [field.name for field in fields(Config)]
-ANYTHING = {"feedback_strength", "bias", "sign", "pattern_weight"}
-FRACTIONS = {"knowledge", "learn_from_feedback"}
-POSITIVE = {"hybrid_threshold"}
+ANYTHING = {
+    *("feedback_strength", "bias", "sign", "pattern_weight"),
+    *("demonstration_strength", "entropy_bonus", "final_strength"),
+}
+FRACTIONS = {
+    *("knowledge", "learn_from_feedback"),
+    *("dense_share", "divergence_mix", "teacher_rate", "trust"),
+}
+POSITIVE = {"hybrid_threshold", "dpo_strength", "attention_temperature", "temperature"}
 NOT_NEGATIVE = set(NAMES) - ANYTHING - FRACTIONS - POSITIVE
 
 TINY = math.ulp(0.0)
@@ -126,6 +132,10 @@ def test_a_configuration_is_a_tree_of_its_numbers():
         ("rollouts", (1, 10**6), (0, -1), "1 or more"),
         ("steps", (20, 10**9), (0, -1), "1 or more"),
         ("final_window", (1, 300), (0, 301), "1 to 300"),
+        ("epochs", (1, 10**6), (0, -1), "1 or more"),
+        ("teachers", (1, 10**6), (0, -1), "1 or more"),
+        ("samples", (1, 10**6), (0, -1), "1 or more"),
+        ("top_k", (1, 10**6), (0, -1), "1 or more"),
     ],
 )
 def test_sizes(name, bounds, beyond, allowed):

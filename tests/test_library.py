@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sdpo_jax
-from sdpo_jax.methods import METHODS
+from sdpo_jax.methods import METHODS, Stateful
 
 ROOT = Path(sdpo_jax.__file__).parent
 MODULES = {
@@ -31,12 +31,30 @@ LAYERS = [
     {"lanes"},
     {"streams"},
     {"policy"},
-    {"problem", "oracle", "config"},
+    {"problem", "config"},
+    {"sequences"},
+    {"judge"},
+    {"oracle"},
     {"teacher"},
+    {"lessons"},
+    {"preference"},
+    {"reward_model", "prefixes", "shapley"},
+    {"divergence"},
     {"methods.base"},
-    {"methods.sdpo", "methods.reinforce", "methods.advantage_weighted"},
-    {"methods.hybrid"},
-    {"methods", "metrics"},
+    {"surrogate"},
+    {
+        *("methods.sdpo", "methods.reinforce", "methods.advantage_weighted"),
+        *("methods.rloo", "methods.ppo", "methods.grpo", "methods.dpo", "methods.scar"),
+        *("methods.process_reward", "methods.process_reward_learned", "methods.dense_reward"),
+        *("methods.self_distillation", "methods.opsd", "methods.distillation"),
+    },
+    # Methods that are made of another.
+    {
+        *("methods.hybrid", "methods.rlhf", "methods.dr_grpo", "methods.dpo_best_worst"),
+        *("methods.scar_sampled", "methods.sdft", "methods.sdpo_entropy", "methods.sdpo_mixture"),
+        "methods.sdpo_annealed",
+    },
+    {"methods", "metrics", "information"},
     {"train"},
     {"plan"},
     {"grid"},
@@ -83,7 +101,19 @@ def test_the_engine_does_not_know_its_users(name):
 def test_the_layers_name_every_module_once():
     named = [f"sdpo_jax.{module}".removesuffix(".") for layer in LAYERS for module in layer]
     assert sorted(named) == sorted(MODULES)
-    assert {f"sdpo_jax.methods.{name}" for name in METHODS} <= set(MODULES)
+    homes = {
+        (method.update if isinstance(method, Stateful) else method).__module__
+        for method in METHODS.values()
+    }
+    assert homes <= {f"sdpo_jax.{name}" for layer in LAYERS for name in layer}
+    files = {name for name in MODULES if name.startswith("sdpo_jax.methods.")}
+    # ``dr_grpo`` is another name for a method, and ``base`` says what one is.
+    assert files - homes == {"sdpo_jax.methods.base", "sdpo_jax.methods.dr_grpo"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_knows_its_name(name):
+    assert METHODS[name].__name__ == name
 
 
 def test_an_import_leaves_no_trace(tmp_path):

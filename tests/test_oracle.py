@@ -40,6 +40,8 @@ DEFINITIONS = {
     "continuous": lambda seen: seen,
     "critique": lambda seen: seen,
     "constant": lambda seen: np.ones_like(seen),
+    # What a judge saw, he says (``test_judge``).
+    **dict.fromkeys(("references", "rubric", "preference", "self_judge"), lambda seen: seen),
 }
 
 

@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 from sdpo_jax.methods.advantage_weighted import advantage_weighted
-from sdpo_jax.methods.base import Method, Update
+from sdpo_jax.methods.base import Cost, Method, Stateful, Update
+from sdpo_jax.methods.dense_reward import dense_reward
+from sdpo_jax.methods.distillation import distillation
+from sdpo_jax.methods.dpo import dpo
+from sdpo_jax.methods.dpo_best_worst import dpo_best_worst
+from sdpo_jax.methods.dr_grpo import dr_grpo
+from sdpo_jax.methods.grpo import grpo
 from sdpo_jax.methods.hybrid import hybrid
+from sdpo_jax.methods.opsd import opsd
+from sdpo_jax.methods.ppo import ppo
+from sdpo_jax.methods.process_reward import process_reward
+from sdpo_jax.methods.process_reward_learned import process_reward_learned
 from sdpo_jax.methods.reinforce import reinforce
+from sdpo_jax.methods.rlhf import rlhf
+from sdpo_jax.methods.rloo import rloo
+from sdpo_jax.methods.scar import scar
+from sdpo_jax.methods.scar_sampled import scar_sampled
+from sdpo_jax.methods.sdft import sdft
 from sdpo_jax.methods.sdpo import sdpo
+from sdpo_jax.methods.sdpo_annealed import sdpo_annealed
+from sdpo_jax.methods.sdpo_entropy import sdpo_entropy
+from sdpo_jax.methods.sdpo_mixture import sdpo_mixture_logits, sdpo_mixture_probs
+from sdpo_jax.methods.self_distillation import SELF_DISTILLATION
 
 METHODS: dict[str, Method] = {
+    # The paper's.
     "sdpo": sdpo,
     "reinforce": reinforce,
     "advantage_weighted": advantage_weighted,
     "hybrid": hybrid,
+    # One number for a rollout.
+    "rloo": rloo,
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "ppo": ppo,
+    "dpo": dpo,
+    "dpo_best_worst": dpo_best_worst,
+    "rlhf": rlhf,
+    # A number for each token.
+    "scar": scar,
+    "scar_sampled": scar_sampled,
+    "process_reward": process_reward,
+    "process_reward_learned": process_reward_learned,
+    "dense_reward": dense_reward,
+    # A teacher.
+    **SELF_DISTILLATION,
+    "sdft": sdft,
+    "opsd": opsd,
+    "distillation": distillation,
+    # A teacher, and more diversity.
+    "sdpo_entropy": sdpo_entropy,
+    "sdpo_mixture_probs": sdpo_mixture_probs,
+    "sdpo_mixture_logits": sdpo_mixture_logits,
+    "sdpo_annealed": sdpo_annealed,
 }
 
-__all__ = ["METHODS", "Method", "Update"]
+__all__ = ["METHODS", "Cost", "Method", "Stateful", "Update"]

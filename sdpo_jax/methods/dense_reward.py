@@ -1,0 +1,60 @@
+"""Dense reward for free: the reward spread over the tokens by the reward model's attention.
+
+    r_it = b a_it R_i + (1 - b) 1[t = T] R_i,   a_i = softmax_t(|contribution_it| / temperature)
+    A_it = sum_{t' >= t} r_it',   less its mean over the rollouts
+    g = -(1/N) sum_i A_it (onehot(s_it) - pi_t)
+
+Chan et al. (2402.00782); b is the ``dense_share``. A token's attention is here its absolute
+contribution to the score: quality, match with the target, and half of each bigram that it is in.
+A is the return, as in the original's PPO without discount, so b = 0 is REINFORCE; with b > 0 the
+later positions are paid less, and by how much depends on attention to the earlier ones. A descent
+gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from sdpo_jax import lanes, sequences
+from sdpo_jax import problem as problems
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Update
+from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.problem import Problem
+
+
+def dense_reward(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    problem: Problem,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
+
+    def advantages() -> Array:
+        weight = jax.nn.softmax(
+            abs(contributions(problem, tokens)) / config.attention_temperature, axis=0
+        )
+        # What is still to be paid at each position: all of it at the first.
+        share, shares = jnp.ones_like(signal), []
+        for t in range(tokens.shape[0]):
+            shares.append(share)
+            share = share - config.dense_share * weight[t]
+        paid = jnp.stack(shares) * signal
+        return paid - lanes.mean(paid, 1)[:, None]
+
+    return Update(-mean_score(policy.probs, tokens, fence(advantages)))
+
+
+def contributions(problem: Problem, tokens: Array) -> Array:
+    """What each token adds to the score, ``[T, N, *runs]``; they sum to T times the score."""
+    own = sequences.pick(problems.token_scores(problem), tokens)
+    half = 0.5 * sequences.pick_bigrams(problem.bigram, tokens)
+    edge = jnp.zeros_like(own[:1])
+    return own + jnp.concatenate((half, edge)) + jnp.concatenate((edge, half))

@@ -1,0 +1,68 @@
+"""Direct preference optimisation, online: pairs of the step's own rollouts.
+
+    L = -(1/P) sum_p log sigmoid(beta_d [log(pi / pi_ref)(winner_p) - log(pi / pi_ref)(loser_p)])
+
+Rafailov et al. (2305.18290), Eq. 7; pi_ref is the policy of step 0. The original learns from a
+fixed set of pairs. Here they are drawn anew at each step, as in online DPO (Guo et al.,
+2402.04792): rollout i against i + N/2, the winner by Bradley and Terry on what the judge sees
+(``preference_sharpness``). A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, preference, sequences
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Update
+from sdpo_jax.policy import Policy
+from sdpo_jax.preference import Pairs
+from sdpo_jax.streams import Key
+
+
+def dpo(
+    *,
+    policy: Policy,
+    reference: Policy,
+    tokens: Array,
+    signal: Array,
+    key: Key,
+    step: ArrayLike,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
+    pairs = fence(
+        lambda: preference.judged_pairs(tokens, signal, config.preference_sharpness, key, step)
+    )
+    return Update(pair_gradient(policy, reference, pairs, config.dpo_strength, fence))
+
+
+def pair_gradient(
+    policy: Policy,
+    reference: Policy,
+    pairs: Pairs,
+    strength: ArrayLike,
+    fence: Fence = NO_FENCE,
+) -> Array:
+    """The gradient of L for given pairs, ``[T, V, *runs]``."""
+    count, vocab_size = pairs.verdict.shape[0], policy.probs.shape[1]
+    # The normalisers are the same for both sequences, and cancel.
+    log_ratio = policy.logits - reference.logits
+
+    def pulls() -> Array:
+        first, second = (
+            lanes.total(sequences.pick(log_ratio, tokens), 0)
+            for tokens in (pairs.first, pairs.second)
+        )
+        margin = strength * pairs.verdict * (first - second)
+        return jnp.asarray(strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
+
+    pull = fence(pulls)
+    return sequences.token_sums(pairs.second, pull, vocab_size) - sequences.token_sums(
+        pairs.first, pull, vocab_size
+    )

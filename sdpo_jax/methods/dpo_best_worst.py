@@ -1,0 +1,33 @@
+"""Direct preference optimisation on one pair a step: the best rollout against the worst.
+
+    L = -log sigmoid(beta_d [log(pi / pi_ref)(best) - log(pi / pi_ref)(worst)])
+
+Rafailov et al. (2305.18290), Eq. 7, with the pair that iterative DPO takes from a group (Yuan et
+al., 2401.10020). Which is best is what the judge says, errors and all; a tie goes to the first
+rollout. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+from jax import Array
+
+from sdpo_jax import preference
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Update
+from sdpo_jax.methods.dpo import pair_gradient
+from sdpo_jax.policy import Policy
+
+
+def dpo_best_worst(
+    *,
+    policy: Policy,
+    reference: Policy,
+    tokens: Array,
+    signal: Array,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
+    pairs = fence(lambda: preference.best_and_worst(tokens, signal))
+    return Update(pair_gradient(policy, reference, pairs, config.dpo_strength, fence))

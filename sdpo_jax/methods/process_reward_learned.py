@@ -1,0 +1,47 @@
+"""Process reward from a learned value of prefixes: a stepwise outcome model.
+
+    A_it = V(s_<=t) - V(s_<t),   V(s_<=t) = c_t + sum_{t' <= t} w[t', s_t']
+    (c, w) <- (c, w) - rho grad (1/N) sum_i mean_t (R_i - V(s_i,<=t))^2 / 2
+    g = -(1/N) sum_i A_it (onehot(s_it) - pi_t)
+
+GLoRe (Havrilla et al., 2402.10963): a model that is asked at every prefix for the outcome of the
+whole sequence, fitted on the policy's own rollouts, rate rho = ``model_rate``; it is also the
+critic of an actor-critic method. The model is linear, so it knows neither bigrams nor the reward's
+sigmoid: that is its error (``tests/test_dense_credit.py`` measures it against ``process_reward``).
+It is told the reward of its rollouts and nothing else. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from sdpo_jax import prefixes
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Stateful, Update
+from sdpo_jax.policy import Policy, mean_score
+
+
+def _init(*, policy: Policy) -> prefixes.Model:
+    # Rewards lie in (0, 1): from the middle the constants have the least way to go.
+    constant = jnp.full((policy.logits.shape[0] + 1, *policy.logits.shape[2:]), 0.5)
+    return prefixes.Model(constant, jnp.zeros_like(policy.logits))
+
+
+def _update(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    memory: prefixes.Model,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    model = fence(lambda: prefixes.fit(memory, tokens, signal, config.model_rate))
+    value = fence(lambda: prefixes.model_values(model, tokens))
+    advantage = fence(lambda: value[1:] - value[:-1])
+    return Update(-mean_score(policy.probs, tokens, advantage), memory=model)
+
+
+process_reward_learned = Stateful("process_reward_learned", _init, _update)

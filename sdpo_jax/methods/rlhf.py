@@ -1,0 +1,56 @@
+"""RLHF: a reward model learned from preferences, and a policy learned from the reward model.
+
+    r(s) = sum_t w[t, s_t] + sum_t u[s_t, s_{t+1}]
+    (w, u) <- (w, u) + rho grad (1/P) sum_p log sigmoid(r(winner_p) - r(loser_p))
+    g = -(1/N) sum_i (r(s_i) - mean_{j != i} r(s_j)) (onehot(s_i) - pi)
+
+Ouyang et al. (2203.02155), Eq. 1 (the reward model's loss, by gradient steps of rate rho =
+``model_rate``) and, in place of their PPO, RLOO (2402.14740) on the same rollouts. The model has
+the form of the true score but not its sigmoid, and starts at 0; its pairs are rollouts i and i +
+N/2, judged by Bradley and Terry on what the judge sees, so the judge's errors reach the policy
+through the model only. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import preference, reward_model
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Stateful, Update
+from sdpo_jax.methods.rloo import rloo
+from sdpo_jax.policy import Policy
+from sdpo_jax.reward_model import RewardModel
+from sdpo_jax.streams import Key
+
+
+def _init(*, policy: Policy) -> RewardModel:
+    vocab_size = policy.logits.shape[1]
+    bigrams = jnp.zeros((vocab_size, *policy.logits.shape[1:]), policy.logits.dtype)
+    return RewardModel(jnp.zeros_like(policy.logits), bigrams)
+
+
+def _update(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    memory: RewardModel,
+    key: Key,
+    step: ArrayLike,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    pairs = fence(
+        lambda: preference.judged_pairs(tokens, signal, config.preference_sharpness, key, step)
+    )
+    model = fence(lambda: reward_model.fit(memory, pairs, config.model_rate, fence))
+    reward = fence(lambda: reward_model.score(model, tokens))
+    gradient = rloo(policy=policy, tokens=tokens, signal=reward, fence=fence).gradient
+    return Update(gradient, memory=model)
+
+
+rlhf = Stateful("rlhf", _init, _update)

@@ -1,0 +1,54 @@
+"""SCAR: the reward shared out among the tokens by their Shapley values, exactly.
+
+    A_it = a phi_it + (1 - a) 1[t = T] R_i,   less its mean over the rollouts
+    g = -(1/N) sum_i A_it (onehot(s_it) - pi_t)
+
+Cao et al. (2505.20417); phi as in ``sdpo_jax.shapley``, a the ``dense_share``. Theirs
+leaves out tokens from the text that the reward model reads; here an absent token is drawn from the
+policy of step 0, exactly, so that phi of a token needs all ``(V + 1) ** T`` partial sequences: a
+table made before step 0. What a token gets is its own share and not a return, since positions are
+independent. A real system would ask for 2 ** T rewards a rollout, and that is what is counted.
+A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from sdpo_jax import lanes, shapley
+from sdpo_jax.config import Config
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Cost, Stateful, Update
+from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.problem import Problem
+
+
+def shared_out(phi: Array, signal: Array, config: Config) -> Array:
+    """``A`` from Shapley values ``[T, N, *runs]`` and rewards ``[N, *runs]``."""
+    credit = config.dense_share * phi
+    credit = credit.at[-1].add((1 - config.dense_share) * signal)
+    return credit - lanes.mean(credit, 1)[:, None]
+
+
+def _init(*, problem: Problem, reference: Policy) -> Array:
+    return shapley.coalition_values(problem, reference.probs)
+
+
+def _update(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    memory: Array,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    phi = fence(lambda: shapley.exact(memory, tokens, policy.probs.shape[1]))
+    advantage = fence(lambda: shared_out(phi, signal, config))
+    length, rollouts = tokens.shape[:2]
+    cost = Cost(rollouts, jnp.float32(rollouts * 2**length))
+    return Update(-mean_score(policy.probs, tokens, advantage), memory=memory, cost=cost)
+
+
+scar = Stateful("scar", _init, _update)

@@ -1,0 +1,43 @@
+"""SCAR with Shapley values from a few samples, for sequences too long to enumerate.
+
+    A_it = a phi_it + (1 - a) 1[t = T] R_i,   less its mean over the rollouts
+
+As ``scar``, with the unbiased estimate of phi from ``Sizes.samples`` orders of the positions
+(``sdpo_jax.shapley.sampled``), as Cao et al. (2505.20417) do for long texts. A descent gradient,
+``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import shapley
+from sdpo_jax.config import Config, Sizes
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Cost, Update
+from sdpo_jax.methods.scar import shared_out
+from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.problem import Problem
+from sdpo_jax.streams import Key
+
+
+def scar_sampled(
+    *,
+    policy: Policy,
+    reference: Policy,
+    tokens: Array,
+    signal: Array,
+    problem: Problem,
+    key: Key,
+    step: ArrayLike,
+    sizes: Sizes,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
+    phi = fence(lambda: shapley.sampled(problem, reference.probs, tokens, sizes.samples, key, step))
+    advantage = fence(lambda: shared_out(phi, signal, config))
+    length, rollouts = tokens.shape[:2]
+    cost = Cost(rollouts, rollouts * shapley.queries(length, sizes.samples))
+    return Update(-mean_score(policy.probs, tokens, advantage), cost=cost)

@@ -1,0 +1,49 @@
+"""SDFT: the policy distilled into itself from a demonstration, its own best rollout.
+
+    g = grad KL(S || Q),   Q = softmax(theta + k onehot(s_best)),   theta <- (1 - r) theta + r l
+
+Shenfeld et al. (2601.19897): reverse KL, on the policy's own samples, to the policy that has read a
+demonstration; its implicit reward is ``log Q(s) - log S(s)``. The demonstration is the rollout of
+the step with the largest signal (none where all are alike), reading it adds
+k = ``demonstration_strength`` to the logits of its tokens, and the reader is the averaged student
+(r is ``teacher_rate``). The divergence is taken over all tokens and not only the sampled ones. A
+descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from sdpo_jax import preference
+from sdpo_jax.config import Config
+from sdpo_jax.divergence import log_softmax, reverse_kl
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.methods.base import Stateful, Update
+from sdpo_jax.methods.self_distillation import average, first_average
+from sdpo_jax.policy import Policy
+from sdpo_jax.sequences import token_sums
+
+
+def _update(
+    *,
+    policy: Policy,
+    tokens: Array,
+    signal: Array,
+    memory: Array,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    base = fence(lambda: average(memory, policy, config))
+    pair = fence(lambda: preference.best_and_worst(tokens, signal))
+    student = policy.logits - policy.log_normalizer[:, None]
+
+    def gradient() -> Array:
+        shown = token_sums(pair.first, jnp.ones_like(pair.verdict), policy.probs.shape[1])
+        teacher = log_softmax(base + config.demonstration_strength * shown)
+        return pair.verdict[0] * reverse_kl(student, teacher)
+
+    return Update(fence(gradient), memory=base)
+
+
+sdft = Stateful("sdft", first_average, _update)

@@ -1,0 +1,37 @@
+"""SDPO whose teacher is shown less and less.
+
+    beta_k = beta (1 + (final - 1) k / (S - 1)),   g = S - mean_i softmax(l + beta_k f_i c)
+
+A diversity-preserving variant (the paper's future work, section 4): a strong teacher first, for
+speed, and ``final_strength`` of it at the last step, so that the pull to the first policy wins back
+entropy at the end. A descent gradient, ``[T, V, *runs]``.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sdpo_jax.config import Config, Sizes
+from sdpo_jax.divergence import forward_kl
+from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.lessons import Lessons
+from sdpo_jax.methods.base import Update
+from sdpo_jax.methods.self_distillation import pull
+from sdpo_jax.policy import Policy
+
+
+def sdpo_annealed(
+    *,
+    policy: Policy,
+    lessons: Lessons,
+    step: ArrayLike,
+    sizes: Sizes,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """``lessons.shift`` is ``[T, V, K, *runs]``."""
+    done = jnp.asarray(step) / max(sizes.steps - 1, 1)
+    left = 1 + (config.final_strength - 1) * done
+    weaker = lessons._replace(shift=left * lessons.shift, strength=left * lessons.strength)
+    return Update(pull(forward_kl, policy, policy.logits, weaker, config, fence=fence))

@@ -1,0 +1,67 @@
+"""Preferences between pairs of rollouts, by Bradley and Terry's model (1952).
+
+P(i is preferred to j) = sigmoid(sharpness (R_i - R_j))
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, streams
+
+
+class Pairs(NamedTuple):
+    """P pairs of rollouts and what a judge said of each.
+
+    Attributes:
+        first: ``[T, P, *runs]`` int32.
+        second: ``[T, P, *runs]`` int32.
+        verdict: ``[P, *runs]``, +1 where the first was preferred, -1 where the second.
+    """
+
+    first: Array
+    second: Array
+    verdict: Array
+
+
+def judged_pairs(
+    tokens: Array, signal: Array, sharpness: ArrayLike, key: streams.Key, step: ArrayLike
+) -> Pairs:
+    """Rollout i against rollout i + N/2: N/2 pairs that share none (an odd last one is left out).
+
+    Args:
+        tokens: ``[T, N, *runs]``.
+        signal: ``[N, *runs]``, what the judge sees.
+        sharpness: ``[*runs]``; at 0 preferences are coin flips.
+        key: a stream of the caller's own.
+        step: index of the step.
+    """
+    count = tokens.shape[1] // 2
+    thirds = streams.uniforms(key, step, (-(-count // 3),)) if count else ()
+    uniform = jnp.concatenate(thirds)[:count] if count else signal[:0]
+    odds = sharpness * (signal[:count] - signal[count : 2 * count])
+    verdict = jnp.where(uniform < jax.nn.sigmoid(odds), 1.0, -1.0)
+    return Pairs(tokens[:, :count], tokens[:, count : 2 * count], verdict)
+
+
+def best_and_worst(tokens: Array, signal: Array) -> Pairs:
+    """The rollout of the largest signal against that of the smallest, one pair.
+
+    Of equal ones the first; where all are equal there is nothing to prefer, and the verdict is 0.
+    """
+    best, worst = jnp.argmax(signal, 0), jnp.argmin(signal, 0)
+    verdict = jnp.where(signal.max(0) > signal.min(0), 1.0, 0.0)[None]
+    return Pairs(rollout(tokens, best)[:, None], rollout(tokens, worst)[:, None], verdict)
+
+
+def rollout(tokens: Array, index: Array) -> Array:
+    """Rollout ``index`` ``[*runs]`` of ``tokens`` ``[T, N, *runs]``: ``[T, *runs]``."""
+    places = jnp.arange(tokens.shape[1]).reshape((-1,) + (1,) * index.ndim)
+    return lanes.total_of(
+        lambda token, place: jnp.where(place == index, token, 0), 1, tokens, places[None]
+    )

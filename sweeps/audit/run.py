@@ -1,0 +1,120 @@
+"""Run the audit into a folder, going on from what an earlier run finished there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sdpo_jax.grid import default_block_width
+from sweeps import provenance, store
+from sweeps.audit.experiments import EXPERIMENTS
+from sweeps.audit.page import render
+from sweeps.audit.plan import Plan
+
+LEAST_SEEDS = 16
+
+
+def audit(
+    out: Path, plan: Plan, command: str, report: Callable[[str], None] = lambda line: None
+) -> None:
+    """Run every experiment of a plan, save each as it ends, and render the folder.
+
+    Args:
+        out: an empty or new folder, or one with the same plan.
+        plan: what to run.
+        command: how the caller was started, for the manifest.
+        report: told a line for each experiment.
+
+    Raises:
+        ValueError: too few seeds, or a folder that holds something else, in one line.
+        OSError: the folder can't be written.
+    """
+    if plan.seeds < LEAST_SEEDS:
+        raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
+    manifest = _claim(out, plan)
+    manifest["command"] = command
+    manifest["commit"] = provenance.commit()
+    saved = store.Results(out)
+    for name, experiment in EXPERIMENTS.items():
+        begun = time.perf_counter()
+        if name in manifest["finished"]:
+            report(f"{name}: saved earlier")
+            continue
+        runs = 0
+
+        def done(more: int) -> None:
+            nonlocal runs
+            runs += more
+
+        for key, data in experiment(plan, saved, done).items():
+            store.save(out, key, data)
+        seconds = time.perf_counter() - begun
+        manifest["wall_time"][name] = round(seconds, 2)
+        manifest["finished"].append(name)
+        store.write_manifest(out, manifest)
+        report(f"{name}: {runs:,} runs, {seconds:.1f} s")
+    begun = time.perf_counter()
+    render(out)
+    report(f"tables, figures and page: {time.perf_counter() - begun:.1f} s")
+
+
+def _claim(out: Path, plan: Plan) -> dict[str, Any]:
+    """Check that the folder may be written, and the manifest to go on from."""
+    description = _plain(dataclasses.asdict(plan))
+    fresh: dict[str, Any] = {
+        "finished": [],
+        "wall_time": {},
+        "plan": description,
+        "versions": provenance.versions(),
+        "device": provenance.device(),
+        "block_width": default_block_width(),
+        "source": source_digest(),
+    }
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is not a folder; allowed: a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    if not any(out.iterdir()):
+        return fresh
+    try:
+        found = store.read_manifest(out)
+    except store.MissingResults:
+        raise ValueError(
+            f"--out: {out} is not empty and has no manifest.json; "
+            "allowed: an empty or new folder, or an earlier audit"
+        ) from None
+    if found.get("plan") != description:
+        raise ValueError(
+            f"--out: {out} holds another audit; allowed: an empty or new folder, or the same plan"
+        )
+    if any(found.get(key) != fresh[key] for key in ("versions", "device", "block_width", "source")):
+        # Data of other code, versions or devices have other bits; they are run again.
+        return fresh
+    data = {name for name in found["finished"] if _is_saved(out, name)}
+    return {**fresh, "finished": sorted(data), "wall_time": found["wall_time"]}
+
+
+def _is_saved(out: Path, name: str) -> bool:
+    names = {name, f"league_{name}"}
+    return any(store.data_path(out, each).is_file() for each in names)
+
+
+def source_digest() -> str:
+    """SHA-256 of the code that decides the audit's numbers."""
+    digest = hashlib.sha256(provenance.source_digest().encode())
+    here = Path(__file__).parent
+    for name in ("contenders", "plan", "trials", "experiments"):
+        digest.update((here / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as JSON will have them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

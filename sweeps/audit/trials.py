@@ -1,0 +1,210 @@
+"""Tuning on tuning seeds, then evaluation of what came out best on seeds that tuning never saw.
+
+A cell is what a contender is confronted with: an oracle, a noise, a knowledge, sizes. In each cell
+a contender tries all of its settings on the tuning seeds, and the one with the largest mean final
+reward is trained once more on the evaluation seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import sdpo_jax
+from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
+from sweeps import statistics
+from sweeps.audit.contenders import Contender
+from sweeps.audit.plan import FIRST_TUNING_SEED, TEACHER_NODES
+
+Row = dict[str, Any]
+
+# Steps between two points of the recorded curves.
+EVERY = 10
+
+
+def _error_of_feedback(view: View) -> Any:
+    difference = view.feedback - view.reward
+    return lanes.mean(difference * difference, 0)
+
+
+METRICS: tuple[str | tuple[str, Metric], ...] = (
+    *("reward", "credit", "entropy", "queries"),
+    ("feedback_error", Metric(_error_of_feedback, "mean square error of the feedback")),
+)
+RECORD = ("reward", "entropy")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a contender is confronted with.
+
+    Attributes:
+        feedback: label of the oracle.
+        noise: sigma.
+        knowledge: rho.
+    """
+
+    feedback: str = "continuous"
+    noise: float = 0.0
+    knowledge: float = 1.0
+
+
+@dataclass
+class Outcome:
+    """Of one contender in some cells.
+
+    Attributes:
+        tuning: one row for each cell and setting.
+        chosen: one row for each cell: the setting with the best mean on the tuning seeds.
+        evaluated: by metric ``[cells, seeds]``; curves ``[cells, points]`` (means over seeds).
+    """
+
+    tuning: list[Row] = field(default_factory=list)
+    chosen: list[Row] = field(default_factory=list)
+    evaluated: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+
+def train(
+    contender: Contender,
+    axes: Mapping[str, Any],
+    seeds: Sequence[int],
+    sizes: Sizes,
+    oracles: Mapping[str, Oracle],
+    config: Config | None = None,
+) -> xr.Dataset:
+    """Train a contender on a grid; it learns from the feedback, whatever that is."""
+    config = Config() if config is None else config
+    return sdpo_jax.run_grid(
+        {
+            "method": [contender.method],
+            "feedback": dict(oracles),
+            **axes,
+            "seed": list(seeds),
+        },
+        config=replace(config, learn_from_feedback=1.0),
+        sizes=replace(sizes, epochs=contender.epochs),
+        metrics=METRICS,
+        record=RECORD,
+        record_every=EVERY,
+        teacher_nodes=TEACHER_NODES,
+        workers=1,
+    ).isel(method=0, drop=True)
+
+
+def tuning_seeds(count: int) -> list[int]:
+    """Seeds that nothing is judged on."""
+    return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
+
+
+def tune(
+    contender: Contender,
+    cells: Sequence[Cell],
+    settings: Mapping[str, Sequence[float]],
+    seeds: int,
+    sizes: Sizes,
+    oracles: Mapping[str, Oracle],
+) -> list[Row]:
+    """Mean final reward of every setting in every cell over tuning seeds, with its interval."""
+    axes = {
+        "noise": sorted({cell.noise for cell in cells}),
+        "knowledge": sorted({cell.knowledge for cell in cells}),
+        **settings,
+    }
+    wanted = {name: oracles[name] for name in dict.fromkeys(cell.feedback for cell in cells)}
+    data = train(contender, axes, tuning_seeds(seeds), sizes, wanted)
+    rows = []
+    for cell in cells:
+        at = data.sel(
+            {"feedback": cell.feedback, "noise": cell.noise, "knowledge": cell.knowledge},
+            method=None,
+        )
+        for values in itertools.product(*settings.values()):
+            setting = dict(zip(settings, values, strict=True))
+            picked = at.sel(setting)
+            interval = statistics.mean(picked.reward.values)
+            rows.append(
+                {
+                    "contender": contender.name,
+                    "feedback": cell.feedback,
+                    "noise": cell.noise,
+                    "knowledge": cell.knowledge,
+                    **setting,
+                    "reward": float(interval.estimate),
+                    "ci_low": float(interval.low),
+                    "ci_high": float(interval.high),
+                    "entropy": float(picked.entropy.mean()),
+                    "seeds": seeds,
+                }
+            )
+    return rows
+
+
+def best(rows: Sequence[Row], settings: Mapping[str, Sequence[float]]) -> Row:
+    """The row of the largest reward; ``at_edge`` where its learning rate is the range's end."""
+    row = max(rows, key=lambda each: each["reward"])
+    rates = settings["learning_rate"]
+    return {**row, "at_edge": row["learning_rate"] in (min(rates), max(rates))}
+
+
+def evaluate(
+    contender: Contender,
+    cell: Cell,
+    setting: Mapping[str, float],
+    seeds: int,
+    sizes: Sizes,
+    oracles: Mapping[str, Oracle],
+) -> dict[str, np.ndarray]:
+    """A setting on the evaluation seeds: final values ``[seeds]``, curves ``[points, seeds]``."""
+    axes = {
+        "noise": [cell.noise],
+        "knowledge": [cell.knowledge],
+        **{name: [value] for name, value in setting.items()},
+    }
+    data = train(contender, axes, range(seeds), sizes, {cell.feedback: oracles[cell.feedback]})
+    kept = ("reward", "credit", "entropy", "queries_mean", "feedback_error_mean")
+    values: dict[str, np.ndarray] = {name: data[name].values.reshape(seeds) for name in kept}
+    for name in RECORD:
+        values[f"{name}_curve"] = data[f"{name}_curve"].values.reshape(seeds, -1).T
+    return values
+
+
+def trial(
+    contender: Contender,
+    cells: Sequence[Cell],
+    *,
+    settings: int,
+    tuning: int,
+    seeds: int,
+    sizes: Sizes,
+    oracles: Mapping[str, Oracle],
+    done: Callable[[int], None] = lambda runs: None,
+) -> Outcome:
+    """Tune a contender in each cell, and evaluate what came out best.
+
+    Args:
+        contender: who.
+        cells: where; tuning trains the product of their coordinates.
+        settings: how many settings are tried in each cell.
+        tuning: how many tuning seeds.
+        seeds: how many evaluation seeds.
+        sizes: of the problems.
+        oracles: by the cells' labels.
+        done: told the number of runs after each piece.
+    """
+    axes = contender.axes(settings)
+    outcome = Outcome(tuning=tune(contender, cells, axes, tuning, sizes, oracles))
+    done(len(outcome.tuning) * tuning)
+    for place, cell in enumerate(cells):
+        rows = outcome.tuning[place * settings : (place + 1) * settings]
+        chosen = best(rows, axes)
+        outcome.chosen.append(chosen)
+        setting = {name: chosen[name] for name in axes}
+        for name, values in evaluate(contender, cell, setting, seeds, sizes, oracles).items():
+            outcome.evaluated.setdefault(name, []).append(values)
+        done(seeds)
+    return outcome

@@ -1,0 +1,145 @@
+"""Every batch that can occur on a small asymmetric problem, so that expectations are sums."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sdpo_jax
+from sdpo_jax import METHODS, Config, Sizes, Stateful, Update, lanes, lessons, streams, teacher
+from sdpo_jax import policy as policies
+from sdpo_jax.methods.base import what_is_told, what_is_told_at_first
+from tests import reference
+
+BETA = 2.0
+# Where the weight of the hybrid is far from 0 and from 1.
+TAU = 0.4
+ROLLOUTS = 2
+
+
+class Case:
+    """An asymmetric problem and every batch of two rollouts, batches in the runs' place."""
+
+    def __init__(self, length: int, vocab_size: int):
+        draw = np.random.default_rng(10 * length + vocab_size)
+        shape = (length, vocab_size)
+        self.problem = reference.Problem(
+            quality=draw.normal(0, 1.5, shape),
+            bigram=draw.normal(0, 1.0, (vocab_size, vocab_size)),
+            target=draw.integers(0, vocab_size, length),
+            pattern_weight=0.7,
+        )
+        # A table that is not q, so that a method which takes one for the other is seen.
+        self.table = draw.normal(0, 1.5, shape)
+        self.logits = draw.normal(0, 1.0, shape)
+        # A first policy that is not the one at hand.
+        self.first_logits = draw.normal(0, 1.0, shape)
+        self.probs = reference.softmax(self.logits)
+        self.sequences = list(reference.all_sequences(self.problem))
+        self.probability = np.array(
+            [np.prod([self.probs[t, v] for t, v in enumerate(s)]) for s in self.sequences]
+        )
+        self.rewards = np.array([reference.reward(self.problem, s) for s in self.sequences])
+        self.pairs = list(itertools.product(range(len(self.sequences)), repeat=ROLLOUTS))
+        self.batch_probability = np.array([np.prod(self.probability[list(p)]) for p in self.pairs])
+        self.batches = np.array([[self.sequences[i] for i in pair] for pair in self.pairs])
+        self.tokens = jnp.asarray(self.batches.transpose(2, 1, 0))
+        self.sizes = Sizes(length=length, vocab_size=vocab_size, rollouts=ROLLOUTS)
+
+    def spread(self, array: Any) -> jax.Array:
+        """The same for every batch."""
+        runs = self.tokens.shape[-1]
+        return jnp.repeat(jnp.asarray(array, jnp.float32)[..., None], runs, axis=-1)
+
+    def update(
+        self,
+        method: str,
+        oracle: sdpo_jax.Oracle | None = None,
+        *,
+        divergence: float | None = None,
+        memory: Any = None,
+        step: int = 0,
+        sizes: Sizes | None = None,
+        knowledge: Any = None,
+        **numbers: float,
+    ) -> Update:
+        """The method's update for each batch.
+
+        ``memory`` is that of ``init`` unless given; ``divergence`` replaces the teacher's.
+        """
+        oracle = sdpo_jax.continuous() if oracle is None else oracle
+        runs = self.tokens.shape[-1]
+        spread = self.spread
+        problem = sdpo_jax.Problem(
+            spread(self.problem.quality),
+            spread(self.problem.bigram),
+            jnp.repeat(jnp.asarray(self.problem.target)[:, None], runs, axis=-1),
+            spread(np.float32(self.problem.pattern_weight)),
+        )
+        config = Config(feedback_strength=BETA, hybrid_threshold=TAU, hint_noise=0.0)
+        config = replace(config, **numbers)
+        policy = policies.policy(spread(self.logits))
+        table = spread(self.table if knowledge is None else knowledge)
+        reward = sdpo_jax.reward(problem, self.tokens)
+        feedback = sdpo_jax.feedback(oracle, reward)
+        strength = jnp.full(runs, config.feedback_strength)
+        levels = teacher.prepare(oracle, strength, table, nodes=16)
+        key = streams.stream(jnp.arange(runs), streams.Stream.HINTS)
+        heard = (self.tokens, reward, feedback, key, 0)
+        taught = teacher.teach(oracle, levels, config, table, policy, *heard)
+        if divergence is not None:
+            taught = taught._replace(divergence=jnp.full(runs, divergence))
+        told = {
+            "policy": policy,
+            "reference": policies.policy(spread(self.first_logits)),
+            "tokens": self.tokens,
+            "signal": reward,
+            "feedback": feedback,
+            "teacher": taught,
+            "lessons": lessons.plan(oracle, levels, config, table, *heard),
+            "knowledge": table,
+            "panel": jnp.stack([table, -0.5 * table, table[::-1]]),
+            "problem": problem,
+            "solution": sdpo_jax.best_sequence(problem)[0],
+            "key": streams.stream(jnp.arange(runs), streams.Stream.METHOD),
+            "step": jnp.int32(step),
+            "sizes": self.sizes if sizes is None else sizes,
+            "config": config,
+            "fence": lanes.NO_FENCE,
+        }
+        function = METHODS[method]
+        if isinstance(function, Stateful):
+            first = {**told, "policy": told["reference"]}
+            if memory is None:
+                memory = function.init(**{n: first[n] for n in what_is_told_at_first(function)})
+            told["memory"] = memory
+            function = function.update
+        return function(**{name: told[name] for name in what_is_told(function)})
+
+    def ours(self, method: str, oracle: sdpo_jax.Oracle | None = None, **options: Any):
+        """The method's gradient for each batch, ``[T, V, batches]``."""
+        return np.asarray(self.update(method, oracle, **options).gradient, np.float64)
+
+    def expected(self, gradients: np.ndarray) -> np.ndarray:
+        """The mean over batches, as often as each occurs."""
+        return gradients @ self.batch_probability
+
+    def teachers(self, oracle: reference.Oracle) -> list[np.ndarray]:
+        """The teacher of each sequence, ``[T, V]``, from feedback without noise."""
+        return [
+            reference.softmax(self.logits + BETA * oracle.says(reward) * self.table)
+            for reward in self.rewards
+        ]
+
+    def scores(self, sequence: tuple[int, ...]) -> np.ndarray:
+        """``onehot(s_t) - pi_t``, ``[T, V]``."""
+        return np.eye(self.probs.shape[1])[list(sequence)] - self.probs
+
+
+# Sums of up to 81 float32 gradients of size 0.01 to 1, whose weights sum to 1.
+TOLERANCE = {"rtol": 1e-5, "atol": 2e-7}

@@ -1,0 +1,360 @@
+"""Divergences, teachers and their methods, against automatic gradients, optax and enumeration."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sdpo_jax
+from sdpo_jax import METHODS, ORACLES, Config, Program, Sizes, divergence
+from sdpo_jax import policy as policies
+from sdpo_jax.divergence import DIVERGENCES
+from tests import reference
+from tests.enumeration import BETA, Case
+
+VARIANTS = [
+    name for name in METHODS if name.startswith(("sdpo_forward", "sdpo_reverse", "sdpo_jsd"))
+]
+LIVE = [f"sdpo_{name}" for name in DIVERGENCES]
+QUICKLY = {"xla_backend_optimization_level": 0}
+
+
+@pytest.fixture(scope="module", params=[(2, 3), (3, 2)], ids=["T=2,V=3", "T=3,V=2"])
+def case(request) -> Case:
+    return Case(*request.param)
+
+
+# Divergences
+
+
+def kl(one, other):
+    """As optax has it: ``KL(other || one)`` of its log predictions and its targets."""
+    return optax.losses.kl_divergence(jnp.log(other), one).sum()
+
+
+LOSSES = {
+    "forward": lambda s, q, a: kl(q, s),
+    "reverse": lambda s, q, a: kl(s, q),
+    "jsd": lambda s, q, a: (1 - a) * kl(s, (1 - a) * s + a * q) + a * kl(q, (1 - a) * s + a * q),
+}
+
+
+def two_policies(seed=0, vocab_size=6):
+    return np.random.default_rng(seed).normal(0, 1.5, (2, 3, vocab_size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mix", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_divergences_gradient_is_that_of_its_definition(name, mix):
+    logits, teacher = two_policies()
+
+    def loss(logits):
+        return LOSSES[name](jax.nn.softmax(logits), jax.nn.softmax(teacher), mix)
+
+    expected = jax.grad(loss)(jnp.asarray(logits))
+    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in (logits, teacher))
+    found = DIVERGENCES[name](student, shown, mix)
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_the_jensen_shannon_divergence_goes_to_nothing_at_both_ends(mix):
+    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in two_policies())
+    found = divergence.jensen_shannon(student, shown, mix)
+    np.testing.assert_allclose(found, 0, atol=1e-6)
+
+
+def bucketed(probs, kept):
+    """Probabilities of the kept tokens and of all the others together."""
+    return jnp.concatenate((probs[kept], probs[~kept].sum(keepdims=True)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_the_top_k_divergence_is_that_of_the_buckets(name, count):
+    logits, teacher = two_policies(1)
+    # Which tokens are kept does not depend on the gradient's direction.
+    order = np.argsort(-logits, axis=1)[:, :count]
+
+    def loss(logits):
+        total = 0.0
+        for t in range(len(logits)):
+            kept = np.isin(np.arange(logits.shape[1]), order[t])
+            student, shown = jax.nn.softmax(logits[t]), jax.nn.softmax(teacher[t])
+            total += LOSSES[name](bucketed(student, kept), bucketed(shown, kept), 0.3)
+        return total
+
+    expected = jax.grad(loss)(jnp.asarray(logits))
+    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in (logits, teacher))
+    found = divergence.top_k(DIVERGENCES[name], student, shown, 0.3, count)
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_all_tokens_are_the_divergence_itself(count):
+    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in two_policies())
+    found = divergence.top_k(divergence.reverse_kl, student, shown, 0.5, count)
+    np.testing.assert_array_equal(found, divergence.reverse_kl(student, shown))
+
+
+def test_of_tokens_that_are_as_likely_the_lower_are_kept():
+    np.testing.assert_array_equal(
+        divergence._rank(jnp.asarray([[1.0, 3.0, 1.0, 3.0, 2.0]])), [[3, 0, 4, 1, 2]]
+    )
+
+
+def test_the_entropys_gradient_is_that_of_its_definition():
+    logits, _ = two_policies()
+
+    def negative_entropy(logits):
+        probs = jax.nn.softmax(logits)
+        return (probs * jnp.log(probs)).sum()
+
+    expected = jax.grad(negative_entropy)(jnp.asarray(logits))
+    found = divergence.entropy_gradient(policies.policy(jnp.asarray(logits)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+# Methods, by sums over all sequences
+
+FEEDBACK = {
+    "binary": reference.binary(),
+    "ordinal": reference.ordinal(5),
+    "continuous": reference.continuous(),
+}
+GRADIENTS = {
+    "forward": lambda s, q, a: s - q,
+    "reverse": lambda s, q, a: s * (np.log(s / q) - reference.kl(s, q)),
+    "jsd": lambda s, q, a: (
+        (1 - a) * s * (np.log(s / ((1 - a) * s + a * q)) - reference.kl(s, (1 - a) * s + a * q))
+    ),
+}
+
+
+def expected_push(case, name, says, base, table=None, beta=BETA, mix=0.5):
+    """The mean over batches of the mean over the heard rollouts of the published gradients."""
+    table = case.table if table is None else table
+    pushes, heard = [], []
+    for reward in case.rewards:
+        f = says(reward)
+        teacher = reference.softmax(base + beta * f * table)
+        rows = zip(case.probs, teacher, strict=True)
+        pushes.append(np.stack([GRADIENTS[name](s, q, mix) for s, q in rows]))
+        heard.append(f != 0)
+    total = np.zeros_like(case.probs)
+    for p, pair in zip(case.batch_probability, case.pairs, strict=True):
+        listened = [pushes[i] for i in pair if heard[i]]
+        if listened:
+            total += p * np.mean(listened, axis=0)
+    return total
+
+
+# Chebyshev's nodes leave 1e-5 at the most; binary and ordinal have none.
+CLOSE = {"rtol": 1e-4, "atol": 3e-6}
+
+
+@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_live_teacher(case, name, feedback):
+    found = case.expected(case.ours(f"sdpo_{name}", ORACLES[feedback](), divergence_mix=0.3))
+    expected = expected_push(case, name, FEEDBACK[feedback].says, case.logits, mix=0.3)
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_trust_region_lies_between_the_first_policy_and_the_student(case, name):
+    found = case.expected(case.ours(f"sdpo_{name}_trust", trust=0.3))
+    base = case.first_logits + 0.3 * (case.logits - case.first_logits)
+    expected = expected_push(case, name, lambda reward: reward, base)
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    # All the way is the live teacher.
+    live = case.ours(f"sdpo_{name}_trust", trust=1.0)
+    np.testing.assert_allclose(live, case.ours(f"sdpo_{name}"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_an_averaged_teacher_follows_the_student(case, name):
+    memory = np.random.default_rng(2).normal(size=case.logits.shape)
+    method = f"sdpo_{name}_ema"
+    update = case.update(method, memory=case.spread(memory), teacher_rate=0.25)
+    base = 0.75 * memory + 0.25 * case.logits
+    np.testing.assert_allclose(update.memory[..., 0], base, rtol=1e-5, atol=1e-6)
+    expected = expected_push(case, name, lambda reward: reward, base)
+    found = case.expected(np.asarray(update.gradient, np.float64))
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("method", [*(f"{name}_ema" for name in LIVE), "sdft"])
+def test_a_rate_of_0_is_the_fixed_teacher_and_1_the_live_one(method):
+    sizes = Sizes(length=2, vocab_size=3, rollouts=8, steps=6, final_window=1)
+    program = Program(method, sizes)
+    seeds = np.arange(2)
+    config = Config(learning_rate=1.0, feedback_strength=2.0, teacher_rate=np.array([0.0, 1.0]))
+    setting, state = sdpo_jax.init(seeds, program, config)
+    first = state.logits
+    for index in range(3):
+        before = state.logits
+        state, _ = sdpo_jax.step(program, setting, state, index)
+        np.testing.assert_array_equal(state.memory[..., 0], first[..., 0])
+        np.testing.assert_array_equal(state.memory[..., 1], before[..., 1])
+    assert abs(state.logits - first).max() > 0.05
+
+
+def test_the_average_is_optaxs():
+    rate, draw = 0.05, np.random.default_rng(0)
+    policy = policies.policy(jnp.asarray(draw.normal(size=(2, 3)), jnp.float32))
+    memory = jnp.asarray(draw.normal(size=(2, 3)), jnp.float32)
+    from sdpo_jax.methods.self_distillation import average
+
+    found = average(memory, policy, Config(teacher_rate=rate))
+    expected = optax.incremental_update(policy.logits, memory, rate)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_top_k_of_a_method_are_those_of_the_sizes(case):
+    vocab_size = case.probs.shape[1]
+    everything = Sizes(**{**vars(case.sizes), "top_k": vocab_size})
+    found = case.ours("sdpo_jsd_ema_top_k", sizes=everything)
+    np.testing.assert_allclose(found, case.ours("sdpo_jsd_ema"), rtol=1e-5, atol=1e-6)
+    if vocab_size > 2:
+        fewer = case.ours("sdpo_jsd_ema_top_k", sizes=Sizes(**{**vars(case.sizes), "top_k": 1}))
+        assert abs(found - fewer).max() > 0.01
+
+
+def test_the_papers_sdpo_is_the_forward_kl_to_a_live_teacher(case):
+    # Where every rollout is heard.
+    for oracle in (sdpo_jax.ordinal(), sdpo_jax.continuous()):
+        np.testing.assert_allclose(
+            case.ours("sdpo", oracle), case.ours("sdpo_forward", oracle), atol=3e-6
+        )
+    binary = case.ours("sdpo", sdpo_jax.binary()) - case.ours("sdpo_forward", sdpo_jax.binary())
+    assert abs(binary).max() > 0.01
+
+
+# Nothing is learned from nothing
+#
+# "No knowledge" is a table whose rows are constant, which the softmax can't see; knowledge of 0 is
+# not that, but a table of errors alone. "No feedback" is f = 0 for every rollout.
+
+TAUGHT = [*VARIANTS, "sdpo", "sdpo_mixture_probs", "sdpo_mixture_logits", "sdpo_annealed"]
+
+
+@pytest.mark.parametrize("method", TAUGHT)
+def test_a_teacher_without_knowledge_does_not_push(case, method):
+    first = case.first_logits
+    case.first_logits = case.logits
+    try:
+        flat = np.repeat(np.arange(len(case.probs))[:, None] * 0.5, case.probs.shape[1], axis=1)
+        push = case.ours(method, knowledge=flat)
+        table = case.ours(method)
+    finally:
+        case.first_logits = first
+    np.testing.assert_allclose(push, 0, atol=1e-6)
+    assert abs(table).max() > 0.01
+
+
+@pytest.mark.parametrize("method", TAUGHT)
+def test_a_teacher_without_feedback_does_not_push(case, method):
+    silent = sdpo_jax.constant(0.0)
+    first = case.first_logits
+    case.first_logits = case.logits
+    try:
+        push = case.ours(method, silent)
+    finally:
+        case.first_logits = first
+    # What is masked weighs exactly nothing. Eq. 3 has no mask, but a teacher that is the student up
+    # to two roundings of a probability.
+    roundings = 2 if method == "sdpo" else 0
+    np.testing.assert_allclose(push, 0, atol=roundings * np.finfo(np.float32).eps)
+
+
+def test_a_masked_rollout_does_not_count_whatever_the_teacher(case):
+    # An old teacher pulls even without feedback, unless its rollouts are masked.
+    found = case.ours("sdpo_forward_ema", sdpo_jax.constant(0.0), teacher_rate=0.0)
+    np.testing.assert_array_equal(found, 0)
+
+
+# Demonstrations, solutions, fixed teachers
+
+
+def test_sdft_is_the_reverse_kl_to_the_reader_of_the_best_rollout(case):
+    found = case.expected(case.ours("sdft", demonstration_strength=1.3, teacher_rate=1.0))
+    expected = np.zeros_like(case.probs)
+    for p, pair, batch in zip(case.batch_probability, case.pairs, case.batches, strict=True):
+        first, second = case.rewards[list(pair)]
+        if first == second:
+            continue
+        best = batch[0] if first > second else batch[1]
+        teacher = reference.softmax(case.logits + 1.3 * np.eye(case.probs.shape[1])[best])
+        rows = zip(case.probs, teacher, strict=True)
+        expected += p * np.stack([GRADIENTS["reverse"](s, q, 0.5) for s, q in rows])
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_opsd_is_the_divergence_to_the_reader_of_the_solution(case):
+    found = case.ours("opsd", demonstration_strength=1.3, divergence_mix=0.3)
+    best = np.array(reference.best_sequence(case.problem))
+    teacher = reference.softmax(case.first_logits + 1.3 * np.eye(case.probs.shape[1])[best])
+    rows = zip(case.probs, teacher, strict=True)
+    expected = np.stack([GRADIENTS["jsd"](s, q, 0.3) for s, q in rows])
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_distillations_gradient_is_that_of_its_loss(case):
+    temperature = 1.7
+    found = case.ours("distillation", temperature=temperature)
+    teacher = jax.nn.softmax((case.first_logits + BETA * case.table) / temperature)
+
+    def loss(logits):
+        return temperature**2 * kl(teacher, jax.nn.softmax(logits / temperature))
+
+    expected = jax.grad(loss)(jnp.asarray(case.logits, jnp.float32))
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["opsd", "distillation"])
+def test_what_needs_no_reward_costs_nothing(method):
+    sizes = Sizes(length=2, vocab_size=3, rollouts=8, steps=2, final_window=1)
+    result = sdpo_jax.train(0, Program(method, sizes, metrics=("rollouts", "queries")))
+    assert float(result.mean["rollouts"]) == float(result.mean["queries"]) == 0
+
+
+# Diversity
+
+
+def test_an_entropy_bonus_adds_the_entropys_gradient(case):
+    with_bonus = case.ours("sdpo_entropy", entropy_bonus=0.3)[..., 0]
+    added = with_bonus - case.ours("sdpo")[..., 0]
+    entropy = -np.sum(case.probs * np.log(case.probs), axis=1, keepdims=True)
+    expected = 0.3 * case.probs * (np.log(case.probs) + entropy)
+    np.testing.assert_allclose(added, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["probs", "logits"])
+def test_a_panel_is_averaged_as_probabilities_or_as_logits(case, kind):
+    found = case.expected(case.ours(f"sdpo_mixture_{kind}"))
+    tables = np.stack([case.table, -0.5 * case.table, case.table[::-1]])
+    # As in the enumeration's panel.
+    says = FEEDBACK["continuous"].says
+    if kind == "logits":
+        expected = expected_push(case, "forward", says, case.logits, tables.mean(0))
+    else:
+        pushes = [expected_push(case, "forward", says, case.logits, table) for table in tables]
+        expected = np.mean(pushes, axis=0)
+    np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, 1.0), (7, 1 - 0.8 * 7 / 10), (10, 0.2)])
+def test_annealing_weakens_the_teacher_step_by_step(case, step, left):
+    sizes = Sizes(**{**vars(case.sizes), "steps": 11, "final_window": 1})
+    found = case.ours("sdpo_annealed", step=step, sizes=sizes, final_strength=0.2)
+    says = FEEDBACK["continuous"].says
+    expected = expected_push(case, "forward", says, case.logits, beta=left * BETA)
+    np.testing.assert_allclose(case.expected(found), expected, **CLOSE)
