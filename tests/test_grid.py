@@ -16,7 +16,7 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Config, Program, Sizes, grid, plan
+from sdpo_jax import Config, Metric, Program, Sizes, grid, plan
 from sdpo_jax.methods import METHODS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
@@ -316,3 +316,44 @@ def test_metrics_may_not_hide_an_axis():
     mine = ("noise", sdpo_jax.METRICS["reward"])
     with pytest.raises(ValueError, match="metrics: 'noise'"):
         run({"noise": [0.1], "seed": [0]}, metrics=(mine,))
+
+
+@pytest.mark.parametrize(
+    ("method", "feedback"),
+    [
+        *((method, "continuous") for method in METHODS),
+        *itertools.product(["sdpo"], ("binary", "ordinal", "critique")),
+    ],
+)
+def test_every_lane_of_a_block_gets_the_same_bits(method, feedback):
+    """In one kernel too, which only wide blocks are: a block of one run, over and over."""
+    laid = plan.plan_grid(
+        {"method": [method], "feedback": [feedback], "noise": [0.2]},
+        width=grid.default_block_width(),
+        sizes=SIZES,
+        logits=True,
+    )
+    copies = plan.Chunk(laid.groups[0], np.zeros(laid.width, int))
+    [(_, arrays)] = grid.compute(laid, [copies], workers=1)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, np.broadcast_to(array[:1], array.shape), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        lambda probs: jnp.sort(probs, axis=1)[:, -1],
+        lambda probs: jax.pure_callback(
+            lambda x: np.asarray(x).max(1),
+            jax.ShapeDtypeStruct((probs.shape[0], probs.shape[2]), probs.dtype),
+            probs,
+        ),
+    ],
+    ids=["sort", "callback"],
+)
+def test_a_metric_that_no_kernel_can_hold(largest):
+    plain = Metric(lambda view: view.policy.probs.max(1).mean(0), "largest probability")
+    called = Metric(lambda view: largest(view.policy.probs).mean(0), "largest probability")
+    metrics = (("plain", plain), ("called", called))
+    data = sdpo_jax.run_grid({"seed": range(3)}, sizes=SIZES, metrics=metrics)
+    np.testing.assert_allclose(data.called, data.plain, rtol=1e-6)

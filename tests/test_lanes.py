@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import lanes
+from sdpo_jax import grid, lanes
 from sdpo_jax.lanes import NO_FENCE, Fence
 
 # Around the 64 terms that are written out, and beyond: one term over, several loops, no rest.
@@ -136,3 +136,54 @@ def test_gradients_pass_through_a_fence():
     # The witness itself may be what is differentiated: it decides nothing.
     found = jax.jit(jax.grad(lambda x: loss(x, x[0])))(X)
     np.testing.assert_allclose(found, np.cos(X) * [1, 2, 3], rtol=1e-6)
+
+
+def test_one_kernel_is_the_function():
+    def function(x, unused, empty):
+        del unused, empty
+        return {"y": jnp.sin(x), "n": jax.lax.fori_loop(0, 3, lambda i, y: y * x + i, x)}
+
+    def marked(x):
+        return lanes.one_kernel(function, x, jnp.arange(3), jnp.zeros(0))
+
+    x = jnp.linspace(0.0, 1.0, 64)
+    for wrap in (lambda f: f, jax.jit, jax.vmap, lambda f: jax.jit(jax.vmap(f))):
+        found, expected = wrap(marked)(x), wrap(lambda x: function(x, None, None))(x)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
+    slope = jax.grad(lambda x: marked(x)["y"])(0.3)
+    np.testing.assert_allclose(slope, np.cos(0.3), rtol=1e-6)
+
+
+def test_one_kernel_starts_no_other():
+    def steps(x):
+        return jax.lax.fori_loop(0, 9, lambda i, y: jnp.sin(y)[::-1] + i, x)
+
+    text = jax.jit(lambda x: lanes.one_kernel(steps, x)).lower(jnp.ones(64)).compile().as_text()
+    entry = text[text.index("ENTRY") :]
+    assert 'xla_cpu_small_call="true"' in entry
+    assert "while(" not in entry
+    assert "while(" in text
+
+
+@pytest.mark.parametrize(
+    ("function", "fits"),
+    [
+        (jnp.sin, True),
+        (lambda x: x.sum() + x.argmax() + jnp.cumsum(x), True),
+        (lambda x: x @ x, True),
+        (jnp.sort, False),
+        (jnp.median, False),
+        (lambda x: x.at[jnp.arange(3)].add(1.0), False),
+        (lambda x: jnp.abs(jnp.fft.fft(x)), False),
+        (lambda x: jax.lax.top_k(x, 2)[0], False),
+        (lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x), False),
+    ],
+)
+def test_what_fits_one_kernel(function, fits):
+    lowered = jax.jit(function).lower(jnp.ones(8))
+    assert lanes.fits_one_kernel(lowered.as_text()) == fits
+    if fits:
+        options = grid._compiler_options(jax.devices()[0])
+        kernel = jax.jit(lambda x: lanes.one_kernel(function, x)).lower(jnp.ones(8))
+        found = kernel.compile(options)(jnp.arange(8.0))
+        np.testing.assert_allclose(found, function(jnp.arange(8.0)), rtol=1e-6)
