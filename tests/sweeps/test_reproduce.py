@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import Sizes
-from sweeps import claims, paper, store
+from sweeps import blocks, claims, paper, store
 from sweeps.__main__ import main
 
 FILES = {
@@ -48,8 +48,20 @@ def interrupted(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "save", stop_at_the_fourth)
         assert main(arguments) == 130
-    before = {path.name: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
-    assert main(arguments) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "data").glob("*.nc")}
+    # What the fourth had computed is kept, and not computed again.
+    kept = {path.name for path in (out / "data" / "blocks").glob("*.block")}
+    written = []
+    write = blocks.write
+
+    def noted(path, *arguments):
+        written.append(path.name)
+        write(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "write", noted)
+        assert main(arguments) == 0
+    assert kept and written and not kept & set(written)
     return out, saved, before
 
 
