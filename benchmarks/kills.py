@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,7 @@ def run(options: Options, line: str) -> None:
     """Torture, print and save."""
     from benchmarks.write import FOLDER, Output, table
 
+    output = Output("kills", "A sweep killed and resumed", line, options.json)
     begun = time.perf_counter()
     outcome = torture(options.kills, options.seed)
     seconds = round(time.perf_counter() - begun)
@@ -239,7 +240,7 @@ def run(options: Options, line: str) -> None:
         for kept, count in before["kept"].items():
             outcome.kept += [int(kept)] * count
         seconds += before["seconds"]
-        line = f"{earlier['command']}; {line}"
+        output = replace(output, command=f"{earlier['command']}; {line}")
     rows = [
         ["kills", str(outcome.kills)],
         ["of which in the middle of a write", str(outcome.during_writes)],
@@ -253,7 +254,7 @@ def run(options: Options, line: str) -> None:
     histogram = dict(sorted(Counter(outcome.kept).items()))
     data: dict[str, Any] = {**vars(outcome), "kept": histogram, "seconds": seconds}
     body = "Each killed process was followed by a resume.\n\n" + table(["", "count"], rows)
-    Output("kills", "A sweep killed and resumed", line, options.json).save(body, data)
+    output.save(body, data)
 
 
 if __name__ == "__main__":

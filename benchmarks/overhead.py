@@ -90,8 +90,9 @@ def measure(runs: int, repeats: int) -> dict[str, Any]:
 
 def run(options: Options, line: str) -> None:
     """Measure, print and save."""
-    from benchmarks.write import save, table
+    from benchmarks.write import Output, table
 
+    output = Output("overhead", "What store and progress cost", line, options.json)
     found = measure(options.runs, options.repeats)
     wall, processor = (
         {name: min(each[part] for each in found[name]) for name in ("memory", "folder")}
@@ -109,7 +110,7 @@ def run(options: Options, line: str) -> None:
         f"{found['runs']:,} runs, {found['blocks']} blocks, {found['bytes'] / 2**20:.1f} MiB; "
         f"least of {options.repeats}.\n\n" + table(["", "wall", "processor"], rows)
     )
-    save("overhead", "What store and progress cost", line, body, found, options.json)
+    output.save(body, found)
 
 
 if __name__ == "__main__":
