@@ -10,6 +10,8 @@ import pytest
 from sdpo_jax import Sizes
 from sweeps import blocks, claims, paper, store
 from sweeps.__main__ import main
+from sweeps.display import PaperDisplay
+from sweeps.reproduce import Stopped, reproduce
 
 FILES = {
     "claims.json",
@@ -70,6 +72,13 @@ def test_every_file_is_written(interrupted):
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     data = {f"data/{name}.nc" for name in paper.experiments()}
     assert written == FILES | data
+
+
+def test_a_wish_to_stop_leaves_a_folder_to_go_on_from(tiny, tmp_path):
+    with pytest.raises(Stopped):
+        reproduce(tmp_path, 10, PaperDisplay(), stop=lambda: True)
+    assert store.read_manifest(tmp_path)["finished"] == []
+    assert not list(tmp_path.rglob("*.nc"))
 
 
 def test_what_was_finished_before_the_interruption_is_kept(interrupted):

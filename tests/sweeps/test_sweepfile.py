@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 import tomllib
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def test_the_examples_that_were_asked_for_are_there():
     assert {path.stem for path in EXAMPLES} >= {
         "paper", "learning_rate", "likert", "scaling", "kl_frontier",
     }  # fmt: skip
+
+
+def test_the_page_on_sweeps_shows_files_that_are_right():
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    whole, feedback = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert parse(whole, "docs").plans["main"].shape == (2, 7, 64, 2)
+    assert len(labels(f"[axes]\n{feedback}")["feedback"]) == 14
 
 
 def test_short_forms_are_numpys_and_pythons():
