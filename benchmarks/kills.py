@@ -8,6 +8,7 @@ is killed, the folder is compared byte by byte with that of an uninterrupted run
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -17,9 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
@@ -216,17 +217,30 @@ class Options:
     """How many processes to kill."""
     seed: int = 0
     """Of the moments."""
-    json: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    add: bool = False
+    """Add to what the file of the result holds, from other seeds."""
+    json: Path | None = None
     """File of the result (default: results/benchmarks/kills.json)."""
 
 
 def run(options: Options, line: str) -> None:
     """Torture, print and save."""
-    from benchmarks.write import Output, table
+    from benchmarks.write import FOLDER, Output, table
 
+    output = Output("kills", "A sweep killed and resumed", line, options.json)
     begun = time.perf_counter()
     outcome = torture(options.kills, options.seed)
     seconds = round(time.perf_counter() - begun)
+    path = options.json or FOLDER / "kills.json"
+    if options.add and path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        before = earlier["results"]
+        for name in ("kills", "during_writes", "finished", "lost", "torn", "different"):
+            setattr(outcome, name, getattr(outcome, name) + before[name])
+        for kept, count in before["kept"].items():
+            outcome.kept += [int(kept)] * count
+        seconds += before["seconds"]
+        output = replace(output, command=f"{earlier['command']}; {line}")
     rows = [
         ["kills", str(outcome.kills)],
         ["of which in the middle of a write", str(outcome.during_writes)],
@@ -237,12 +251,13 @@ def run(options: Options, line: str) -> None:
         ["files that differ, are missing or too many at the end", str(outcome.different)],
         ["seconds", str(seconds)],
     ]
-    histogram: dict[str, Any] = dict(sorted(Counter(map(str, outcome.kept)).items()))
-    data = {**vars(outcome), "kept": histogram, "seconds": seconds}
+    histogram = dict(sorted(Counter(outcome.kept).items()))
+    data: dict[str, Any] = {**vars(outcome), "kept": histogram, "seconds": seconds}
     body = "Each killed process was followed by a resume.\n\n" + table(["", "count"], rows)
-    Output("kills", "A sweep killed and resumed", line, options.json).save(body, data)
+    output.save(body, data)
 
 
 if __name__ == "__main__":
     chosen = tyro.cli(Options, prog="python -m benchmarks.kills")
-    run(chosen, f"python -m benchmarks.kills --kills {chosen.kills} --seed {chosen.seed}")
+    command = f"python -m benchmarks.kills --kills {chosen.kills} --seed {chosen.seed}"
+    run(chosen, command + (" --add" if chosen.add else ""))

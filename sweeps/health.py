@@ -43,26 +43,37 @@ class Health:
 def health(data: xr.Dataset) -> Health:
     """Count what went wrong in a data set of ``run_grid`` or ``sweeps.open``."""
     steps = data[FINITE_STEPS]
-    done = data["finished"].values if "finished" in data else np.ones(steps.shape, bool)
+    done = finished_runs(data)
     broken = broken_runs(data)
     first = steps.values[broken]
-    collapsed = None
-    if "entropy" in data:
-        entropy = data["entropy"].transpose(*steps.dims).values
-        collapsed = int((done & ~broken & (entropy < COLLAPSED)).sum())
     return Health(
         done.size,
         int((~done).sum()),
         int(broken.sum()),
         int(first.min()) if first.size else None,
-        collapsed,
+        int(collapsed_runs(data).sum()) if "entropy" in data else None,
     )
+
+
+def finished_runs(data: xr.Dataset) -> np.ndarray:
+    """Which runs are done, in the shape of the grid."""
+    shape = data[FINITE_STEPS].shape
+    return data["finished"].values if "finished" in data else np.ones(shape, bool)
+
+
+def collapsed_runs(data: xr.Dataset) -> np.ndarray:
+    """Which runs ended almost without entropy, in the shape of the grid; none, if unmeasured."""
+    dims = data[FINITE_STEPS].dims
+    if "entropy" not in data:
+        return np.zeros(data[FINITE_STEPS].shape, bool)
+    # NaN, of runs that are not done or broke down, is not below anything.
+    return data["entropy"].transpose(*dims).values < COLLAPSED
 
 
 def broken_runs(data: xr.Dataset) -> np.ndarray:
     """Which runs are done and had a number that was not finite, in the shape of the grid."""
     steps = data[FINITE_STEPS]
-    done = data["finished"].values if "finished" in data else np.ones(steps.shape, bool)
+    done = finished_runs(data)
     if "steps" in data.coords:
         asked = xr.broadcast(data["steps"], steps)[0].transpose(*steps.dims).values
     else:

@@ -114,8 +114,10 @@ def _reproduce(
             spent["run"] = round(spent["run"] + taken - compiling, 2)
             manifest["finished"].append(name)
             store.write_manifest(out, manifest)
-        shutil.rmtree(under_way, ignore_errors=True)
+            shutil.rmtree(under_way, ignore_errors=True)
         reporter.finish(time.perf_counter() - begun, reused)
+    # Of an experiment that was saved just before a kill.
+    shutil.rmtree(under_way, ignore_errors=True)
     begun = time.perf_counter()
     render(out)
     spent["render"] = round(time.perf_counter() - begun, 2)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from sweeps import statistics
-from sweeps.health import broken_runs
+from sweeps.health import broken_runs, collapsed_runs, finished_runs
 from sweeps.statistics import Interval
 
 Row = dict[str, Any]
@@ -62,8 +62,8 @@ def summary_rows(data: xr.Dataset) -> Iterator[Row]:
     names, labels, runs = cells(data)
     dims = data["finite_steps"].dims
     broken = broken_runs(data).reshape(-1)[runs]
-    finished = data["finished"].values if "finished" in data else np.ones(broken.size, bool)
-    done = finished.reshape(-1)[runs]
+    done = finished_runs(data).reshape(-1)[runs]
+    collapsed = collapsed_runs(data).reshape(-1)[runs]
     for metric in metrics_of(data):
         values = data[metric].transpose(*dims).values.reshape(-1)[runs].astype(np.float64)
         usable = done & ~broken & np.isfinite(values)
@@ -85,6 +85,7 @@ def summary_rows(data: xr.Dataset) -> Iterator[Row]:
                 "seeds": int(good.size),
                 "unfinished": int((~done[cell]).sum()),
                 "not_finite": int(broken[cell].sum()),
+                "collapsed": int(collapsed[cell].sum()),
             }
             row |= _columns(found.get(cell), good)
             yield row
@@ -118,7 +119,7 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
         return []
     names, labels, runs = cells(data)
     broken = broken_runs(data).reshape(-1)
-    done = data["finished"].values.reshape(-1) if "finished" in data else ~np.zeros_like(broken)
+    done = finished_runs(data).reshape(-1)
     dims = data["finite_steps"].dims
     values = data[metric].transpose(*dims).values.reshape(-1).astype(np.float64)
     rest = [name for name in names if name != "method"]

@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import numpy as np
 from pydantic import (
@@ -37,6 +37,7 @@ from sdpo_jax import METHODS, METRICS, OPTIMIZERS, Config, Plan, Sizes
 from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
+from sdpo_jax.judge import STRENGTHS
 from sdpo_jax.plan import AXES, SEED_AXES, check_size
 from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.teacher import check_nodes
@@ -406,18 +407,40 @@ def _choice(names: Sequence[str]) -> Any:
 _Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
+_Share = Annotated[_Finite, Field(ge=0, le=1)]
+_Judge: Any = create_model(
+    "_Judge",
+    __config__=ConfigDict(extra="forbid"),
+    **{name: (_Share, 0.0) for name in STRENGTHS},  # pyright: ignore[reportArgumentType, reportCallIssue]
+)
+
+
 class _Oracle(BaseModel):
+    """What every kind of oracle has; ``judge`` are the strengths of a judge's biases."""
+
     model_config = ConfigDict(extra="forbid")
     name: str | None = None
+    judge: _Judge | None = None  # pyright: ignore[reportInvalidTypeForm]
 
     def label(self) -> str:
-        given = self.model_dump(exclude_unset=True, exclude={"kind", "name"})
+        given = self.model_dump(exclude_unset=True, exclude={"kind", "name", "judge"})
+        if self.judge is not None:
+            given |= self.judge.model_dump(exclude_unset=True)
         kind = getattr(self, "kind")  # noqa: B009
         numbers = ", ".join(f"{key}={value}" for key, value in given.items())
         return self.name or (f"{kind}({numbers})" if numbers else kind)
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
+        """The oracle without a judge of its own."""
         raise NotImplementedError
+
+    def oracle(self) -> oracles.Oracle:
+        """The oracle as ``plan_grid`` takes it."""
+        plain = self.plain()
+        if self.judge is None:
+            return plain
+        kept = {} if plain.judge is None else {n: getattr(plain.judge, n) for n in STRENGTHS}
+        return oracles.judged(plain, **{**kept, **self.judge.model_dump(exclude_unset=True)})
 
     @model_validator(mode="after")
     def _feedback_stays_within_bounds(self) -> _Oracle:
@@ -432,7 +455,7 @@ class _Binary(_Oracle):
     kind: Literal["binary"]
     threshold: Annotated[_Finite, Field(ge=0, le=1)] = 0.5
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         return oracles.binary(self.threshold)
 
 
@@ -440,14 +463,14 @@ class _Ordinal(_Oracle):
     kind: Literal["ordinal"]
     levels: Annotated[int, Field(ge=2, le=MAX_LEVELS, strict=True)] = 5
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         return oracles.ordinal(self.levels)
 
 
 class _Continuous(_Oracle):
     kind: Literal["continuous"]
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         return oracles.continuous()
 
 
@@ -455,7 +478,7 @@ class _Critique(_Oracle):
     kind: Literal["critique"]
     reading: Literal["position", "token", "sampled"] = "token"
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         return oracles.critique(self.reading)
 
 
@@ -463,7 +486,7 @@ class _Constant(_Oracle):
     kind: Literal["constant"]
     value: Annotated[_Finite, Field(ge=0, le=1)] = 1.0
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         return oracles.constant(self.value)
 
 
@@ -477,7 +500,7 @@ class _Custom(_Oracle):
     rises: Annotated[list[_Finite], Field(max_length=MAX_LEVELS)] = []
     reading: Literal["position", "token", "sampled"] | None = None
 
-    def oracle(self) -> oracles.Oracle:
+    def plain(self) -> oracles.Oracle:
         gain = None if self.gain is None else np.float32(self.gain)
         hints = None if self.reading is None else oracles.critique(self.reading).hints
         if hints is not None and gain is None:
@@ -486,12 +509,45 @@ class _Custom(_Oracle):
         return oracles.Oracle(gain, np.float32(self.base), cuts, rises, hints)
 
 
+class _References(_Oracle):
+    kind: Literal["references"]
+
+    def plain(self) -> oracles.Oracle:
+        return oracles.references()
+
+
+class _Rubric(_Oracle):
+    kind: Literal["rubric"]
+
+    def plain(self) -> oracles.Oracle:
+        return oracles.rubric()
+
+
+class _Preference(_Oracle):
+    kind: Literal["preference"]
+
+    def plain(self) -> oracles.Oracle:
+        return oracles.preference()
+
+
+class _SelfJudge(_Oracle):
+    kind: Literal["self_judge"]
+    likelihood: _Share = 0.5
+
+    def plain(self) -> oracles.Oracle:
+        return oracles.self_judge(self.likelihood)
+
+
 _KINDS = {
     "binary": _Binary,
     "ordinal": _Ordinal,
     "continuous": _Continuous,
     "critique": _Critique,
     "constant": _Constant,
+    "references": _References,
+    "rubric": _Rubric,
+    "preference": _Preference,
+    "self_judge": _SelfJudge,
     "custom": _Custom,
 }
 
@@ -507,8 +563,8 @@ def _kind(value: Any) -> Any:
     return value
 
 
-_Feedback = Annotated[
-    _Binary | _Ordinal | _Continuous | _Critique | _Constant | _Custom,
+_Feedback: Any = Annotated[
+    Union[tuple(_KINDS.values())],  # noqa: UP007
     Field(discriminator="kind"),
     BeforeValidator(_kind),
 ]
@@ -571,12 +627,21 @@ def _each_oracle(value: Any) -> list[Any]:
     if not isinstance(value, dict):
         return [value]
     several = {}
-    for key in ("levels", "threshold", "value", "gain"):
+    for key in ("levels", "threshold", "value", "gain", "likelihood"):
         if isinstance(value.get(key), (list, dict)):
             given = value[key]
             several[key] = given if isinstance(given, list) else _short_form("levels", given)
     rows = itertools.product(*several.values())
-    return [{**value, **dict(zip(several, row, strict=True))} for row in rows]
+    tables = [{**value, **dict(zip(several, row, strict=True))} for row in rows]
+    judge = value.get("judge")
+    if not isinstance(judge, dict):
+        return tables
+    lists = {key: each for key, each in judge.items() if isinstance(each, list)}
+    judges = [
+        {**judge, **dict(zip(lists, row, strict=True))}
+        for row in itertools.product(*lists.values())
+    ]
+    return [{**table, "judge": each} for table in tables for each in judges]
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -721,7 +786,7 @@ def _is_tag(part: Any, place: tuple) -> bool:
 def _owner(model: Any, place: tuple) -> Any:
     for part in place:
         if _is_tag(part, place):
-            return _KINDS[part]
+            return _Judge if "judge" in place else _KINDS[part]
     return _GridTable if place[0] == "grid" and len(place) > 1 else model
 
 

@@ -106,7 +106,8 @@ def test_lock_names_no_host_and_no_path(lock: str):
 def test_lock_satisfies_every_requirement():
     pins = locked()
     project = PROJECT["project"]
-    wants = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    wants = project["dependencies"] + extras["dev"] + extras["export"]
     for text in wants + PROJECT["build-system"]["requires"]:
         wanted = Requirement(text)
         pin, _ = pins[wanted.name]

@@ -20,6 +20,7 @@ from sweeps.calibration import likelihood
 from sweeps.calibration.design import QUICK, Settings, plans
 from sweeps.display import Display, duration
 from sweeps.folder import Blocks, digest, fingerprint, tasks_of
+from sweeps.health import health
 from sweeps.interrupts import stoppable
 from sweeps.opening import of_plan
 from sweeps.style import INK, RC
@@ -68,6 +69,10 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
             return stop.status
         trained = time.perf_counter() - begun
         data = {name: of_plan(plan, blocks, lazy=False) for name, plan in laid.items()}
+        counts = [health(each) for each in data.values()]
+        broken = sum(each.broken for each in counts)
+        if broken:
+            raise ValueError(f"{broken} runs are not finite; allowed: settings that train")
         outcome = weigh(likelihood.Simulation(settings, data))
         made = {
             "command": line,
@@ -76,6 +81,7 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
             "processor": provenance.device()["processor"],
             "runs": runs,
             "problems": settings.problems,
+            "collapsed": sum(each.collapsed or 0 for each in counts),
             "seconds": round(trained, 1) if done == 0 else None,
         }
         write(out, settings, outcome, made)
@@ -273,7 +279,8 @@ def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any])
         "",
         f"{count:,} settings, {settings.problems} problems each, {made['runs']:,} training runs"
         + (f" in {made['seconds']:.0f} s" if made["seconds"] else "")
-        + f". Made by `{made['command']}`.",
+        + f"; none unfinished or not finite, {made['collapsed']} collapsed. "
+        f"Made by `{made['command']}`.",
         "",
         "![posterior](calibration.png)",
         "",

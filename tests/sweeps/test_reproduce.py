@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from sdpo_jax import Sizes
-from sweeps import claims, paper, store
+from sweeps import blocks, claims, paper, store
 from sweeps.__main__ import main
+from sweeps.display import PaperDisplay
+from sweeps.reproduce import Stopped, reproduce
 
 FILES = {
     "claims.json",
@@ -48,8 +50,20 @@ def interrupted(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "save", stop_at_the_fourth)
         assert main(arguments) == 130
-    before = {path.name: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
-    assert main(arguments) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "data").glob("*.nc")}
+    # What the fourth had computed is kept, and not computed again.
+    kept = {path.name for path in (out / "data" / "blocks").glob("*.block")}
+    written = []
+    write = blocks.write
+
+    def noted(path, *arguments):
+        written.append(path.name)
+        write(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "write", noted)
+        assert main(arguments) == 0
+    assert kept and written and not kept & set(written)
     return out, saved, before
 
 
@@ -58,6 +72,13 @@ def test_every_file_is_written(interrupted):
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     data = {f"data/{name}.nc" for name in paper.experiments()}
     assert written == FILES | data
+
+
+def test_a_wish_to_stop_leaves_a_folder_to_go_on_from(tiny, tmp_path):
+    with pytest.raises(Stopped):
+        reproduce(tmp_path, 10, PaperDisplay(), stop=lambda: True)
+    assert store.read_manifest(tmp_path)["finished"] == []
+    assert not list(tmp_path.rglob("*.nc"))
 
 
 def test_what_was_finished_before_the_interruption_is_kept(interrupted):

@@ -54,6 +54,7 @@ def test_what_went_wrong_is_left_out_and_counted(data):
     good = np.delete(data.reward.values[0, 1], [3, 5]).astype(float)
     assert (row.seeds, row.unfinished, row.not_finite) == (10, 1, 1)
     assert row["mean"] == pytest.approx(good.mean())
+    assert rows.collapsed.tolist() == [0, 0, 0, 2, 0, 0]
     found = health(data)
     assert (found.runs, found.unfinished, found.broken) == (72, 1, 1)
     assert (found.first_step, found.collapsed) == (17, 2)

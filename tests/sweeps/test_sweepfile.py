@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 import sweeps
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, grid
+from sdpo_jax import METHODS, METRICS, OPTIMIZERS, ORACLES, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
+from sdpo_jax.plan import AXES, TITLES
 from sweeps import sweepfile
 from sweeps.sweepfile import SweepError, parse
 
@@ -45,6 +47,13 @@ def test_the_examples_that_were_asked_for_are_there():
     assert {path.stem for path in EXAMPLES} >= {
         "paper", "learning_rate", "likert", "scaling", "kl_frontier",
     }  # fmt: skip
+
+
+def test_the_page_on_sweeps_shows_files_that_are_right():
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
+    whole, feedback = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert parse(whole, "docs").plans["main"].shape == (2, 7, 64, 2)
+    assert len(labels(f"[axes]\n{feedback}")["feedback"]) == 14
 
 
 def test_short_forms_are_numpys_and_pythons():
@@ -96,6 +105,36 @@ def test_oracles_by_table():
         "constant(value=0.5)",
         "mine",
     ]
+
+
+def test_judges_by_table():
+    text = """
+    [axes]
+    feedback = [
+        "rubric",
+        { kind = "self_judge", likelihood = [0.2, 0.4] },
+        { kind = "ordinal", levels = 7, judge = { halo = [0.0, 0.3], leniency = 0.2 } },
+        { kind = "references", judge = { severity = 0.1 } },
+    ]
+    """
+    axis = parse(text, "x").plans["main"].axes[0]
+    assert axis.labels["feedback"] == [
+        "rubric",
+        "self_judge(likelihood=0.2)",
+        "self_judge(likelihood=0.4)",
+        "ordinal(levels=7, halo=0.0, leniency=0.2)",
+        "ordinal(levels=7, halo=0.3, leniency=0.2)",
+        "references(severity=0.1)",
+    ]
+    own, last = axis.values["feedback"][4].judge, axis.values["feedback"][5].judge
+    assert (own.halo, own.leniency, own.style) == pytest.approx((0.3, 0.2, 0.0))
+    # What the references' judge looks at stays.
+    assert (last.overlap, last.style, last.severity) == pytest.approx((0.8, 0.2, 0.1))
+
+
+def test_every_axis_has_a_title_and_every_oracle_a_table():
+    assert set(AXES) < set(TITLES)
+    assert set(sweepfile._KINDS) == {*ORACLES, "custom"}
 
 
 def test_zipped_oracles_may_repeat():
@@ -217,8 +256,7 @@ def mutations(rng, raw):
 
     wrong_type = rng.choice(["much", True, [0.1], {"a": 1}])
     bad_number = rng.choice([math.nan, math.inf, -math.inf, 1e39])
-    negatives = [n for n in CONFIG_FIELDS if n not in ("feedback_strength", "bias", "sign",
-                                                       "pattern_weight")]  # fmt: skip
+    negatives = ["learning_rate", "noise", "kl_weight", "knowledge", "hint_noise", "init_scale"]
     slip = typo(rng, rng.choice([*CONFIG_FIELDS, *SIZE_FIELDS, "method", "feedback"]))
     return [
         put(base, slip, 1),
