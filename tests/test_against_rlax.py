@@ -29,9 +29,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 def drawn():
     """Logits of two policies, rollouts ``[T, N]`` and rewards ``[N]``."""
     draw = np.random.default_rng(0)
-    one, other = draw.normal(size=(2, pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-
-LENGTH, VOCAB_SIZE)).astype(np.float32)
+    one, other = draw.normal(size=(2, LENGTH, VOCAB_SIZE)).astype(np.float32)
     tokens = draw.integers(0, VOCAB_SIZE, (LENGTH, ROLLOUTS))
     reward = draw.uniform(size=ROLLOUTS).astype(np.float32)
     return jnp.asarray(one), jnp.asarray(other), jnp.asarray(tokens), jnp.asarray(reward)
