@@ -84,7 +84,7 @@ def rates(results: Results) -> Figure:
     """Reward over learning rates, each method's other knobs at their best for each rate."""
     feedback, noise = analysis.source_feedback(results)
     data = analysis.tuning(results)
-    figure = Figure(figsize=(WIDTH, 3.4))
+    figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.subplots(1, 2, sharey=True)
     groups = (("feedback", "Told the feedback"), ("knowledge table", "Told a table (knowledge 1)"))
     for ax, (group, title) in zip(axes, groups, strict=True):
@@ -107,7 +107,9 @@ def rates(results: Results) -> Figure:
         ax.axvline(0.02, color=INK, linewidth=0.8, linestyle=":")
         ax.set_title(title)
         ax.set_xlabel("Learning rate (dotted: the paper's)")
-        ax.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, -0.62), ncols=2)
+        handles, labels = ax.get_legend_handles_labels()
+        side = "left" if ax is axes[0] else "right"
+        figure.legend(handles, labels, loc=f"outside lower {side}", fontsize=7, ncols=2)
     axes[0].set_ylabel("Final reward (tuning seeds)")
     return figure
 
