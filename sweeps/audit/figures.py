@@ -108,8 +108,8 @@ def rates(results: Results) -> Figure:
         ax.set_title(title)
         ax.set_xlabel("Learning rate (dotted: the paper's)")
         handles, labels = ax.get_legend_handles_labels()
-        side = "left" if ax is axes[0] else "right"
-        figure.legend(handles, labels, loc=f"outside lower {side}", fontsize=7, ncols=2)
+        place = "outside lower left" if ax is axes[0] else "outside lower right"
+        figure.legend(handles, labels, loc=place, fontsize=7, ncols=2)
     axes[0].set_ylabel("Final reward (tuning seeds)")
     return figure
 
