@@ -261,6 +261,17 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     seeds = np.arange(plan.credit_seeds, dtype=np.uint32)
     guide = plan.feedback_only[0] if "rloo" not in plan.feedback_only else "rloo"
     snapshots = _snapshots(plan, saved, CONTENDERS[guide], seeds)
+    parts = np.split(np.arange(len(seeds)), max(1, len(seeds) // 16))
+
+    @jax.jit
+    def advantage_of(logits: jax.Array, seeds: jax.Array) -> jax.Array:
+        problem = _problem(seeds, plan.sizes)
+        return problems.token_advantage(problem, jax.nn.softmax(logits, axis=1))
+
+    advantages = [
+        np.concatenate([advantage_of(policy[..., part], seeds[part]) for part in parts], axis=-1)
+        for policy in snapshots.values()
+    ]
 
     def one(name: str) -> np.ndarray:
         contender = CONTENDERS[name]
@@ -272,11 +283,9 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         program = Program(contender.method, sizes, metrics=("reward",))
 
         @jax.jit
-        def measure(logits: jax.Array, seeds: jax.Array) -> jax.Array:
+        def measure(logits: jax.Array, advantage: jax.Array, seeds: jax.Array) -> jax.Array:
             setting, state = sdpo_jax.init(seeds, program, config)
             state = state._replace(logits=logits)
-            probs = jax.nn.softmax(logits, axis=1)
-            advantage = problems.token_advantage(setting.problem, probs)
 
             def body(state: Any, index: jax.Array) -> tuple[Any, jax.Array]:
                 state, view = sdpo_jax.step(program, setting, state, index)
@@ -290,12 +299,12 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         blocks = [
             np.concatenate(
                 [
-                    np.asarray(measure(policy[..., part], seeds[part]))
-                    for part in np.split(np.arange(len(seeds)), max(1, len(seeds) // 16))
+                    np.asarray(measure(policy[..., part], exact[..., part], seeds[part]))
+                    for part in parts
                 ],
                 axis=-1,
             )
-            for policy in snapshots.values()
+            for policy, exact in zip(snapshots.values(), advantages, strict=True)
         ]
         done(len(seeds) * len(snapshots))
         return np.stack(blocks)
@@ -357,18 +366,10 @@ def reward_range(seeds: int, sizes: Sizes, samples: int = 4096) -> tuple[np.ndar
     """
     enumerable = sizes.vocab_size**sizes.length <= problems.MAX_SEQUENCES
     width = min(16, seeds)
-    config = Config()
 
     @jax.jit
     def ends(block: jax.Array) -> tuple[jax.Array, jax.Array]:
-        problem = problems.sample_problem(
-            block,
-            sizes.length,
-            sizes.vocab_size,
-            config.quality_scale,
-            config.bigram_scale,
-            config.pattern_weight,
-        )
+        problem = _problem(block, sizes)
         if enumerable:
             uniform = problems.expected_reward(problem, problems.uniform_probs(problem))
         else:
@@ -384,6 +385,19 @@ def reward_range(seeds: int, sizes: Sizes, samples: int = 4096) -> tuple[np.ndar
         for parts in zip(*found, strict=True)
     )
     return uniform, best
+
+
+def _problem(seeds: jax.Array, sizes: Sizes) -> problems.Problem:
+    """The problems of these seeds, as training draws them."""
+    config = Config()
+    return problems.sample_problem(
+        seeds,
+        sizes.length,
+        sizes.vocab_size,
+        config.quality_scale,
+        config.bigram_scale,
+        config.pattern_weight,
+    )
 
 
 def _side_by_side(function: Callable[[Any], Any], tasks: Sequence[Any]) -> dict[Any, Any]:

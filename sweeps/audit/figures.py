@@ -38,6 +38,11 @@ _MARKERS = "os^DvP*X<>ph"
 _SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
 
+def _pattern(place: int) -> str:
+    """Dashed where the colours begin again."""
+    return "-" if place < len(_SERIES) else "--"
+
+
 @dataclass(frozen=True)
 class Entry:
     """How to draw a figure, and what to say below it."""
@@ -69,7 +74,7 @@ def league(results: Results) -> Figure:
     ax.set_yticks(range(len(shown)), [r["label"] for r in shown])
     for tick, row in zip(ax.get_yticklabels(), shown, strict=True):
         tick.set_color(GROUP_COLOURS[row["group"]])
-    ax.invert_yaxis()
+    ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel("Reward, 0 uniform policy to 1 best sequence")
     handles = [
         Line2D([], [], color=colour, marker="o", label=f"told: {group}")
@@ -84,7 +89,7 @@ def rates(results: Results) -> Figure:
     """Reward over learning rates, each method's other knobs at their best for each rate."""
     feedback, noise = analysis.source_feedback(results)
     data = analysis.tuning(results)
-    figure = Figure(figsize=(WIDTH, 3.4))
+    figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.subplots(1, 2, sharey=True)
     groups = (("feedback", "Told the feedback"), ("knowledge table", "Told a table (knowledge 1)"))
     for ax, (group, title) in zip(axes, groups, strict=True):
@@ -100,14 +105,17 @@ def rates(results: Results) -> Figure:
             colour = _SERIES[place % len(_SERIES)]
             x = [r["learning_rate"] for r in rows]
             ax.plot(x, [r["reward"] for r in rows], color=colour, marker=_MARKERS[place],
-                    markersize=3.5, linewidth=1.2, label=CONTENDERS[name].label)  # fmt: skip
+                    markersize=3.5, linewidth=1.2, linestyle=_pattern(place),
+                    label=CONTENDERS[name].label)  # fmt: skip
             low, high = ([r[f"reward_{end}"] for r in rows] for end in ("low", "high"))
             ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
         ax.set_xscale("log")
         ax.axvline(0.02, color=INK, linewidth=0.8, linestyle=":")
         ax.set_title(title)
         ax.set_xlabel("Learning rate (dotted: the paper's)")
-        ax.legend(fontsize=6.5, loc="lower center", bbox_to_anchor=(0.5, -0.62), ncols=2)
+        handles, labels = ax.get_legend_handles_labels()
+        place = "outside lower left" if ax is axes[0] else "outside lower right"
+        figure.legend(handles, labels, loc=place, fontsize=7, ncols=2)
     axes[0].set_ylabel("Final reward (tuning seeds)")
     return figure
 
@@ -156,7 +164,7 @@ def frontier(results: Results) -> Figure:
                 yerr=[[r["reward"] - r["reward_low"] for r in mine],
                       [r["reward_high"] - r["reward"] for r in mine]],
                 color=colour, marker=_MARKERS[place], markersize=3.5, linewidth=1.1,
-                elinewidth=0.7, label=CONTENDERS[name].label,
+                linestyle=_pattern(place), elinewidth=0.7, label=CONTENDERS[name].label,
             )  # fmt: skip
         ax.set_title(f"knowledge {level:g}")
         ax.set_xlabel("Entropy of the final policy (nats)")
@@ -219,7 +227,7 @@ def scaling(results: Results) -> Figure:
             label += f", knowledge {knowledge:g}"
         ax.vlines(x, low, high, color=_SERIES[place], linewidth=2)
         ax.plot(x, [r["optimality"] for r in mine], color=_SERIES[place], marker=_MARKERS[place],
-                markersize=4.5, linewidth=0.8, label=label)  # fmt: skip
+                markersize=5, linestyle="none", label=label)  # fmt: skip
     ax.set_xticks(range(len(shapes)), [f"T={t}, V={v}" for t, v in shapes])
     ax.set_ylabel("Reward, 0 uniform to 1 best")
     ax.grid(False, axis="x")
@@ -268,7 +276,8 @@ def cost(results: Results) -> Figure:
         asked = row["queries"] / steps * (1 + np.arange(len(curve)) * steps / len(curve))
         colour = _SERIES[place % len(_SERIES)]
         ax.plot(asked, curve, color=colour, marker=_MARKERS[place], markevery=6, markersize=4,
-                linewidth=1.2, label=CONTENDERS[name].label)  # fmt: skip
+                linewidth=1.2, linestyle=_pattern(place),
+                label=CONTENDERS[name].label)  # fmt: skip
         ax.fill_between(asked, curve - 1.96 * error, curve + 1.96 * error, color=colour, alpha=0.15,
                         linewidth=0)  # fmt: skip
     ax.set_xscale("log")
@@ -322,9 +331,10 @@ FIGURES: Mapping[str, Entry] = {
     "cost": Entry(
         cost,
         "Reward against cost",
-        "Mean reward over training against how often the reward or the oracle was asked. PPO asks "
-        "at every fourth step; exact Shapley values ask for 2^T rewards a rollout, an exact "
-        "process reward for all sequences a step.",
+        "Mean reward over training against how often the reward or the oracle was asked; noise "
+        "0.2, but for those told the reward of any sequence. PPO asks at every fourth step; exact "
+        "Shapley values ask for 2^T rewards a rollout, an exact process reward for all sequences "
+        "a step.",
     ),
     "scaling": Entry(
         scaling,

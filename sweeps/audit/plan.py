@@ -112,7 +112,7 @@ def full(seeds: int = 256) -> Plan:
         frontier_knowledge=(0.7, 1.0),
         floors=(0.0, 0.5, 1.0, 1.5, 1.75),
         scaling=((3, 8), (6, 8), (12, 8), (6, 16), (6, 32), (12, 32)),
-        scaling_contenders=("rloo", "grpo", "sdft", "sdpo"),
+        scaling_contenders=("rloo", "grpo", "rlhf", "sdft", "sdpo"),
         scaling_settings=12,
         scaling_knowledge=(0.5, 1.0),
         credit=(
@@ -139,7 +139,7 @@ def quick() -> Plan:
         taught=("sdpo", "sdpo_entropy"),
         taught_feedback=("continuous",),
         solved=("opsd",),
-        bias_contenders=("sdpo", "sdft"),
+        bias_contenders=("sdft",),
         biases=("leniency", "anchoring"),
         strengths=(0.0, 0.5),
         bias_noise=(0.0, 0.2, 0.5),

@@ -154,14 +154,13 @@ def f1(results: Results) -> Judgement:
 
 
 def f2(results: Results) -> Judgement:
-    """Each judge bias at its largest strength, for each contender: the reward less that under plain
-    noise of the same mean square error of the feedback. Holds (systematic bias has a pattern of its
-    own) if for some bias and contender the difference is beyond 0.01 either way in joint intervals;
-    fails if all are within 0.01; undecided otherwise.
+    """Each judge bias at strength 0.5 (at 1 some leave nothing to learn from), for each contender:
+    the loss of reward less that under plain noise of the same mean square error of the feedback.
+    Holds (systematic bias has a pattern of its own) if for some bias and contender the difference
+    is beyond 0.01 either way in joint intervals; fails if all are within 0.01; undecided otherwise.
     """
     rows = [r for r in analysis.bias_rows(results) if r["bias"] in _biases(results)]
-    strongest = max(r["strength"] for r in rows)
-    rows = [r for r in rows if r["strength"] == strongest]
+    rows = [r for r in rows if np.isclose(r["strength"], 0.5)]
     level = joint(len(rows))
     found = []
     for row in rows:
