@@ -75,11 +75,23 @@ class Startup:
     (default: results/benchmarks/startup.json)."""
 
 
+@dataclass(frozen=True)
+class Breakdown:
+    """Where a step's time goes: each part alone, in a loop of its own on one core."""
+
+    repeats: int = 15
+    """Repeats of which the median is taken."""
+    json: Path | None = None
+    """File for everything that was measured; a table is written beside it
+    (default: results/benchmarks/breakdown.json)."""
+
+
 Command = (
     Annotated[Throughput, tyro.conf.subcommand("throughput")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
     | Annotated[Startup, tyro.conf.subcommand("startup")]
+    | Annotated[Breakdown, tyro.conf.subcommand("breakdown")]
 )
 
 
@@ -100,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Throughput | Peers | Scaling | Startup, line: str) -> None:
+def _run(command: Throughput | Peers | Scaling | Startup | Breakdown, line: str) -> None:
     if command.repeats < 1:
         raise ValueError(f"--repeats: {command.repeats}; allowed: 1 or more")
     # Imported when needed, so that --help is there at once.
@@ -135,6 +147,11 @@ def _run(command: Throughput | Peers | Scaling | Startup, line: str) -> None:
         scaling.run(
             command.method, command.oracle, command.only, command.runs, command.repeats, output
         )
+    elif isinstance(command, Breakdown):
+        from benchmarks import breakdown
+
+        output = Output("breakdown", "Where a step's time goes", line, command.json)
+        breakdown.run(command.repeats, output)
     else:
         from benchmarks import startup
 

@@ -71,11 +71,6 @@ class Progress:
     seconds: float
 
 
-def compiler_options() -> dict[str, Any]:
-    """What the compiler is told on the default device kind; part of what decides a run's bits."""
-    return _compiler_options(jax.local_devices()[0])
-
-
 def default_block_width() -> int:
     """Runs that one dispatch computes side by side on the default device kind."""
     return _BLOCK_WIDTH.get(jax.default_backend(), _ACCELERATOR_BLOCK_WIDTH)
@@ -353,7 +348,7 @@ _PROGRAMS = _Programs()
 
 def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: Any) -> Any:
     """A program for a device; in one kernel where that is a CPU and all of it can be in one."""
-    options = _compiler_options(device)
+    options = compiler_options(device)
     if device.platform == "cpu" and width >= _KERNEL_WIDTH:
         whole = _jitted(program, logits, width, one_kernel=True).lower(*shapes)
         if lanes.fits_one_kernel(whole.as_text()):
@@ -372,8 +367,12 @@ def _jitted(program: Program, logits: bool, width: int, one_kernel: bool) -> Any
     return jax.jit(kernel if one_kernel else blocks)
 
 
-def _compiler_options(device: Any) -> dict[str, Any]:
-    if device.platform != "cpu":
+def compiler_options(device: Any = None) -> dict[str, Any]:
+    """What the compiler is told for a device, the default one if ``None``.
+
+    Part of what decides a run's bits.
+    """
+    if (jax.local_devices()[0] if device is None else device).platform != "cpu":
         return {}
     return {
         # Blocks keep the cores busy; threads inside a kernel of a few microseconds only wait.

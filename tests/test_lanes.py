@@ -183,7 +183,7 @@ def test_what_fits_one_kernel(function, fits):
     lowered = jax.jit(function).lower(jnp.ones(8))
     assert lanes.fits_one_kernel(lowered.as_text()) == fits
     if fits:
-        options = grid._compiler_options(jax.devices()[0])
+        options = grid.compiler_options(jax.devices()[0])
         kernel = jax.jit(lambda x: lanes.one_kernel(function, x)).lower(jnp.ones(8))
         found = kernel.compile(options)(jnp.arange(8.0))
         np.testing.assert_allclose(found, function(jnp.arange(8.0)), rtol=1e-6)
