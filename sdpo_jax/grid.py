@@ -83,7 +83,7 @@ def default_workers() -> int:
 
 def output_bytes(plan: Plan, group: Group) -> int:
     """Bytes that a run of a group yields; nothing is compiled."""
-    inputs = _padded(group.inputs, np.zeros(1, int), 1)
+    inputs = _padded(group, np.zeros(1, int), 1)
     block = partial(_train_block, group.program, plan.logits)
     shapes = jax.eval_shape(block, inputs)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -156,8 +156,11 @@ def run_grid(
         logits=logits,
     )
     devices = _workers(workers)
+    size = plan.width * len(devices) * _BLOCKS_A_CALL.get(devices[0].platform, 1)
     outcome: Arrays = {}
-    for chunk, arrays in _execute(plan, plan.chunks(plan.width), devices, progress):
+    for chunk, arrays in _execute(
+        plan, plan.groups, plan.chunks(size), plan.total, devices, progress
+    ):
         fill(outcome, plan.total, chunk.runs, arrays)
     return label(plan, outcome)
 
@@ -186,7 +189,10 @@ def compute(
     Raises:
         ValueError: fewer than one worker.
     """
-    return _execute(plan, chunks, _workers(workers), progress, stop)
+    chunks = list(chunks)
+    groups = {id(chunk.group): chunk.group for chunk in chunks}.values()
+    total = sum(len(chunk.places) for chunk in chunks)
+    return _execute(plan, groups, iter(chunks), total, _workers(workers), progress, stop)
 
 
 def fill(outcome: Arrays, total: int, runs: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
@@ -231,7 +237,7 @@ def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
         for name, array in outcome.items()
     }
     coordinates: dict[str, Any] = {
-        name: ((axis.dimension,), list(labels), _attributes(TITLES[name]))
+        name: ((axis.dimension,), _coordinate(labels), _attributes(TITLES[name]))
         for axis in plan.axes
         for name, labels in axis.labels.items()
     }
@@ -243,6 +249,15 @@ def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
     for name in zipped:
         data = data.set_xindex(name)
     return data
+
+
+def _coordinate(labels: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(labels, range | np.ndarray):
+        # Of millions of seeds xarray would make a copy, and of a range an array.
+        return pd.Index(labels, copy=False)
+    return list(labels)
 
 
 def describe(plan: Plan) -> dict[str, tuple[tuple[str, ...], dict[str, str]]]:
@@ -407,13 +422,14 @@ class _Under:
 
 def _execute(
     plan: Plan,
-    chunks: Iterable[Chunk],
+    groups: Iterable[Group],
+    chunks: Iterator[Chunk],
+    total: int,
     devices: Sequence[Any],
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[Chunk, Arrays]]:
-    waiting = deque(chunks)
-    total = sum(len(chunk.places) for chunk in waiting)
+    upcoming = next(chunks, None)
     done = 0
 
     def report(kind: str, label: str, seconds: float) -> None:
@@ -428,7 +444,7 @@ def _execute(
 
     def build(group: Group, device: Any) -> float:
         start = time.perf_counter()
-        inputs = _padded(group.inputs, np.zeros(1, int), most * plan.width)
+        inputs = _padded(group, np.zeros(1, int), most * plan.width)
         executables[id(group), device] = _PROGRAMS.get(
             group.program, plan.logits, plan.width, inputs, device
         )
@@ -439,7 +455,7 @@ def _execute(
             device = free.pop()
         start = time.perf_counter()
         try:
-            inputs = _padded(group.inputs, places, most * plan.width)
+            inputs = _padded(group, places, most * plan.width)
             blocks = np.int32(-(-len(places) // plan.width))
             outcome = executables[id(group), device](*jax.device_put((inputs, blocks), device))
             arrays = {
@@ -453,7 +469,7 @@ def _execute(
 
     # Programs are compiled a few ahead of the chunks that need them, so that the first results of
     # a sweep of many programs are there soon.
-    uncompiled = deque({id(chunk.group): chunk.group for chunk in waiting}.values())
+    uncompiled = deque(groups)
     building: dict[int, int] = {}
     ready: set[int] = set()
     unused: set[int] = set()
@@ -487,6 +503,7 @@ def _execute(
 
     def submit(pool: ThreadPoolExecutor) -> bool:
         """Hand one more piece of work to the pool, if there is one that can begin."""
+        nonlocal upcoming
         stopped = stop is not None and stop()
         if uncompiled and not stopped and len(building) + len(unused) <= len(devices):
             group = uncompiled.popleft()
@@ -495,8 +512,8 @@ def _execute(
             for device in targets:
                 running[pool.submit(build, group, device)] = after_build(group)
             return True
-        if not pieces and waiting and id(waiting[0].group) in ready and not stopped:
-            chunk = waiting.popleft()
+        if not pieces and upcoming and id(upcoming.group) in ready and not stopped:
+            chunk, upcoming = upcoming, next(chunks, None)
             unused.discard(id(chunk.group))
             count = len(chunk.places)
             under = _Under(chunk, count)
@@ -530,7 +547,6 @@ def _execute(
             raise
 
 
-def _padded(inputs: dict[str, Any], places: np.ndarray, size: int) -> dict[str, Any]:
-    """The runs at ``places``; up to the size, the last one is repeated."""
-    index = places[np.minimum(np.arange(size), len(places) - 1)]
-    return jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[..., index]), inputs)
+def _padded(group: Group, places: np.ndarray, size: int) -> dict[str, Any]:
+    """What the program takes for the runs at ``places``; up to the size, the last is repeated."""
+    return group.given(places[np.minimum(np.arange(size), len(places) - 1)])

@@ -238,14 +238,17 @@ def _dispatch(command: object, line: str) -> int:
             print(path)
         return 0
     if isinstance(command, Replay):
-        from sweeps import tell
+        from sweeps import cache, tell
 
+        cache.enable()
         return tell.replayed(command.directory, command.run, command.grid)
     if isinstance(command, Render):
         return _render(command.directory)
     if isinstance(command, Calibrate):
+        from sweeps import cache
         from sweeps.calibration import command as calibration
 
+        cache.enable()
         return calibration.run(command.out, command.problems, command.quick, line)
     if isinstance(command, Audit):
         return _audit(command, line)
@@ -254,12 +257,14 @@ def _dispatch(command: object, line: str) -> int:
 
 
 def _run(out: Path, sweep: object, on_change: str) -> int:
+    from sweeps import cache
     from sweeps import folder as folders
     from sweeps.display import Display, duration
     from sweeps.interrupts import stoppable
     from sweeps.sweepfile import Sweep
 
     assert isinstance(sweep, Sweep)
+    cache.enable()
     begun = time.perf_counter()
     with Display() as display, stoppable() as stop:
 
@@ -306,6 +311,7 @@ def _render(directory: Path) -> int:
 
 
 def _reproduce(command: Reproduce, line: str) -> int:
+    from sweeps import cache
     from sweeps.display import PaperDisplay
     from sweeps.interrupts import stoppable
     from sweeps.reproduce import Stopped, reproduce
@@ -314,6 +320,7 @@ def _reproduce(command: Reproduce, line: str) -> int:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
     seeds = QUICK_SEEDS if command.quick else command.seeds
     out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
+    cache.enable()
     with PaperDisplay() as display, stoppable() as stop:
         try:
             reproduce(out, DEFAULT_SEEDS if seeds is None else seeds, display, line, stop)

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import chex
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Program, Sizes, grid, plan
@@ -257,11 +259,58 @@ def test_nodes_follow_from_strength_and_scale():
     assert nodes(50.0) == 0
 
 
+@pytest.mark.parametrize(("length", "vocab_size"), [(1, 2), (6, 8), (24, 8), (6, 1024)])
+def test_the_typical_range_is_scipys(length, vocab_size):
+    expected = scipy.stats.studentized_range.ppf(0.5 ** (1 / length), vocab_size, np.inf)
+    assert plan._typical_range(length, vocab_size) == pytest.approx(expected, abs=1e-9)
+
+
+def test_importing_the_library_does_not_import_what_it_may_never_need():
+    script = "import sys, sdpo_jax; print(*sys.modules)"
+    told = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"scipy.stats", "xarray", "pandas", "matplotlib"} & set(told)
+
+
+def test_a_plan_holds_a_few_bytes_a_run():
+    runs = 200_000
+    tracemalloc.start()
+    laid = plan.plan_grid({"method": ["sdpo"], "seed": range(runs)}, width=64)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert laid.total == runs
+    assert held < 6 * runs
+    assert peak < 10 * runs
+
+
+def test_a_plan_gives_each_run_what_its_labels_say():
+    feedback = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
+    laid = plan.plan_grid(
+        {"seed": [7, 5], "feedback": feedback, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
+         "feedback_strength": [0.5, 3.0], "problem_seed": [1, 2]},
+        width=8,
+        method="sdpo",
+    )  # fmt: skip
+    assert len(laid.groups) == 4
+    assert sorted(np.concatenate([group.runs for group in laid.groups])) == list(range(48))
+    for group in laid.groups:
+        given = group.inputs
+        for place, run in enumerate(group.runs):
+            labels = laid.coordinates(int(run))
+            assert given["seed"][place] == labels["seed"]
+            assert given["problem_seed"][place] == labels["problem_seed"]
+            assert given["config"].noise[place] == np.float32(labels["noise"])
+            assert given["config"].feedback_strength[place] == labels["feedback_strength"]
+            assert group.program.sizes.steps == labels["steps"]
+            assert (given["oracle"].hints is not None) == (labels["feedback"] == "critic")
+
+
 def test_progress_tells_all_runs():
     told = []
-    run({"method": ["sdpo", "reinforce"], "seed": range(20)}, progress=told.append)
+    axes = {"method": ["sdpo", "reinforce"], "seed": range(20)}
+    run(axes, workers=2, progress=told.append)
     blocks = [each for each in told if each.kind == "block"]
-    assert len(blocks) == 6
+    # Of each method's three blocks one worker is called with two, the other with one.
+    assert len(blocks) == 4
     assert blocks[-1].done == blocks[-1].total == 40
     assert {each.label for each in told if each.kind == "compile"} == {
         "sdpo, continuous",
@@ -284,6 +333,7 @@ def test_progress_tells_all_runs():
         ({"feedback": ["ternary"]}, {}, ["feedback", "'ternary'", "binary"]),
         ({"seed": [-1]}, {}, ["seed", "-1", "0 to"]),
         ({"seed": [0.5]}, {}, ["seed", "0.5", "integers"]),
+        ({"seed": np.array([3, 1, 3])}, {}, ["seed: 3", "once"]),
         ({"rollouts": [0]}, {}, ["rollouts", "0", "1 or more"]),
         ({"vocab_size": [1]}, {}, ["vocab_size", "1", "2 to"]),
         ({"pair": {"noise": [0.1], "seed": [1, 2]}}, {}, ["pair.seed", "2 values", "1"]),
