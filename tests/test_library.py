@@ -16,6 +16,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax.methods import METHODS, Stateful
+from sdpo_jax.plan import AXES, TITLES
 
 ROOT = Path(sdpo_jax.__file__).parent
 MODULES = {
@@ -109,6 +110,10 @@ def test_the_layers_name_every_module_once():
     files = {name for name in MODULES if name.startswith("sdpo_jax.methods.")}
     # ``dr_grpo`` is another name for a method, and ``base`` says what one is.
     assert files - homes == {"sdpo_jax.methods.base", "sdpo_jax.methods.dr_grpo"}
+
+
+def test_every_axis_of_a_grid_has_a_title():
+    assert set(AXES) <= set(TITLES)
 
 
 @pytest.mark.parametrize("name", METHODS)

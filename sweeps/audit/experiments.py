@@ -28,7 +28,7 @@ from sweeps.audit.trials import Cell, Outcome, Row
 
 Saved = dict[str, xr.Dataset]
 FRONTIER_RATES = 4
-LEAGUE = ("told_feedback", "told_more", "crossover")
+LEAGUE = ("told_feedback", "told_rewards", "told_tables", "crossover")
 KNOBS = tuple(sorted({name for contender in CONTENDERS.values() for name in contender.knobs}))
 CREDIT_STEPS = 30
 
@@ -72,15 +72,18 @@ def told_feedback(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -
     return _league(plan, dict.fromkeys(plan.feedback_only, cells), "told_feedback", done)
 
 
-def told_more(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
-    """Those who are told the reward of any sequence, a table, or the solution."""
+def told_rewards(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+    """Those who are told the reward of any sequence, or the solution."""
     cells = {name: [Cell()] for name in plan.reward_models}
-    for name in plan.taught:
-        if name != "sdpo":
-            cells[name] = [Cell(f, REFERENCE_NOISE) for f in plan.taught_feedback]
-    for name in plan.solved:
-        cells[name] = [Cell("continuous", REFERENCE_NOISE)]
-    return _league(plan, cells, "told_more", done)
+    cells |= {name: [Cell("continuous", REFERENCE_NOISE)] for name in plan.solved}
+    return _league(plan, cells, "told_rewards", done)
+
+
+def told_tables(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+    """Those who are told a table, all of it true; SDPO is in ``crossover``."""
+    cells = [Cell(f, REFERENCE_NOISE) for f in plan.taught_feedback]
+    taught = [name for name in plan.taught if name != "sdpo"]
+    return _league(plan, dict.fromkeys(taught, cells), "told_tables", done)
 
 
 def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
@@ -339,7 +342,8 @@ def span(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
 EXPERIMENTS: dict[str, Callable[[Plan, Mapping[str, xr.Dataset], Reporter], Saved]] = {
     "range": span,
     "told_feedback": told_feedback,
-    "told_more": told_more,
+    "told_rewards": told_rewards,
+    "told_tables": told_tables,
     "crossover": crossover,
     "biases": biases,
     "frontier": frontier,
