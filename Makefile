@@ -63,6 +63,7 @@ bench: $(VENV)/.numba $(if $(filter-out 0,$(TORCH)),$(VENV)/.torch)
 	@$(call benchmark,throughput,--runs 512 --repeats 2)
 	@$(call benchmark,peers,--repeats 2 --seconds 0.3)
 	@$(call benchmark,scaling,--runs 10000 --repeats 1)
+	@$(call benchmark,breakdown,--repeats 1)
 	@$(call benchmark,startup,--seeds 16 --repeats 1)
 
 # Fails with one line where $(1) can't make an environment.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,14 @@ from sdpo_jax.metrics import METRICS
 from sdpo_jax.plan import default_nodes
 from sdpo_jax.train import Setting
 
+CASES = (
+    ("reinforce", "continuous"),
+    ("advantage_weighted", "continuous"),
+    ("sdpo", "continuous"),
+    ("sdpo", "binary"),
+    ("hybrid", "continuous"),
+    ("sdpo", "critique"),
+)
 SIZES = sdpo_jax.Sizes()
 CONFIG = sdpo_jax.Config()
 
@@ -33,7 +44,7 @@ Part = Callable[[Setting, Array, Array], Any]
 
 
 def parts(oracle: str) -> dict[str, Part]:
-    """The parts of a step by title; those after ``whole`` steps are inside one before them."""
+    """The parts of a step by title."""
     shape = (SIZES.length, SIZES.vocab_size)
 
     def sampled(setting: Setting, logits: Array, index: Array) -> policies.Rollouts:
@@ -143,24 +154,51 @@ def timed(part: Part | None, oracle: str, width: int, repeats: int) -> float:
     return _measured(loop, width, repeats)
 
 
-def whole(method: str, oracle: str, width: int, repeats: int) -> float:
-    """Microseconds that a whole step of training takes for a block."""
-    from dataclasses import replace
+def whole(
+    method: str,
+    oracle: str,
+    width: int,
+    repeats: int,
+    *,
+    exact: bool = False,
+    one_kernel: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> float:
+    """Microseconds that a whole step of training takes for a block.
 
+    Args:
+        method: a name of ``METHODS``.
+        oracle: a name of ``ORACLES``.
+        width: runs of the block.
+        repeats: timings of which the median is taken.
+        exact: a softmax for each rollout, whatever the oracle.
+        one_kernel: as ``run_grid`` compiles it; if not, a kernel for each loop.
+        options: of the compiler, instead of the engine's.
+    """
     program = replace(_program(oracle), method=method)
+    if exact:
+        program = replace(program, teacher_nodes=0)
 
     def train(seeds: Array) -> Any:
         result = sdpo_jax.train(seeds, program, CONFIG, sdpo_jax.ORACLES[oracle]())
         return result.final, result.mean
 
-    return _measured(train, width, repeats)
+    return _measured(train, width, repeats, one_kernel, options)
 
 
-def _measured(function: Callable[[Array], Any], width: int, repeats: int) -> float:
-    device = jax.devices()[0]
+def _measured(
+    function: Callable[[Array], Any],
+    width: int,
+    repeats: int,
+    one_kernel: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> float:
     seeds = np.arange(width, dtype=np.uint32)
-    kernel = jax.jit(lambda seeds: lanes.one_kernel(function, seeds))
-    compiled = kernel.lower(seeds).compile(compiler_options(device))
+
+    def kernel(seeds: Array) -> Any:
+        return lanes.one_kernel(function, seeds) if one_kernel else function(seeds)
+
+    compiled = jax.jit(kernel).lower(seeds).compile({**compiler_options(), **(options or {})})
     jax.block_until_ready(compiled(seeds))
     taken = []
     for _ in range(repeats):
@@ -170,31 +208,67 @@ def _measured(function: Callable[[Array], Any], width: int, repeats: int) -> flo
     return statistics.median(taken) / SIZES.steps * 1e6
 
 
+def without(method: str, oracle: str, width: int, repeats: int) -> dict[str, float]:
+    """Microseconds of a whole step where one thing is left out, by what that is."""
+    found = {
+        "one kernel": whole(method, oracle, width, repeats, one_kernel=False),
+        "wide vectors": whole(
+            method, oracle, width, repeats, options={"xla_cpu_prefer_vector_width": 256}
+        ),
+        "fences": _unfenced(lambda: whole(method, oracle, width, repeats)),
+    }
+    if oracle == "continuous" and method in ("sdpo", "hybrid"):
+        found["interpolated teachers"] = whole(method, oracle, width, repeats, exact=True)
+    return found
+
+
+def _unfenced(measure: Callable[[], float]) -> float:
+    def through(fence: lanes.Fence, make: Callable[[], Any]) -> Any:
+        return make()
+
+    with patch.object(lanes.Fence, "__call__", through):
+        return measure()
+
+
 def run(repeats: int, output: Output) -> None:
-    """Time the loop, every part, and whole steps of four methods."""
+    """Time the loop, every part, whole steps, and whole steps with something left out."""
     width = default_block_width()
     loop = timed(None, "continuous", width, repeats)
-    results: dict[str, Any] = {"width": width, "loop": loop, "parts": {}, "whole": {}}
+    results: dict[str, Any] = {
+        "width": width,
+        "loop": loop,
+        "parts": {},
+        "whole": {},
+        "without": {},
+    }
     for oracle in ("continuous", "binary", "critique"):
         for title, part in parts(oracle).items():
             if title not in results["parts"]:
                 results["parts"][title] = timed(part, oracle, width, repeats) - loop
-    for method, oracle in (
-        ("reinforce", "continuous"),
-        ("advantage_weighted", "continuous"),
-        ("sdpo", "continuous"),
-        ("sdpo", "binary"),
-        ("hybrid", "continuous"),
-        ("sdpo", "critique"),
-    ):
-        results["whole"][f"{method}, {oracle}"] = whole(method, oracle, width, repeats)
+    for method, oracle in CASES:
+        case = f"{method}, {oracle}"
+        results["whole"][case] = whole(method, oracle, width, repeats)
+        results["without"][case] = without(method, oracle, width, repeats)
     rows = [[title, f"{value:.1f}"] for title, value in results["parts"].items()]
-    rows += [[f"**a whole step: {title}**", f"{v:.1f}"] for title, v in results["whole"].items()]
+    kinds = list(dict.fromkeys(kind for case in results["without"].values() for kind in case))
+    columns = ["a whole step", "microseconds a block", *(f"without {kind}" for kind in kinds)]
+    steps = [
+        [case, f"{taken:.1f}"]
+        + [
+            f"{results['without'][case].get(kind, math.nan):.1f}".replace("nan", "")
+            for kind in kinds
+        ]
+        for case, taken in results["whole"].items()
+    ]
     body = (
         table(["part of a step", "microseconds a block"], rows)
+        + "\n"
+        + table(columns, steps)
         + f"\nBlocks of {width} runs on one core; median of {repeats}. A part stands in a loop of "
         "its own, less the empty loop. Parts overlap (sampling holds the words) and the "
         "processor overlaps their work, so they do not add up to a whole step, which also holds "
-        "the entropy, the update and what is summed up.\n"
+        "the entropy, the update and what is summed up. *Without one kernel*: XLA starts a kernel "
+        "for each loop. *Without wide vectors*: 256 bits. *Without fences*: what is read twice is "
+        "computed twice. *Without interpolated teachers*: a softmax for each rollout.\n"
     )
     output.save(body, results)
