@@ -76,8 +76,8 @@ def run(repeats: int, seconds: float, output: Output) -> None:
         f"\nRuns of 300 steps a second, median (range) of {repeats} turns of about {seconds:g} s; "
         "in each turn every contestant trains once, ours first, and the ratio is taken within the "
         "turn. Before, each peer's mean final reward, credit and entropy lay within "
-        f"{_TOLERANCE:g} standard errors of ours. *Tuned by hand*: rewritten for this one model "
-        "until no faster way was found, at the price of the equations' being hard to see.\n"
+        f"{_TOLERANCE:g} standard errors of ours. *Tuned by hand*: rewritten for this one model, "
+        "with the same shortcuts as ours, at the price of the equations' being hard to see.\n"
     )
     if absent:
         body += f"\nNot installed: {'; '.join(absent)}.\n"

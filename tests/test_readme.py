@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from benchmarks.peers import PEERS
 from sweeps.claims.write import tally
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,51 @@ def test_the_best_learning_rates_are_those_of_the_results():
     assert len(numbers) == 2
     for name, value in numbers:
         assert f"{name} {value} [" in control
+
+
+def marked(name: str) -> str:
+    """What follows a marker, up to the next heading."""
+    return README.split(f"<!-- {name} -->")[1].split("\n## ")[0]
+
+
+def test_the_audits_verdicts_are_those_of_its_results():
+    verdicts = json.loads((ROOT / "results/audit/verdicts.json").read_text())
+    rows = [f"| {v['id']} | {v['claim']} | {v['verdict']} |" for v in verdicts]
+    assert [row for row in rows if row not in marked("audit: results/audit")] == []
+
+
+def test_the_audits_league_is_that_of_its_results():
+    with (ROOT / "results/audit/tables/league.csv").open() as file:
+        league = list(csv.DictReader(file))
+    # Of several noise levels 0.2; those told the reward of any sequence meet none.
+    here = [
+        row
+        for row in league
+        if row["feedback"] == "continuous"
+        and (float(row["noise"]) == 0.2 or row["group"] == "reward of any sequence")
+    ]
+    rows = []
+    for group in dict.fromkeys(row["group"] for row in league):
+        best = max(
+            (row for row in here if row["group"] == group), key=lambda row: float(row["optimality"])
+        )
+        rows.append(f"| {group} | {best['label']} | {float(best['optimality']):.2f} |")
+    table = marked("audit: results/audit").strip().splitlines()
+    assert table[2 : 2 + len(rows)] == rows
+
+
+def test_the_speeds_are_those_of_the_benchmark():
+    with (ROOT / "results/benchmarks/peers.json").open() as file:
+        cases = json.load(file)["results"]
+    names = list(cases[0]["runs_per_second"])
+    rows = []
+    for name in names:
+        speeds = [f"{case['runs_per_second'][name]['median']:,.0f}" for case in cases]
+        # The results are those of a machine with a C++ compiler; this one may have none.
+        title = PEERS[name].title.replace("eager", "compiled") if name in PEERS else f"**{name}**"
+        rows.append("| " + " | ".join([title, *speeds]) + " |")
+    table = marked("speed: results/benchmarks/peers.json").strip().splitlines()
+    assert table[2 : 2 + len(rows)] == rows
 
 
 def test_files_that_the_readme_points_at_exist():

@@ -81,8 +81,8 @@ def c24(results: Results) -> Judgement:
         verdict = Verdict.FAILS
     rows = analysis.crossover_rows(results)
     lines = tuple(
-        f"{row['feedback']}, noise {row['noise']:g}: overtakes "
-        f"{CONTENDERS[row['best_told_feedback']].label} at knowledge {crossover_text(row)}"
+        f"{row['feedback']}, noise {row['noise']:g}: knowledge at which SDPO overtakes "
+        f"{CONTENDERS[row['best_told_feedback']].label}: {crossover_text(row)}"
         for row in rows
     )
     here = next(r for r in rows if r["feedback"] == feedback and np.isclose(r["noise"], noise))
@@ -91,8 +91,8 @@ def c24(results: Results) -> Judgement:
         None,
         gap,
         verdict,
-        f"without knowledge of q SDPO is {shown(gap, True)} from {CONTENDERS[name].label}; it "
-        f"overtakes at a knowledge of {crossover_text(here)}",
+        f"without knowledge of q SDPO is {shown(gap, True)} from {CONTENDERS[name].label}; the "
+        f"knowledge at which it overtakes is {crossover_text(here)}",
         control="knowledge: the teacher's table is rho q + sqrt(1 - rho^2) noise",
         evidence=lines,
     )
@@ -104,8 +104,10 @@ def crossover_text(row: analysis.Row) -> str:
     def one(value: float) -> str:
         return "above 1" if np.isinf(value) else f"{value:.2f}"
 
+    if np.isinf(row["crossover_low"]):
+        return "none up to 1"
     if np.isinf(row["crossover"]):
-        return f"never (interval {one(row['crossover_low'])} to {one(row['crossover_high'])})"
+        return f"none up to 1 (interval from {one(row['crossover_low'])})"
     return f"{one(row['crossover'])} [{one(row['crossover_low'])}, {one(row['crossover_high'])}]"
 
 
