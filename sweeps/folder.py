@@ -98,7 +98,7 @@ def fingerprint(width: int) -> dict[str, Any]:
         "device": {name: device[name] for name in ("platform", "kind", "processor")},
         "compiler": compiler_options(),
         "block_width": width,
-        "source": provenance.source_digest(),
+        "source": provenance.library_digest(),
     }
 
 

@@ -47,9 +47,21 @@ def commit() -> str | None:
 
 
 def source_digest() -> str:
-    """SHA-256 of the code that decides the numbers, so that stale data are never reused."""
+    """SHA-256 of the code that decides the paper's numbers, so that stale data are never reused."""
+    return _digest([*_library(), _ROOT / "sweeps" / "paper.py"])
+
+
+def library_digest() -> str:
+    """SHA-256 of the library's code, which decides what a run of a sweep yields."""
+    return _digest(_library())
+
+
+def _library() -> list[Path]:
+    return sorted((_ROOT / "sdpo_jax").rglob("*.py"))
+
+
+def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    files = [*sorted((_ROOT / "sdpo_jax").rglob("*.py")), _ROOT / "sweeps" / "paper.py"]
     for path in files:
         digest.update(path.relative_to(_ROOT).as_posix().encode())
         digest.update(path.read_bytes())

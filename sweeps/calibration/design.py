@@ -25,6 +25,7 @@ LUCKS = 4
 # Apart from a problem's number: which cell a run's luck is for.
 _LUCK_STRIDE = 1 << 20
 
+SHARED_FEEDBACK = ("binary", "ordinal", "continuous")
 NOISE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 HYBRID_NOISE = 0.2
 
@@ -138,4 +139,6 @@ def plans(settings: Settings, sizes: Sizes | None = None) -> dict[str, Plan]:
             {"method": ("reinforce", "advantage_weighted"), **untaught},
             config=Config(sign=-1.0),
         ),
+        "shared": lay(30, 1, {**constants, "feedback": SHARED_FEEDBACK}),
+        "shared_baseline": lay(30, 1, {**untaught}, method="reinforce", config=Config(sign=-1.0)),
     }

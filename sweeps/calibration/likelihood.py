@@ -23,7 +23,7 @@ import xarray as xr
 from scipy import stats
 
 from sweeps import statistics
-from sweeps.calibration.design import LUCKS, NOISE, Settings
+from sweeps.calibration.design import LUCKS, NOISE, SHARED_FEEDBACK, Settings
 from sweeps.published import ROUNDING, published
 
 GROUP = 5
@@ -144,6 +144,20 @@ class Simulation:
                     shaped = array.reshape(*array.shape[:-1], -1, self.problems)
                     self._arrays[name, metric] = shaped
 
+    def shared(self, place: tuple[int, ...]) -> Simulated:
+        """One setting, its cells with the same luck; as ``of``, NaN where a number has no cell."""
+        simulated = self.of(place)
+        constants, single = place[:4], np.full_like(simulated.single, np.nan)
+        names = [each.name for each in numbers()]
+        for index, feedback in enumerate(SHARED_FEEDBACK):
+            for metric in ("reward", "credit", "entropy"):
+                column = self._arrays["shared", metric][(*constants, index, 0)]
+                single[:, names.index(f"sdpo {feedback} {metric}")] = column
+        for metric in ("reward", "entropy"):
+            column = self._arrays["shared_baseline", metric][(*constants[:3], 0)]
+            single[:, names.index(f"reinforce {metric}")] = column
+        return Simulated(single, simulated.groups)
+
     def of(self, place: tuple[int, ...]) -> Simulated:
         """One setting: its place along each of ``Settings.axes``."""
         constants, hint, reading = place[:4], place[4], place[5]
@@ -180,6 +194,16 @@ class Simulation:
         drawn = statistics.group_draws(np.stack(rewards), GROUP, _GROUP_DRAWS)
         groups = np.concatenate([drawn.mean(-1), drawn.std(-1, ddof=1)]).T
         return Simulated(np.stack(columns, axis=1), groups)
+
+
+def eleven(found: tuple[Number, ...]) -> np.ndarray:
+    """SDPO's numbers of the tables but for the critique's, and REINFORCE's reward and entropy."""
+    return np.array(
+        [
+            (of_table and "critique" not in each.name and each.name != "reinforce credit")
+            for each, of_table in zip(found, of_tables(found), strict=True)
+        ]
+    )
 
 
 def five_seeds() -> np.ndarray:

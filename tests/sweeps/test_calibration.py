@@ -76,6 +76,7 @@ def test_every_published_number_is_used_once():
     found = likelihood.numbers()
     assert len({each.name for each in found}) == len(found) == 37
     assert likelihood.of_tables(found).sum() == 15
+    assert likelihood.eleven(found).sum() == 11
     by_name = {each.name: each.value for each in found}
     assert by_name["sdpo critique entropy"] == 1.78
     assert by_name["sdpo noise 0.5 reward"] == 0.624
@@ -93,6 +94,9 @@ def test_cells_share_problems_and_no_luck():
             luck.append(np.unique(pairs, axis=1))
     cells = np.unique(np.concatenate(luck, axis=1), axis=1)
     assert len(np.unique(cells[1])) == cells.shape[1]
+    shared = [np.unique(plans[name].groups[0].inputs["seed"])
+              for name in ("shared", "shared_baseline")]  # fmt: skip
+    np.testing.assert_array_equal(*shared)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +115,10 @@ def test_files_are_written_and_finite(calibrated):
         "numbers.csv", "posterior.csv", "data",
     }  # fmt: skip
     outcome = json.loads((calibrated / "calibration.json").read_text())
-    for posterior in outcome["posterior"].values():
-        assert sum(posterior.values()) == pytest.approx(1, abs=1e-3)
-    assert outcome["made"]["runs"] == 48 * (4 * 7 + 4 + 8 + 8 + 4 + 4 + 16)
+    for weighing in outcome["posterior"].values():
+        for posterior in weighing.values():
+            assert sum(posterior.values()) == pytest.approx(1, abs=1e-3)
+    assert outcome["made"]["runs"] == 48 * (4 * 7 + 4 + 8 + 8 + 4 + 4 + 16 + 12 + 2)
     assert len((calibrated / "numbers.csv").read_text().splitlines()) == 1 + 36 + 6
 
 

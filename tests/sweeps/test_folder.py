@@ -292,7 +292,7 @@ def test_another_fingerprint_is_refused_unless_asked_for(copy, capsys, monkeypat
     out, before = copy
     path = block_files(out)[0]
     path.unlink()
-    monkeypatch.setattr(folder.provenance, "source_digest", lambda: "other")
+    monkeypatch.setattr(folder.provenance, "library_digest", lambda: "other")
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "code of sdpo_jax" in said and "--on-change keep" in said
