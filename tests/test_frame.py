@@ -230,7 +230,7 @@ def test_reproduce_passes_its_variables_on(checkout: Path, variables: list[str],
     assert outcome.stdout.split() == ["-m", "sweeps", *arguments.split()]
 
 
-BENCHMARKS = ["throughput", "peers", "scaling", "startup"]
+BENCHMARKS = ["throughput", "peers", "scaling", "breakdown", "startup"]
 
 
 def bench(checkout: Path, *variables: str, torch: bool) -> list[list[str]]:

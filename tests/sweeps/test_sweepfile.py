@@ -118,7 +118,7 @@ def test_judges_by_table():
     ]
     """
     axis = parse(text, "x").plans["main"].axes[0]
-    assert axis.labels["feedback"] == [
+    assert list(axis.labels["feedback"]) == [
         "rubric",
         "self_judge(likelihood=0.2)",
         "self_judge(likelihood=0.4)",
