@@ -9,6 +9,7 @@ Everything acts on the leading axes and broadcasts over whatever trails (``*runs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -193,10 +194,9 @@ def expected_reward(problem: Problem, probs: Array) -> Array:
     Raises:
         ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
     """
-    value = all_rewards(problem)
-    for t in range(probs.shape[0] - 1, -1, -1):
-        value = _contract_last(value, probs[t])
-    return value[0]
+    cut, prefixes, rewards_after = _split(problem)
+    value = jax.lax.map(lambda index: _expectation(rewards_after(index), probs[cut:]), prefixes)
+    return _expectation(value, probs[:cut])
 
 
 def token_advantage(problem: Problem, probs: Array) -> Array:
@@ -207,17 +207,19 @@ def token_advantage(problem: Problem, probs: Array) -> Array:
     Raises:
         ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
     """
-    length, vocab_size = probs.shape[:2]
-    value = all_rewards(problem)
-    conditional = []
-    for t in range(length - 1, -1, -1):
-        given = value
-        for earlier in range(t):
-            given = given.reshape(vocab_size, -1, *given.shape[1:])
-            given = lanes.total(given * probs[earlier][:, None], 0)
-        conditional.append(given)
-        value = _contract_last(value, probs[t])
-    return jnp.stack(conditional[::-1]) - value
+    cut, prefixes, rewards_after = _split(problem)
+    weight = jnp.ones_like(probs[:1, 0])
+    for t in range(cut):
+        weight = (weight[:, None] * probs[t]).reshape(-1, *weight.shape[1:])
+
+    def add(sofar: Array, prefix: tuple[Array, Array]) -> tuple[Array, Array]:
+        index, weight = prefix
+        late, mean = _conditional(rewards_after(index), probs[cut:])
+        return sofar + weight * late, mean
+
+    late, value = jax.lax.scan(add, jnp.zeros_like(probs[cut:]), (prefixes, weight))
+    early, mean = _conditional(value, probs[:cut])
+    return jnp.concatenate([early, late]) - mean
 
 
 def uniform_probs(problem: Problem) -> Array:
@@ -266,20 +268,69 @@ def check_problem(problem: Problem, shape: tuple[int, ...]) -> None:
 def all_rewards(problem: Problem) -> Array:
     """Rewards of all sequences, ``[V ** T, *runs]``, the first token slowest."""
     length, vocab_size = problem.quality.shape[:2]
-    runs = problem.quality.shape[2:]
     check_enumerable(length, vocab_size)
+    score = token_scores(problem)[0]
+    return jax.nn.sigmoid(_extended(problem, score, 1, length) / length)
+
+
+def _extended(problem: Problem, score: Array, start: int, stop: int) -> Array:
+    """From the scores of all ways to one position, ``[M * V, *runs]``, those to a later one.
+
+    The last token is the fastest; positions ``start`` to ``stop - 1`` are added.
+    """
+    vocab_size, *runs = problem.quality.shape[1:]
     singles = token_scores(problem)
-    score = singles[0]
-    for t in range(1, length):
+    for t in range(start, stop):
         before = score.reshape(-1, vocab_size, *runs)
         score = before[:, :, None] + (problem.bigram + singles[t])[None]
         score = score.reshape(-1, *runs)
-    return jax.nn.sigmoid(score / length)
+    return score
 
 
-def _contract_last(value: Array, probs: Array) -> Array:
-    """Expectation over the fastest token: ``[M * V, *runs]`` to ``[M, *runs]``."""
-    return lanes.total(value.reshape(-1, *probs.shape) * probs, 1)
+def _split(problem: Problem) -> tuple[int, Array, Callable[[Array], Array]]:
+    """All sequences, a prefix at a time, so that what is worked on stays in the cache.
+
+    Returns:
+        cut: the length of the prefixes, half of the positions.
+        prefixes: their indices, 0 to ``V ** cut - 1``, the first token slowest.
+        rewards_after: from an index to the rewards of all sequences that begin so,
+            ``[V ** (T - cut), *runs]``.
+    """
+    length, vocab_size = problem.quality.shape[:2]
+    check_enumerable(length, vocab_size)
+    cut = length // 2
+    if cut == 0:
+        return cut, jnp.arange(1), lambda index: all_rewards(problem)
+    singles = token_scores(problem)
+    bigram = jnp.asarray(problem.bigram)
+    before = _extended(problem, singles[0], 1, cut)
+
+    def rewards_after(index: Array) -> Array:
+        score = before[index] + bigram[index % vocab_size] + singles[cut]
+        return jax.nn.sigmoid(_extended(problem, score, cut + 1, length) / length)
+
+    return cut, jnp.arange(vocab_size**cut), rewards_after
+
+
+def _expectation(value: Array, probs: Array) -> Array:
+    """Of ``[V ** n, *runs]`` values under ``probs`` ``[n, V, *runs]``: ``[*runs]``."""
+    for t in range(probs.shape[0] - 1, -1, -1):
+        value = lanes.total(value.reshape(-1, *probs.shape[1:]) * probs[t], 1)
+    return value[0]
+
+
+def _conditional(value: Array, probs: Array) -> tuple[Array, Array]:
+    """Expectations given each token, ``[n, V, *runs]``, and given none, as ``_expectation``."""
+    length, vocab_size = probs.shape[:2]
+    conditional = []
+    for t in range(length - 1, -1, -1):
+        given = value
+        for earlier in range(t):
+            given = given.reshape(vocab_size, -1, *given.shape[1:])
+            given = lanes.total(given * probs[earlier][:, None], 0)
+        conditional.append(given)
+        value = lanes.total(value.reshape(-1, *probs.shape[1:]) * probs[t], 1)
+    return jnp.stack(conditional[::-1]) if length else jnp.zeros_like(probs), value[0]
 
 
 def _chunk_length(vocab_size: int) -> int:

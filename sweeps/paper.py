@@ -20,10 +20,10 @@ import xarray as xr
 import sdpo_jax
 from sdpo_jax import Config, Metric, Plan, Sizes, View
 from sdpo_jax import oracle as oracles
-from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.streams import Stream, stream
+from sweeps import landscape
 
 METHODS = ("sdpo", "reinforce", "advantage_weighted")
 BASELINES = ("reinforce", "advantage_weighted")
@@ -196,38 +196,12 @@ def _scalars(data: xr.Dataset) -> xr.Dataset:
 def _with_optimality(data: xr.Dataset) -> xr.Dataset:
     """The curves too, and how far the reward came from the uniform policy's to the best."""
     kept = data[[*_SCALARS, *(f"{name}_curve" for name in _CURVES)]]
-    uniform, best = reward_range(data.seed.values)
+    uniform, best = landscape.reward_range(data.seed.values, SIZES)
     optimality = (kept.reward - xr.DataArray(uniform, dims="seed")) / (
         xr.DataArray(best, dims="seed") - xr.DataArray(uniform, dims="seed")
     )
     optimality.attrs["long_name"] = "reward, 0 uniform policy to 1 best sequence"
     return kept.assign(optimality=optimality.astype(np.float32))
-
-
-def reward_range(seeds: np.ndarray, width: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Exact expected reward of the uniform policy and of the best sequence, ``[seeds]`` each."""
-
-    @jax.jit
-    def ends(seeds: jax.Array) -> tuple[jax.Array, jax.Array]:
-        config = Config()
-        problem = problems.sample_problem(
-            seeds,
-            SIZES.length,
-            SIZES.vocab_size,
-            config.quality_scale,
-            config.bigram_scale,
-            config.pattern_weight,
-        )
-        uniform = problems.expected_reward(problem, problems.uniform_probs(problem))
-        return uniform, problems.best_sequence(problem)[1]
-
-    # Few problems at a time: each has a quarter of a million sequences.
-    padded = np.resize(seeds, -(-len(seeds) // width) * width).astype(np.uint32)
-    blocks = [ends(jnp.asarray(block)) for block in padded.reshape(-1, width)]
-    uniform, best = (
-        np.concatenate([np.asarray(b) for b in part]) for part in zip(*blocks, strict=True)
-    )
-    return uniform[: len(seeds)], best[: len(seeds)]
 
 
 def _hybrid(hybrid: xr.Dataset, parents: xr.Dataset) -> xr.Dataset:

@@ -7,6 +7,7 @@ The page needs no network and no scripts.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ from sweeps.headline import headline
 
 NAME = "report.html"
 TEMPLATE = "report.html.j2"
+
+# The folder of the audit, beside that of the report.
+AUDIT = "audit"
 
 TABLE_TITLES = {
     "table1": "Table 1: final reward",
@@ -64,6 +68,7 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         number=number,
         tables=[_table(out_dir, name) for name in tables.ROWS],
         figures=[_figure(out_dir, name) for name in figures.FIGURES],
+        audit=_audit(out_dir),
         manifest=list(_flat(results.manifest)),
         run_command=results.manifest.get("command", "python -m sweeps reproduce"),
         render_command=f"python -m sweeps render {_shown_path(out_dir)}",
@@ -103,6 +108,20 @@ def inline_svg(text: str, prefix: str) -> str:
     text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
     # The size comes from the style sheet of the page; the view box keeps the proportions.
     return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', text, count=1)
+
+
+def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the page says of the audit in the folder beside, where there is one."""
+    folder = Path(out_dir).absolute().parent / AUDIT
+    page = folder / "audit.html"
+    verdicts = folder / "verdicts.json"
+    if not (page.is_file() and verdicts.is_file()):
+        return None
+    rows = json.loads(verdicts.read_text(encoding="utf-8"))
+    return {
+        "link": f"../{AUDIT}/{page.name}",
+        "rows": [row | {"verdict": claims.Verdict(row["verdict"])} for row in rows],
+    }
 
 
 def _figure(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:

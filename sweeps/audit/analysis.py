@@ -150,7 +150,7 @@ def league_rows(results: Results) -> list[Row]:
             row |= dict.fromkeys(f"ahead_of_reinforce{end}" for end in ("", "_low", "_high"))
         row |= {
             "setting": setting_text(at),
-            "at_edge": int(at.at_edge),
+            "edge_gain": float(at.edge_gain),
             "seeds": data.sizes["seed"],
         }
         rows.append(row)
@@ -310,7 +310,7 @@ def scaling_rows(results: Results) -> list[Row]:
                 **ends(statistics.mean(scaled), "optimality"),
                 "entropy": float(at.entropy.mean()),
                 "setting": setting_text(at),
-                "at_edge": int(at.at_edge),
+                "edge_gain": float(at.edge_gain),
                 "seeds": data.sizes["seed"],
             }
         )

@@ -1,8 +1,9 @@
 """Who takes part: each method with the one or two knobs that are its own.
 
 Every contender gets the same number of tuning settings: the values of its knobs times as many
-learning rates as are left, spread over three decades from ``lowest_rate``. The range is one for
-each family of gradients; where the best rate lies at an end of it, the tables say so.
+learning rates as are left, spread over four decades from ``lowest_rate``. The range is one for
+each family of gradients. Ranges were set by what tuning seeds show; the tables say what a chosen
+setting owes to an end of a range.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from sdpo_jax import METHODS
 from sdpo_jax.information import most
 
-DECADES = 3
+DECADES = 4
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Contender:
         return {"learning_rate": [float(f"{rate:.4g}") for rate in rates], **knobs}
 
 
-_BETA = {"feedback_strength": (0.75, 1.5, 3.0)}
-_TRUST = {"trust": (0.25, 0.5, 0.75)}
-_RATE = {"teacher_rate": (0.01, 0.05, 0.25)}
+_BETA = {"feedback_strength": (0.5, 1.5, 6.0)}
+_TRUST = {"trust": (0.5, 0.75, 0.9)}
+_RATE = {"teacher_rate": (0.02, 0.1, 0.5)}
 
 CONTENDERS = {
     contender.name: contender
@@ -68,29 +69,29 @@ CONTENDERS = {
         Contender("reinforce", "reinforce", "REINFORCE (Dr. GRPO)", 0.1),
         Contender("rloo", "rloo", "RLOO", 0.1),
         Contender("grpo", "grpo", "GRPO", 0.1),
-        Contender("ppo", "ppo", "PPO-clip, 4 epochs", 0.1, {"clip": (0.1, 0.2, 0.4)}, epochs=4),
-        Contender("dpo", "dpo", "DPO, online pairs", 0.1, {"dpo_strength": (0.3, 1.0, 3.0)}),
+        Contender("ppo", "ppo", "PPO-clip, 4 epochs", 0.1, {"clip": (0.2, 0.5, 1.5)}, epochs=4),
+        Contender("dpo", "dpo", "DPO, online pairs", 0.1, {"dpo_strength": (0.1, 1.0, 10.0)}),
         Contender(
             "dpo_best_worst",
             "dpo_best_worst",
             "DPO, best against worst",
-            0.03,
-            {"dpo_strength": (0.3, 1.0, 3.0)},
+            0.1,
+            {"dpo_strength": (0.03, 0.3, 3.0)},
         ),
-        Contender("rlhf", "rlhf", "RLHF, learned reward", 0.01, {"model_rate": (0.03, 0.1, 0.3)}),
+        Contender("rlhf", "rlhf", "RLHF, learned reward", 0.01, {"model_rate": (0.02, 0.1, 0.5)}),
         Contender(
             "process_reward_learned",
             "process_reward_learned",
             "Process reward, learned",
             0.1,
-            {"model_rate": (0.1, 0.3, 1.0)},
+            {"model_rate": (0.3, 1.0, 3.0)},
         ),
         Contender(
             "sdft",
             "sdft",
             "SDFT, own best rollout",
             0.01,
-            {"demonstration_strength": (1.0, 2.0, 4.0)},
+            {"demonstration_strength": (0.5, 2.0, 8.0)},
         ),
         # Told the reward of any sequence.
         Contender("scar", "scar", "SCAR, exact Shapley", 0.1, {"dense_share": (0.5, 0.75, 1.0)}),
@@ -107,7 +108,7 @@ CONTENDERS = {
             "dense_reward",
             "Dense reward for free",
             0.1,
-            {"dense_share": (0.25, 0.5, 1.0)},
+            {"dense_share": (0.1, 0.25, 0.5)},
         ),
         # Told a table of token quality.
         Contender("sdpo", "sdpo", "SDPO", 0.03, _BETA),
@@ -125,16 +126,16 @@ CONTENDERS = {
             "distillation",
             "Distillation, fixed teacher",
             0.01,
-            {"temperature": (0.5, 1.0, 2.0)},
+            {"temperature": (0.5, 1.5, 4.5)},
         ),
         Contender("advantage_weighted", "advantage_weighted", "Advantage-weighted", 0.1),
-        Contender("hybrid", "hybrid", "Hybrid", 0.03, {"hybrid_threshold": (0.05, 0.15, 0.45)}),
+        Contender("hybrid", "hybrid", "Hybrid", 0.03, {"hybrid_threshold": (0.02, 0.05, 0.15)}),
         Contender(
             "sdpo_entropy",
             "sdpo_entropy",
             "SDPO, entropy bonus",
             0.03,
-            {"entropy_bonus": (0.01, 0.03, 0.1)},
+            {"entropy_bonus": (0.003, 0.01, 0.03)},
         ),
         Contender(
             "sdpo_mixture_probs", "sdpo_mixture_probs", "SDPO, panel of probabilities", 0.03, _BETA
@@ -155,7 +156,7 @@ CONTENDERS = {
             "opsd",
             "OPSD, sees the solution",
             0.1,
-            {"demonstration_strength": (2.0, 4.0, 8.0)},
+            {"demonstration_strength": (4.0, 8.0, 16.0)},
         ),
     )
 }

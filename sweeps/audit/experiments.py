@@ -18,9 +18,10 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import ORACLES, Config, Oracle, Program, Sizes
+from sdpo_jax import ORACLES, Config, Oracle, Program
 from sdpo_jax import problem as problems
 from sdpo_jax.metrics import credit_correlation
+from sweeps import landscape
 from sweeps.audit import trials
 from sweeps.audit.contenders import CONTENDERS, Contender
 from sweeps.audit.plan import REFERENCE_NOISE, Plan
@@ -54,8 +55,8 @@ def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, done: Re
             CONTENDERS[name],
             cells[name],
             settings=plan.settings,
-            tuning=plan.tuning_seeds,
-            seeds=plan.seeds,
+            tuning=plan.tuning,
+            seeds=plan.evaluation,
             sizes=plan.sizes,
             oracles=given,
             done=done,
@@ -99,8 +100,8 @@ def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sa
             CONTENDERS["sdpo"],
             [cell for cell in cells if cell.feedback == feedback],
             settings=plan.settings,
-            tuning=plan.tuning_seeds,
-            seeds=plan.seeds,
+            tuning=plan.tuning,
+            seeds=plan.evaluation,
             sizes=plan.sizes,
             oracles=given,
             done=done,
@@ -125,12 +126,11 @@ def biases(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         setting = _setting_of(league(saved), contender, plan)
         axes = {key: [value] for key, value in setting.items()}
         kept = ("reward", "entropy", "feedback_error_mean")
-        seeds = range(plan.seeds)
         biased = trials.train(
-            contender, {**axes, "noise": [REFERENCE_NOISE]}, seeds, plan.sizes, judged
+            contender, {**axes, "noise": [REFERENCE_NOISE]}, plan.evaluation, plan.sizes, judged
         )
         plain = trials.train(
-            contender, {**axes, "noise": list(plan.bias_noise)}, seeds, plan.sizes,
+            contender, {**axes, "noise": list(plan.bias_noise)}, plan.evaluation, plan.sizes,
             oracles(["continuous"]),
         )  # fmt: skip
         done((len(judged) + len(plan.bias_noise)) * plan.seeds)
@@ -154,7 +154,7 @@ def biases(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
             "contender": list(found),
             "judge": list(judged),
             "noise": list(plan.bias_noise),
-            "seed": range(plan.seeds),
+            "seed": plan.evaluation,
         },
     )
     return {
@@ -180,7 +180,7 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
         axes = {**rates, knob: list(values)}
         # Nobody who is told no table needs more than one of its fidelities.
         mine = cells if contender.group == "knowledge table" else cells[-1:]
-        rows = trials.tune(contender, mine, axes, plan.tuning_seeds, plan.sizes, given)
+        rows = trials.tune(contender, mine, axes, plan.tuning, plan.sizes, given)
         done(len(rows) * plan.tuning_seeds)
         found = []
         for cell, floor in itertools.product(mine, plan.floors):
@@ -193,7 +193,9 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
                 continue
             chosen = max(reaching, key=lambda row: row["reward"])
             setting = {key: chosen[key] for key in axes}
-            values_of = trials.evaluate(contender, cell, setting, plan.seeds, plan.sizes, given)
+            values_of = trials.evaluate(
+                contender, cell, setting, plan.evaluation, plan.sizes, given
+            )
             done(plan.seeds)
             found.append({"floor": floor, "knowledge": cell.knowledge, "knob": knob,
                           "value": setting[knob], "learning_rate": setting["learning_rate"],
@@ -213,7 +215,7 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
                 name: (("point", "seed"), np.stack([point[name] for point in points]))
                 for name in ("reward", "entropy")
             },
-            {**coordinates, "seed": range(plan.seeds)},
+            {**coordinates, "seed": plan.evaluation},
         )
     }
 
@@ -231,8 +233,8 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
             contender,
             [Cell("continuous", REFERENCE_NOISE, k) for k in knowledge],
             settings=plan.scaling_settings,
-            tuning=plan.tuning_seeds,
-            seeds=plan.seeds,
+            tuning=plan.tuning,
+            seeds=plan.evaluation,
             sizes=replace(plan.sizes, length=length, vocab_size=vocab_size),
             oracles=given,
             done=done,
@@ -247,7 +249,7 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
     )
     for length, vocab_size in plan.scaling:
         sizes = replace(plan.sizes, length=length, vocab_size=vocab_size)
-        uniform, best = reward_range(plan.seeds, sizes)
+        uniform, best = landscape.reward_range(plan.evaluation, sizes)
         data[f"uniform_{length}_{vocab_size}"] = ("seed", uniform)
         data[f"best_{length}_{vocab_size}"] = ("seed", best)
     return {"scaling": data}
@@ -261,14 +263,14 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     that move nothing, so that what it learns beside the policy has time to; correlations are means
     over the last third of them.
     """
-    seeds = np.arange(plan.credit_seeds, dtype=np.uint32)
+    seeds = np.asarray(plan.evaluation[: plan.credit_seeds], dtype=np.uint32)
     guide = plan.feedback_only[0] if "rloo" not in plan.feedback_only else "rloo"
     snapshots = _snapshots(plan, saved, CONTENDERS[guide], seeds)
     parts = np.split(np.arange(len(seeds)), max(1, len(seeds) // 16))
 
     @jax.jit
     def advantage_of(logits: jax.Array, seeds: jax.Array) -> jax.Array:
-        problem = _problem(seeds, plan.sizes)
+        problem = landscape.sample(seeds, plan.sizes)
         return problems.token_advantage(problem, jax.nn.softmax(logits, axis=1))
 
     advantages = [
@@ -333,7 +335,7 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
 
 def span(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
     """What the uniform policy and the best sequence get, for the scale of the league."""
-    uniform, best = reward_range(plan.seeds, plan.sizes)
+    uniform, best = landscape.reward_range(plan.evaluation, plan.sizes)
     done(0)
     data = xr.Dataset({"uniform": ("seed", uniform), "best": ("seed", best)})
     return {"range": data.assign_attrs(steps=plan.sizes.steps)}
@@ -362,48 +364,6 @@ def tuning(saved: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return xr.concat([saved[f"tuning_{part}"] for part in LEAGUE], dim="trial")
 
 
-def reward_range(seeds: int, sizes: Sizes, samples: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """Mean reward of the uniform policy and of the best sequence, of each seed's problem.
-
-    The uniform policy's mean is exact where all sequences can be enumerated, and else the mean of
-    ``samples`` sequences (standard error below 0.002); the best sequence is exact always.
-    """
-    enumerable = sizes.vocab_size**sizes.length <= problems.MAX_SEQUENCES
-    width = min(16, seeds)
-
-    @jax.jit
-    def ends(block: jax.Array) -> tuple[jax.Array, jax.Array]:
-        problem = _problem(block, sizes)
-        if enumerable:
-            uniform = problems.expected_reward(problem, problems.uniform_probs(problem))
-        else:
-            shape = (sizes.length, samples, width)
-            tokens = jax.random.randint(jax.random.key(0), shape, 0, sizes.vocab_size)
-            uniform = problems.reward(problem, tokens).mean(0)
-        return uniform, problems.best_sequence(problem)[1]
-
-    padded = np.resize(np.arange(seeds), -(-seeds // width) * width).astype(np.uint32)
-    found = [ends(jnp.asarray(block)) for block in padded.reshape(-1, width)]
-    uniform, best = (
-        np.concatenate([np.asarray(part) for part in parts])[:seeds]
-        for parts in zip(*found, strict=True)
-    )
-    return uniform, best
-
-
-def _problem(seeds: jax.Array, sizes: Sizes) -> problems.Problem:
-    """The problems of these seeds, as training draws them."""
-    config = Config()
-    return problems.sample_problem(
-        seeds,
-        sizes.length,
-        sizes.vocab_size,
-        config.quality_scale,
-        config.bigram_scale,
-        config.pattern_weight,
-    )
-
-
 def _side_by_side(function: Callable[[Any], Any], tasks: Sequence[Any]) -> dict[Any, Any]:
     """``function`` of each task, a task to a core; compilation and training both let others run."""
     import os
@@ -425,7 +385,7 @@ def _evaluated(outcomes: Mapping[Any, Outcome]) -> xr.Dataset:
         name: ("cell", [row[name] for row in chosen])
         for name in ("contender", "feedback", "noise", "knowledge", "learning_rate")
     }
-    columns["at_edge"] = ("cell", [int(row["at_edge"]) for row in chosen])
+    columns["edge_gain"] = ("cell", [row["edge_gain"] for row in chosen])
     for name in KNOBS:
         columns[name] = ("cell", [row.get(name, np.nan) for row in chosen])
     first = next(iter(outcomes.values())).evaluated

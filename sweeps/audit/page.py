@@ -18,10 +18,13 @@ from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.plan import FIRST_TUNING_SEED
 from sweeps.claims.model import Claim
 from sweeps.claims.write import capital, interval_text
-from sweeps.report import inline_svg
+from sweeps.report import inline_svg, style
 
 PAGE = "audit.html"
 SHOWN = 3
+
+# Reward from the end of a range that a reader is told of.
+EDGE_GAIN = 0.005
 
 
 def render(out: Path) -> list[Path]:
@@ -86,8 +89,10 @@ def _page(
     )
     source = resources.files("sweeps.audit").joinpath("audit.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(
+        style=style(),
         claims=claims,
         groups=groups,
+        edge=EDGE_GAIN,
         crossovers=rows["crossover"],
         crossing=verdicts.crossover_text,
         labels={name: contender.label for name, contender in CONTENDERS.items()},

@@ -9,6 +9,8 @@ from sdpo_jax.judge import BIASES
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
 
 # Tuning and evaluation never share a seed: a seed draws the problem and everything else.
+# Seeds below the first were looked at while ranges and rules were set.
+FIRST_EVALUATION_SEED = 10_000
 FIRST_TUNING_SEED = 1_000_000
 
 # Teachers of an oracle with a gain from so many nodes, whatever beta: one program for all.
@@ -22,8 +24,8 @@ class Plan:
     """The numbers of an audit.
 
     Attributes:
-        seeds: seeds of the evaluation, 0 and up.
-        tuning_seeds: seeds of the tuning, ``FIRST_TUNING_SEED`` and up.
+        seeds: seeds of the evaluation.
+        tuning_seeds: seeds of the tuning.
         settings: tuning settings of each contender in each cell.
         sizes: of all experiments but the scaling.
         feedback: oracles of the league of those told only the feedback, and of the crossover.
@@ -74,6 +76,16 @@ class Plan:
     credit: tuple[str, ...]
     credit_seeds: int
 
+    @property
+    def evaluation(self) -> range:
+        """Seeds that contenders are judged on."""
+        return range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + self.seeds)
+
+    @property
+    def tuning(self) -> range:
+        """Seeds that their settings are chosen on."""
+        return range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds)
+
 
 def full(seeds: int = 256) -> Plan:
     """The audit as it is reported."""
@@ -82,7 +94,7 @@ def full(seeds: int = 256) -> Plan:
     return Plan(
         seeds=seeds,
         tuning_seeds=32,
-        settings=24,
+        settings=30,
         sizes=Sizes(),
         feedback=("binary", "ordinal", "continuous", "critique"),
         noise=(0.0, REFERENCE_NOISE, 0.5),
@@ -113,7 +125,7 @@ def full(seeds: int = 256) -> Plan:
         floors=(0.0, 0.5, 1.0, 1.5, 1.75),
         scaling=((3, 8), (6, 8), (12, 8), (6, 16), (6, 32), (12, 32)),
         scaling_contenders=("rloo", "grpo", "rlhf", "sdft", "sdpo"),
-        scaling_settings=12,
+        scaling_settings=15,
         scaling_knowledge=(0.5, 1.0),
         credit=(
             *("sdpo", "sdpo_reverse", "sdpo_jsd", "rloo", "grpo", "dpo", "rlhf", "sdft"),

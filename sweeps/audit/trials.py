@@ -8,6 +8,7 @@ reward is trained once more on the evaluation seeds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
-from sweeps.audit.plan import FIRST_TUNING_SEED, TEACHER_NODES
+from sweeps.audit.plan import TEACHER_NODES
 
 Row = dict[str, Any]
 
@@ -96,16 +97,11 @@ def train(
     ).isel(method=0, drop=True)
 
 
-def tuning_seeds(count: int) -> list[int]:
-    """Seeds that nothing is judged on."""
-    return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + count))
-
-
 def tune(
     contender: Contender,
     cells: Sequence[Cell],
     settings: Mapping[str, Sequence[float]],
-    seeds: int,
+    seeds: Sequence[int],
     sizes: Sizes,
     oracles: Mapping[str, Oracle],
 ) -> list[Row]:
@@ -116,7 +112,7 @@ def tune(
         **settings,
     }
     wanted = {name: oracles[name] for name in dict.fromkeys(cell.feedback for cell in cells)}
-    data = train(contender, axes, tuning_seeds(seeds), sizes, wanted)
+    data = train(contender, axes, seeds, sizes, wanted)
     rows = []
     for cell in cells:
         at = data.sel(
@@ -138,24 +134,36 @@ def tune(
                     "ci_low": float(interval.low),
                     "ci_high": float(interval.high),
                     "entropy": float(picked.entropy.mean()),
-                    "seeds": seeds,
+                    "seeds": len(seeds),
                 }
             )
     return rows
 
 
 def best(rows: Sequence[Row], settings: Mapping[str, Sequence[float]]) -> Row:
-    """The row of the largest reward; ``at_edge`` where its learning rate is the range's end."""
+    """The row of the largest reward, and what that owes to an end of a range.
+
+    ``edge_gain`` is how much more reward it has than the best row of which no setting is the
+    smallest or the largest tried: 0 where it is that row, NaN where there is none. A flat optimum
+    may lie at an end at no gain; a large gain says that the range was too narrow.
+    """
     row = max(rows, key=lambda each: each["reward"])
-    rates = settings["learning_rate"]
-    return {**row, "at_edge": row["learning_rate"] in (min(rates), max(rates))}
+    inside = [
+        each["reward"]
+        for each in rows
+        if all(
+            len(values) == 1 or min(values) < each[name] < max(values)
+            for name, values in settings.items()
+        )
+    ]
+    return {**row, "edge_gain": row["reward"] - max(inside) if inside else math.nan}
 
 
 def evaluate(
     contender: Contender,
     cell: Cell,
     setting: Mapping[str, float],
-    seeds: int,
+    seeds: Sequence[int],
     sizes: Sizes,
     oracles: Mapping[str, Oracle],
 ) -> dict[str, np.ndarray]:
@@ -165,11 +173,11 @@ def evaluate(
         "knowledge": [cell.knowledge],
         **{name: [value] for name, value in setting.items()},
     }
-    data = train(contender, axes, range(seeds), sizes, {cell.feedback: oracles[cell.feedback]})
+    data = train(contender, axes, seeds, sizes, {cell.feedback: oracles[cell.feedback]})
     kept = ("reward", "credit", "entropy", "queries_mean", "feedback_error_mean")
-    values: dict[str, np.ndarray] = {name: data[name].values.reshape(seeds) for name in kept}
+    values: dict[str, np.ndarray] = {name: data[name].values.reshape(len(seeds)) for name in kept}
     for name in RECORD:
-        values[f"{name}_curve"] = data[f"{name}_curve"].values.reshape(seeds, -1).T
+        values[f"{name}_curve"] = data[f"{name}_curve"].values.reshape(len(seeds), -1).T
     return values
 
 
@@ -178,8 +186,8 @@ def trial(
     cells: Sequence[Cell],
     *,
     settings: int,
-    tuning: int,
-    seeds: int,
+    tuning: Sequence[int],
+    seeds: Sequence[int],
     sizes: Sizes,
     oracles: Mapping[str, Oracle],
     done: Callable[[int], None] = lambda runs: None,
@@ -190,15 +198,15 @@ def trial(
         contender: who.
         cells: where; tuning trains the product of their coordinates.
         settings: how many settings are tried in each cell.
-        tuning: how many tuning seeds.
-        seeds: how many evaluation seeds.
+        tuning: seeds that settings are chosen on.
+        seeds: seeds that the chosen ones are judged on.
         sizes: of the problems.
         oracles: by the cells' labels.
         done: told the number of runs after each piece.
     """
     axes = contender.axes(settings)
     outcome = Outcome(tuning=tune(contender, cells, axes, tuning, sizes, oracles))
-    done(len(outcome.tuning) * tuning)
+    done(len(outcome.tuning) * len(tuning))
     for place, cell in enumerate(cells):
         rows = outcome.tuning[place * settings : (place + 1) * settings]
         chosen = best(rows, axes)
@@ -206,5 +214,5 @@ def trial(
         setting = {name: chosen[name] for name in axes}
         for name, values in evaluate(contender, cell, setting, seeds, sizes, oracles).items():
             outcome.evaluated.setdefault(name, []).append(values)
-        done(seeds)
+        done(len(seeds))
     return outcome

@@ -19,7 +19,7 @@ from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import league
 from sweeps.claims.model import Claim, Judgement, Verdict
 from sweeps.claims.rules import REWARD_MARGIN, joint, shown
-from sweeps.published import table
+from sweeps.published import published
 from sweeps.statistics import Interval
 
 
@@ -53,13 +53,15 @@ def c23(results: Results) -> Judgement:
         verdict = Verdict.OTHER_REASON
     else:
         verdict = Verdict.UNDECIDED
-    published = float(table(1, "sdpo")[2] - table(1, "reinforce")[2])
+    figure = published()["figure4_noise"]
+    there = figure["noise"].index(noise)
+    gap_there = figure["reward"]["sdpo"][there] - figure["reward"]["reinforce"][there]
     return Judgement(
         "reward, SDPO (knowledge 1) less the best told only the feedback, each at its own best",
-        published,
+        gap_there,
         gap,
         verdict,
-        f"the gap, {published:+.3f} at the paper's one learning rate, is {shown(gap, True)} "
+        f"the gap, {gap_there:+.3f} at the paper's one learning rate, is {shown(gap, True)} "
         f"against {CONTENDERS[name].label} when each has its own; exact dense credit without a "
         f"table brings {shown(dense, True)} over REINFORCE",
         control="tuned: every method at the best of equally many settings",

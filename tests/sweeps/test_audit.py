@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdpo_jax import METHODS, Sizes
+from sdpo_jax import METHODS
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
@@ -41,7 +41,7 @@ def test_a_budget_that_the_knobs_do_not_divide_is_refused():
 
 def test_tuning_and_evaluation_share_no_seed():
     for each in (FULL, QUICK):
-        assert not set(trials.tuning_seeds(each.tuning_seeds)) & set(range(each.seeds))
+        assert not set(each.tuning) & set(each.evaluation)
 
 
 def test_groups_are_what_contenders_are_told():
@@ -94,29 +94,21 @@ def test_a_wider_level_widens_a_students_interval():
     assert float(found.high) == pytest.approx(float(expected.high))
 
 
-def test_the_range_of_large_problems_is_that_of_small_ones():
-    sizes = Sizes(length=3, vocab_size=4)
-    uniform, best = experiments.reward_range(4, sizes)
-    limit = experiments.problems.MAX_SEQUENCES
-    try:
-        experiments.problems.MAX_SEQUENCES = 1
-        sampled, same = experiments.reward_range(4, sizes)
-    finally:
-        experiments.problems.MAX_SEQUENCES = limit
-    np.testing.assert_array_equal(best, same)
-    # The standard error of 4096 rewards of spread 0.13 is 0.002.
-    np.testing.assert_allclose(sampled, uniform, atol=0.008)
-
-
 def test_the_best_setting_is_the_one_of_the_largest_mean_reward():
+    rates, knob = [0.1, 1.0, 10.0], [1.0, 2.0, 3.0]
+    reward = np.array([[0.5, 0.6, 0.4], [0.55, 0.7, 0.5], [0.3, 0.2, 0.1]])
     rows = [
-        {"reward": 0.5, "learning_rate": 0.1},
-        {"reward": 0.7, "learning_rate": 1.0},
-        {"reward": 0.6, "learning_rate": 10.0},
+        {"reward": reward[i, j], "learning_rate": rate, "clip": value}
+        for i, rate in enumerate(rates)
+        for j, value in enumerate(knob)
     ]
-    settings = {"learning_rate": [0.1, 1.0, 10.0]}
-    assert trials.best(rows, settings) == {**rows[1], "at_edge": False}
-    assert trials.best(rows[:1], settings)["at_edge"]
+    settings = {"learning_rate": rates, "clip": knob}
+    assert trials.best(rows, settings) == {**rows[4], "edge_gain": 0.0}
+    rows[3]["reward"] = 0.75
+    assert trials.best(rows, settings) == {**rows[3], "edge_gain": pytest.approx(0.05)}
+    # Of a knob with one value there is no end.
+    assert trials.best(rows[1::3], {**settings, "clip": [2.0]})["edge_gain"] == 0.0
+    assert np.isnan(trials.best(rows[:2], {**settings, "learning_rate": rates[:1]})["edge_gain"])
 
 
 # The whole of it
