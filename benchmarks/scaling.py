@@ -21,6 +21,7 @@ _MANY, _FEW = 100_000, 1_000
 _MOMENTS = 20
 _WIDTHS = {"cpu": (16, 32, 64, 128, 256, 1024)}
 _ACCELERATOR_WIDTHS = (256, 1024, 4096, 8192, 16384, 32768)
+_METHODS = (1, 2, 4, 8, 16)
 # Blocks of the widest that are computed.
 _BLOCKS = 4
 
@@ -59,7 +60,7 @@ def points(
         ],
         "methods": [
             (count, Point({**axes, "method": methods[:count]}, base * count, repeats))
-            for count in range(1, len(methods) + 1)
+            for count in _METHODS
         ],
         # Only host devices can be had in any number.
         "devices": [(count, Point(axes, base, repeats, devices=count)) for count in (1, 2)]
@@ -89,9 +90,12 @@ def run(
             raise ValueError(f"--only: {name!r}; allowed: {', '.join(AXES)}")
     results: dict[str, list[dict[str, Any]]] = {}
     rows = []
-    for name, chosen in points(method, feedback, largest, repeats, platform()).items():
-        if (only and name not in only) or not chosen:
-            continue
+    wanted = {
+        name: chosen
+        for name, chosen in points(method, feedback, largest, repeats, platform()).items()
+        if chosen and (not only or name in only)
+    }
+    for name, chosen in wanted.items():
         results[name] = []
         for value, point in chosen:
             outcome = measure(point)
@@ -106,6 +110,19 @@ def run(
                     f"{outcome['peak_mib']:,.0f}",
                 ]
             )
+        # All of it takes long, and what is measured should not be lost.
+        last = len(results) == len(wanted)
+        _save(results, rows, method, feedback, output, last)
+
+
+def _save(
+    results: dict[str, list[dict[str, Any]]],
+    rows: list[list[str]],
+    method: str,
+    feedback: str,
+    output: Output,
+    last: bool,
+) -> None:
     header = ["what varies", "runs", "runs/s", "compile (s)", "peak memory (MiB)"]
     body = (
         table(header, rows) + f"\n{method}, {feedback} feedback; all else as in the paper, "
@@ -115,7 +132,8 @@ def run(
     )
     body += _flatness(results.get("runs", []))
     drawn = [name for name in results if name not in ("methods", "devices")]
-    output.save(body, results, (lambda: _figure(results, drawn, method)) if drawn else None)
+    draw = (lambda: _figure(results, drawn, method)) if drawn else None
+    output.save(body, results, draw, last)
 
 
 def _flatness(by_runs: list[dict[str, Any]]) -> str:

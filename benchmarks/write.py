@@ -37,8 +37,10 @@ class Output:
     path: Path | None = None
     load: float = field(default_factory=lambda: os.getloadavg()[0])
 
-    def save(self, body: str, data: Any, draw: Callable[[], Figure] | None = None) -> None:
-        """Print a page of Markdown, and write it with its data and its figure."""
+    def save(
+        self, body: str, data: Any, draw: Callable[[], Figure] | None = None, last: bool = True
+    ) -> None:
+        """Write a page of Markdown with its data and its figure; print it, if it is the last."""
         path = FOLDER / f"{self.name}.json" if self.path is None else self.path
         machine = fingerprint() | {"load_before": round(self.load, 2)}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,8 @@ class Output:
             page += f"![{self.title}]({path.stem}.png)\n\n"
         page += f"Measured on {described(machine)}. Made by `{self.command}`.\n"
         path.with_suffix(".md").write_text(page, encoding="utf-8")
-        print(page)
+        if last:
+            print(page)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

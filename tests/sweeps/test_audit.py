@@ -108,7 +108,7 @@ def test_the_best_setting_is_the_one_of_the_largest_mean_reward():
     assert trials.best(rows, settings) == {**rows[3], "edge_gain": pytest.approx(0.05)}
     # Of a knob with one value there is no end.
     assert trials.best(rows[1::3], {**settings, "clip": [2.0]})["edge_gain"] == 0.0
-    assert np.isnan(trials.best(rows[:2], {**settings, "learning_rate": rates[:1]})["edge_gain"])
+    assert np.isnan(trials.best(rows[:1], settings)["edge_gain"])
 
 
 # The whole of it
