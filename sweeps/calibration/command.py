@@ -273,10 +273,10 @@ def _against_the_earlier_fit(outcome: dict[str, Any]) -> list[str]:
     if 1.0 in scales:
         header = " | ".join(f"beta {value}" for value in betas)
         lines += [
-            "An earlier fit left beta open between 1.5 and 2 (0.55 to 0.45). That comes out again "
-            "where eleven numbers of the tables are weighed by runs that share their luck between "
-            "cells, as the runs of one seed do. With luck of its own in every cell beta is 2. "
-            "Given q scale 1, the posterior of beta is",
+            "An earlier fit left beta open between 1.5 and 2 (0.55 to 0.45). It weighed eleven "
+            "numbers of the tables by runs that share their luck between cells, as the runs of one "
+            "seed do. So weighed, and with luck of its own in every cell, the posterior of beta "
+            "given q scale 1 is here",
             "",
             f"| | {header} |",
             "|---" * (len(betas) + 1) + "|",
@@ -289,8 +289,8 @@ def _against_the_earlier_fit(outcome: dict[str, Any]) -> list[str]:
             "",
             "The paper has ten different rewards for REINFORCE, which hears neither feedback nor "
             "noise, so its cells had luck of their own, and the first row is the one to go by. "
-            "The tables alone see little more than the product of q scale and beta; figure 6, with "
-            "its spread over five seeds, fixes the scale.",
+            "The tables alone see little more than the product of q scale and beta; figure 6 adds "
+            "the spread over five seeds, which goes with the scale.",
             "",
         ]
     fit = outcome["eleven_fit"]

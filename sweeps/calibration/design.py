@@ -48,7 +48,7 @@ class Settings:
     bigram_scale: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
     pattern_weight: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.8)
     feedback_strength: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5)
-    hint_noise: tuple[float, ...] = (0.3, 0.45, 0.6)
+    hint_noise: tuple[float, ...] = (0.15, 0.3, 0.45, 0.6)
     ordinal: tuple[str, ...] = ("level / 5", "(level - 1) / 4")
     problems: int = 160
 
