@@ -1,9 +1,8 @@
 """Who takes part: each method with the one or two knobs that are its own.
 
 Every contender gets the same number of tuning settings: the values of its knobs times as many
-learning rates as are left, spread over four decades from ``lowest_rate``. The range is one for
-each family of gradients. Ranges were set by what tuning seeds show; the tables say what a chosen
-setting owes to an end of a range.
+learning rates as are left, spread over ``decades`` from ``lowest_rate``. Ranges were set by what
+tuning seeds show; the tables say what a chosen setting owes to an end of a range.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from sdpo_jax import METHODS
 from sdpo_jax.information import most
 
-DECADES = 4
+DECADES = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class Contender:
         method: the name in ``METHODS``.
         label: for readers.
         lowest_rate: the smallest learning rate tried.
-        knobs: fields of ``Config`` and the values tried; at most three values in all.
+        knobs: fields of ``Config`` and the values tried.
         epochs: steps on each batch.
+        decades: from the smallest learning rate to the largest.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Contender:
     lowest_rate: float
     knobs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     epochs: int = 1
+    decades: float = DECADES
 
     @property
     def group(self) -> str:
@@ -53,7 +54,7 @@ class Contender:
             raise ValueError(
                 f"settings: {settings}; allowed: multiples of the {self.name} knobs' values"
             )
-        high = self.lowest_rate * 10**DECADES
+        high = self.lowest_rate * 10**self.decades
         rates = np.geomspace(self.lowest_rate, high, count) if count > 1 else [high / 30]
         return {"learning_rate": [float(f"{rate:.4g}") for rate in rates], **knobs}
 
@@ -78,7 +79,14 @@ CONTENDERS = {
             0.1,
             {"dpo_strength": (0.03, 0.3, 3.0)},
         ),
-        Contender("rlhf", "rlhf", "RLHF, learned reward", 0.01, {"model_rate": (0.02, 0.1, 0.5)}),
+        Contender(
+            "rlhf",
+            "rlhf",
+            "RLHF, learned reward",
+            0.1,
+            {"model_rate": (0.01, 0.03, 0.1, 0.3, 1.0)},
+            decades=2.5,
+        ),
         Contender(
             "process_reward_learned",
             "process_reward_learned",
@@ -90,8 +98,9 @@ CONTENDERS = {
             "sdft",
             "sdft",
             "SDFT, own best rollout",
-            0.01,
-            {"demonstration_strength": (0.5, 2.0, 8.0)},
+            0.03,
+            {"demonstration_strength": (1.0, 2.0, 4.0, 8.0, 16.0)},
+            decades=2.5,
         ),
         # Told the reward of any sequence.
         Contender("scar", "scar", "SCAR, exact Shapley", 0.1, {"dense_share": (0.5, 0.75, 1.0)}),
@@ -125,8 +134,8 @@ CONTENDERS = {
             "distillation",
             "distillation",
             "Distillation, fixed teacher",
-            0.01,
-            {"temperature": (0.5, 1.5, 4.5)},
+            0.1,
+            {"temperature": (0.15, 0.5, 1.5)},
         ),
         Contender("advantage_weighted", "advantage_weighted", "Advantage-weighted", 0.1),
         Contender("hybrid", "hybrid", "Hybrid", 0.03, {"hybrid_threshold": (0.02, 0.05, 0.15)}),

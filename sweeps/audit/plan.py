@@ -125,7 +125,7 @@ def full(seeds: int = 256) -> Plan:
         floors=(0.0, 0.5, 1.0, 1.5, 1.75),
         scaling=((3, 8), (6, 8), (12, 8), (6, 16), (6, 32), (12, 32)),
         scaling_contenders=("rloo", "grpo", "rlhf", "sdft", "sdpo"),
-        scaling_settings=15,
+        scaling_settings=30,
         scaling_knowledge=(0.5, 1.0),
         credit=(
             *("sdpo", "sdpo_reverse", "sdpo_jsd", "rloo", "grpo", "dpo", "rlhf", "sdft"),
@@ -141,7 +141,7 @@ def quick() -> Plan:
     return Plan(
         seeds=16,
         tuning_seeds=4,
-        settings=6,
+        settings=15,
         sizes=Sizes(length=3, vocab_size=4, rollouts=16, steps=60, final_window=10),
         feedback=("continuous",),
         noise=(REFERENCE_NOISE,),
