@@ -21,7 +21,7 @@ _MANY, _FEW = 100_000, 1_000
 _MOMENTS = 20
 _WIDTHS = {"cpu": (16, 32, 64, 128, 256, 1024)}
 _ACCELERATOR_WIDTHS = (256, 1024, 4096, 8192, 16384, 32768)
-_METHODS = (1, 2, 4, 8, 16)
+_METHODS = (1, 2, 4, 8)
 # Blocks of the widest that are computed.
 _BLOCKS = 4
 

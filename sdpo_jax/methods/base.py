@@ -34,6 +34,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -125,12 +126,14 @@ TOLD_AT_FIRST = (
 )
 
 
+@cache
 def what_is_told(method: Method) -> tuple[str, ...]:
     """The names of the parameters of a method's steps: what it is told at each."""
     update = method.update if isinstance(method, Stateful) else method
     return tuple(inspect.signature(update).parameters)
 
 
+@cache
 def what_is_told_at_first(method: Method) -> tuple[str, ...]:
     """The names of the parameters of a method's ``init``; none where it has no memory."""
     return tuple(inspect.signature(method.init).parameters) if isinstance(method, Stateful) else ()
