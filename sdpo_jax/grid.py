@@ -457,7 +457,8 @@ def _execute(
         try:
             inputs = _padded(group, places, most * plan.width)
             blocks = np.int32(-(-len(places) // plan.width))
-            outcome = executables[id(group), device](*jax.device_put((inputs, blocks), device))
+            # The call itself puts arrays on its device, in less time than `device_put`.
+            outcome = executables[id(group), device](inputs, blocks)
             arrays = {
                 name: np.moveaxis(np.asarray(array), -1, 0)[: len(places)]
                 for name, array in outcome.items()

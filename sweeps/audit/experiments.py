@@ -28,7 +28,7 @@ from sweeps.audit.plan import REFERENCE_NOISE, Plan
 from sweeps.audit.trials import Cell, Outcome, Row
 
 Saved = dict[str, xr.Dataset]
-FRONTIER_RATES = 4
+FRONTIER_RATES = 8
 LEAGUE = ("told_feedback", "told_rewards", "told_tables", "crossover")
 KNOBS = tuple(sorted({name for contender in CONTENDERS.values() for name in contender.knobs}))
 CREDIT_STEPS = 30

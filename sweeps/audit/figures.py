@@ -167,7 +167,7 @@ def frontier(results: Results) -> Figure:
                 linestyle=_pattern(place), elinewidth=0.7, label=CONTENDERS[name].label,
             )  # fmt: skip
         ax.set_title(f"knowledge {level:g}")
-        ax.set_xlabel("Entropy of the final policy (nats)")
+        ax.set_xlabel("Entropy (nats)")
     axes[0].set_ylabel("Final reward")
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
@@ -319,8 +319,9 @@ FIGURES: Mapping[str, Entry] = {
         frontier,
         "Reward against diversity",
         "The most reward at a floor of entropy, each variant's knob and learning rate swept, "
-        "chosen on tuning seeds; continuous feedback, noise 0.2. The panels of teachers are told "
-        "four tables where the others are told one, which is more wherever knowledge is below 1.",
+        "chosen on tuning seeds; continuous feedback, noise 0.2. Both are means over the last "
+        "steps of training, as in every table here. The panels of teachers are told four tables "
+        "where the others are told one, which is more wherever knowledge is below 1.",
     ),
     "biases": Entry(
         biases,

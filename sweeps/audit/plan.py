@@ -90,7 +90,7 @@ class Plan:
 def full(seeds: int = 256) -> Plan:
     """The audit as it is reported."""
     taught = tuple(c.name for c in CONTENDERS.values() if c.group == "knowledge table")
-    kl_weights = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
+    kl_weights = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
     return Plan(
         seeds=seeds,
         tuning_seeds=32,

@@ -195,9 +195,9 @@ def f2(results: Results) -> Judgement:
 
 def f3(results: Results) -> Judgement:
     """At the highest knowledge: the reward of each variant with at least so much entropy, less that
-    of SDPO whose KL weight is swept for the same floor; settings are chosen on tuning seeds. Holds
-    if a variant is above by more than 0.01 at some floor of 1 nat or more in joint intervals, fails
-    if none can be, undecided otherwise.
+    of SDPO whose KL weight is swept for the same floor; both are means over the last steps, and
+    settings are chosen on tuning seeds. Holds if a variant is above by more than 0.01 at some floor
+    of 1 nat or more in joint intervals, fails if none can be, undecided otherwise.
     """
     data = results["frontier"]
     highest = float(data.knowledge.values.max())

@@ -335,11 +335,12 @@ def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any])
             lines.append(f"| {TITLES[name]} | {value} | {' | '.join(shown)} |")
     far = sorted(zip(_used(outcome), fit.z, strict=True), key=lambda pair: -abs(float(pair[1])))[:5]
     worst = "; ".join(f"{each.name} ({each.where}) {z:+.1f}" for each, z in far)
-    edges = [
-        f"{TITLES[name]} {values[i]}"
-        for (name, values), i in zip(outcome["axes"].items(), outcome["best"], strict=True)
-        if name != "ordinal" and len(values) > 1 and i in (0, len(values) - 1)
-    ]
+    edges = []
+    for index, (name, values) in enumerate(outcome["axes"].items()):
+        ends = {0, len(values) - 1}
+        likely = int(likelihood.marginal(outcome["weights"]["all"], index).argmax())
+        if name != "ordinal" and len(values) > 1 and ends & {outcome["best"][index], likely}:
+            edges.append(f"{TITLES[name]} {values[likely]}")
     if edges:
         text = f"At the edge of what was tried, so that values beyond are open: {', '.join(edges)}."
         lines += ["", text]
