@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdpo_jax import METHODS
+from sdpo_jax import METHODS, Sizes
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
@@ -109,6 +109,20 @@ def test_the_best_setting_is_the_one_of_the_largest_mean_reward():
     # Of a knob with one value there is no end.
     assert trials.best(rows[1::3], {**settings, "clip": [2.0]})["edge_gain"] == 0.0
     assert np.isnan(trials.best(rows[:1], settings)["edge_gain"])
+
+
+def test_reward_and_entropy_are_of_the_same_steps():
+    # All of them, so that the last steps' means are the means.
+    sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=12, final_window=12)
+    data = trials.train(
+        CONTENDERS["sdpo_annealed"],
+        {"learning_rate": [10.0], "final_strength": [0.0]},
+        range(4),
+        sizes,
+        experiments.oracles(["continuous"]),
+    )
+    for name in ("reward", "entropy"):
+        np.testing.assert_allclose(data[name], data[f"{name}_mean"], rtol=1e-5)
 
 
 # The whole of it
