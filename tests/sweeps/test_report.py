@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from xml.etree import ElementTree
@@ -153,6 +154,27 @@ def test_missing_parts_are_named(folder, tmp_path):
     store.write_manifest(tmp_path, store.read_manifest(folder))
     with pytest.raises(store.MissingResults, match=r"table1\.csv: missing; .*render"):
         write_report(tmp_path)
+
+
+def test_the_audit_beside_is_told(folder, page, tmp_path):
+    assert "A fair fight" not in page
+    paper, audit = tmp_path / "paper", tmp_path / "audit"
+    paper.symlink_to(folder)
+    audit.mkdir()
+    (audit / "verdicts.json").write_text(
+        json.dumps([claim.row() for claim in claims.judge(folder)[:2]])
+    )
+    try:
+        write_report(paper)
+        assert "A fair fight" not in (paper / "report.html").read_text(encoding="utf-8")
+        (audit / "audit.html").write_text("<html></html>")
+        tree = ElementTree.fromstring(write_report(paper).read_text(encoding="utf-8"))
+    finally:
+        write_report(folder)
+    links = [link.get("href") or "" for link in tree.iter("a")]
+    assert [link for link in links if not link.startswith("#")] == ["../audit/audit.html"]
+    (part,) = [heading for heading in tree.iter("h2") if heading.get("id") == "audit"]
+    assert "A fair fight" in text_of(part)
 
 
 def test_summary(folder):
