@@ -200,10 +200,11 @@ def figure5(results: Results) -> Figure:
     _published(weight, "hybrid", [0, 0], plotted["at_step_0"])
     weight.annotate(
         f"published mean, {plotted['mean']:g}",
-        (last / 3, plotted["mean"]),
-        (0, 3),
+        (last * 0.98, plotted["mean"]),
+        (0, -3),
         textcoords="offset points",
-        ha="center",
+        ha="right",
+        va="top",
         fontsize=8.5,
     )
     weight.annotate(

@@ -48,7 +48,8 @@ def commit() -> str | None:
 
 def source_digest() -> str:
     """SHA-256 of the code that decides the paper's numbers, so that stale data are never reused."""
-    return _digest([*_library(), _ROOT / "sweeps" / "paper.py"])
+    experiments = (_ROOT / "sweeps" / f"{name}.py" for name in ("landscape", "paper"))
+    return _digest([*_library(), *experiments])
 
 
 def library_digest() -> str:
