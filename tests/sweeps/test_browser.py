@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sweeps.__main__ import main
@@ -41,8 +43,9 @@ OVERFLOW = """
 FIGURES = """
 [...document.querySelectorAll("figure")].map(figure => {
   const drawing = figure.querySelector("svg"), box = drawing.getBoundingClientRect();
+  const frame = (drawing.closest(".scroll") || drawing).getBoundingClientRect();
   const {visibility, display, opacity} = getComputedStyle(drawing);
-  return {width: box.width, height: box.height, left: box.left, right: box.right,
+  return {width: box.width, height: box.height, left: frame.left, right: frame.right,
           marks: drawing.querySelectorAll("path").length,
           shown: visibility === "visible" && display !== "none" && opacity !== "0"};
 })
@@ -57,7 +60,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """The paper's page and a sweep's, with the number of figures on each."""
+    """Pages made here and those in the repository, with the number of figures on each."""
     paper = synthetic.write(tmp_path_factory.mktemp("paper"), seeds=16)
     render(paper)
     folder = tmp_path_factory.mktemp("sweep")
@@ -65,11 +68,17 @@ def pages(tmp_path_factory):
     out = folder / "out"
     assert main(["run", str(folder / "sweep.toml"), "--out", str(out)]) == 0
     assert main(["render", str(out)]) == 0
-    return {"paper": (paper / "report.html", 6), "sweep": (out / "report.html", 6)}
+    results = Path(__file__).parents[2] / "results"
+    return {
+        "paper": (paper / "report.html", 6),
+        "sweep": (out / "report.html", 6),
+        "committed paper": (results / "paper" / "report.html", 6),
+        "committed audit": (results / "audit" / "audit.html", 8),
+    }
 
 
 @pytest.mark.parametrize(("width", "height", "phone"), [(1440, 900, False), (390, 844, True)])
-@pytest.mark.parametrize("name", ["paper", "sweep"])
+@pytest.mark.parametrize("name", ["paper", "sweep", "committed paper", "committed audit"])
 def test_no_errors_no_overflow_every_figure_visible(browser, pages, name, width, height, phone):
     page, figures = pages[name]
     browser.open(page, width, height, phone)
