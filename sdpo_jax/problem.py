@@ -269,21 +269,18 @@ def all_rewards(problem: Problem) -> Array:
     """Rewards of all sequences, ``[V ** T, *runs]``, the first token slowest."""
     length, vocab_size = problem.quality.shape[:2]
     check_enumerable(length, vocab_size)
-    score = token_scores(problem)[0]
-    return jax.nn.sigmoid(_extended(problem, score, 1, length) / length)
-
-
-def _extended(problem: Problem, score: Array, start: int, stop: int) -> Array:
-    """From the scores of all ways to one position, ``[M * V, *runs]``, those to a later one.
-
-    The last token is the fastest; positions ``start`` to ``stop - 1`` are added.
-    """
-    vocab_size, *runs = problem.quality.shape[1:]
     singles = token_scores(problem)
-    for t in range(start, stop):
-        before = score.reshape(-1, vocab_size, *runs)
-        score = before[:, :, None] + (problem.bigram + singles[t])[None]
-        score = score.reshape(-1, *runs)
+    return jax.nn.sigmoid(_extended(singles[0], singles[1:], problem.bigram) / length)
+
+
+def _extended(score: Array, singles: Array, bigram: Array) -> Array:
+    """Scores of all ways to go on over the positions of ``singles``, the last token fastest.
+
+    From ``[M * V, *runs]`` and ``[n, V, *runs]`` to ``[M * V ** (n + 1), *runs]``.
+    """
+    for single in singles:
+        before = score.reshape(-1, *single.shape)
+        score = (before[:, :, None] + (bigram + single)[None]).reshape(-1, *single.shape[1:])
     return score
 
 
@@ -303,11 +300,11 @@ def _split(problem: Problem) -> tuple[int, Array, Callable[[Array], Array]]:
         return cut, jnp.arange(1), lambda index: all_rewards(problem)
     singles = token_scores(problem)
     bigram = jnp.asarray(problem.bigram)
-    before = _extended(problem, singles[0], 1, cut)
+    before = _extended(singles[0], singles[1:cut], bigram)
 
     def rewards_after(index: Array) -> Array:
         score = before[index] + bigram[index % vocab_size] + singles[cut]
-        return jax.nn.sigmoid(_extended(problem, score, cut + 1, length) / length)
+        return jax.nn.sigmoid(_extended(score, singles[cut + 1 :], bigram) / length)
 
     return cut, jnp.arange(vocab_size**cut), rewards_after
 
@@ -315,7 +312,7 @@ def _split(problem: Problem) -> tuple[int, Array, Callable[[Array], Array]]:
 def _expectation(value: Array, probs: Array) -> Array:
     """Of ``[V ** n, *runs]`` values under ``probs`` ``[n, V, *runs]``: ``[*runs]``."""
     for t in range(probs.shape[0] - 1, -1, -1):
-        value = lanes.total(value.reshape(-1, *probs.shape[1:]) * probs[t], 1)
+        value = _contract_last(value, probs[t])
     return value[0]
 
 
@@ -329,8 +326,13 @@ def _conditional(value: Array, probs: Array) -> tuple[Array, Array]:
             given = given.reshape(vocab_size, -1, *given.shape[1:])
             given = lanes.total(given * probs[earlier][:, None], 0)
         conditional.append(given)
-        value = lanes.total(value.reshape(-1, *probs.shape[1:]) * probs[t], 1)
+        value = _contract_last(value, probs[t])
     return jnp.stack(conditional[::-1]) if length else jnp.zeros_like(probs), value[0]
+
+
+def _contract_last(value: Array, probs: Array) -> Array:
+    """Expectation over the fastest token: ``[M * V, *runs]`` to ``[M, *runs]``."""
+    return lanes.total(value.reshape(-1, *probs.shape) * probs, 1)
 
 
 def _chunk_length(vocab_size: int) -> int:

@@ -205,6 +205,7 @@ def figure5(results: Results) -> Figure:
         textcoords="offset points",
         ha="right",
         va="top",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
         fontsize=8.5,
     )
     weight.annotate(

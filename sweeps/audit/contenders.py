@@ -16,8 +16,6 @@ import numpy as np
 from sdpo_jax import METHODS
 from sdpo_jax.information import most
 
-DECADES = 4.0
-
 
 @dataclass(frozen=True)
 class Contender:
@@ -39,7 +37,7 @@ class Contender:
     lowest_rate: float
     knobs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     epochs: int = 1
-    decades: float = DECADES
+    decades: float = 4.0
 
     @property
     def group(self) -> str:

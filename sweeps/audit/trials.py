@@ -18,7 +18,6 @@ import xarray as xr
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
-from sdpo_jax import policy as policies
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
@@ -34,15 +33,11 @@ def _error_of_feedback(view: View) -> Any:
     return lanes.mean(difference * difference, 0)
 
 
-def _entropy(view: View) -> Any:
-    return policies.entropy(view.policy)
-
-
 METRICS: tuple[str | tuple[str, Metric], ...] = (
     *("reward", "credit", "queries"),
     # Of the same last steps as the reward: a policy that changes at the end must not be credited
     # with the reward that it had before and the entropy that it has after.
-    ("entropy", Metric(_entropy, "policy entropy (nats)")),
+    ("entropy", replace(sdpo_jax.METRICS["entropy"], windowed=True)),
     ("feedback_error", Metric(_error_of_feedback, "mean square error of the feedback")),
 )
 RECORD = ("reward", "entropy")
