@@ -195,19 +195,10 @@ def figure5(results: Results) -> Figure:
         values = store.cells(results["hybrid"]["alpha_curve"], feedback=kind)
         _curve(weight, "hybrid", values, line=line, label=FEEDBACK_LABELS[kind])
     plotted = paper["alpha_read_off_plot"]
-    weight.axhline(plotted["mean"], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    mean = f"published mean, {plotted['mean']:g}"
+    weight.axhline(plotted["mean"], color=INK, linewidth=0.8, linestyle=(0, (1, 2)), label=mean)
     weight.axhline(0.5, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     _published(weight, "hybrid", [0, 0], plotted["at_step_0"])
-    weight.annotate(
-        f"published mean, {plotted['mean']:g}",
-        (last * 0.98, plotted["mean"]),
-        (0, -3),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
-        fontsize=8.5,
-    )
     weight.annotate(
         "start according to the paper's text",
         (last, 0.5),
@@ -221,7 +212,7 @@ def figure5(results: Results) -> Figure:
     weight.set_xlabel("Training step")
     weight.set_ylim(min(0.4, weight.get_ylim()[0]), 1.06)
     _steps(weight, last * 1.02, first=-0.02 * last)
-    weight.legend(loc="upper right", ncols=2, borderaxespad=0)
+    weight.legend(loc="upper right", ncols=3, borderaxespad=0, columnspacing=1.2)
     _legend(figure, methods, lines=True, band="90% of seeds")
     return figure
 
