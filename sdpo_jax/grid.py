@@ -23,6 +23,7 @@ from jax import Array
 
 from sdpo_jax import lanes
 from sdpo_jax.config import Config, Sizes
+from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes
 from sdpo_jax.methods import Method
 from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 _BLOCK_WIDTH = {"cpu": 64}
 _ACCELERATOR_BLOCK_WIDTH = 8192
+
+# Of curves that are summed up, where nothing else is asked for.
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 # Blocks that one call computes, one after the other, so that what a call costs does not count.
 _BLOCKS_A_CALL = {"cpu": 16}
@@ -104,6 +108,8 @@ def run_grid(
     record_every: int = 1,
     block_width: int | None = None,
     teacher_nodes: int | None = None,
+    curves_over: str | None = None,
+    quantiles: Sequence[float] = QUANTILES,
     logits: bool = False,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -124,6 +130,11 @@ def run_grid(
         metrics: names of ``METRICS``, or pairs of a name and a metric of one's own.
         record: metrics whose curves are kept.
         record_every: steps between two points of a curve.
+        curves_over: a dimension (``"seed"``, as a rule) over which curves are summed up as they
+            come instead of kept, so that memory does not grow with it: ``NAME_curve`` is then
+            their mean over it, ``NAME_curve_sd`` their standard deviation, ``NAME_curve_count``
+            the finite values of each point, and ``NAME_curve_quantile`` their quantiles.
+        quantiles: which ones, of metrics that have bounds; right to 1/1000 of a metric's range.
         block_width: runs of a block. Bits are the same for the same width, whatever the grid.
         teacher_nodes: see ``Program``; by default ``default_nodes`` of each run's own numbers.
         logits: whether the last logits are kept, along ``position`` and ``token``.
@@ -134,7 +145,7 @@ def run_grid(
         A ``Dataset`` with the axes as coordinates: for each metric its final value under the
         metric's name, ``NAME_mean`` over all steps, and ``NAME_curve`` along ``step``; and
         ``finite_steps``, the steps before a run's first non-finite number (all of them, where it
-        has none).
+        has none). With ``curves_over``, curves lack that dimension.
 
     Raises:
         ValueError: an unknown axis, name or value, in one line, before anything is compiled.
@@ -158,11 +169,44 @@ def run_grid(
     devices = _workers(workers)
     size = plan.width * len(devices) * _BLOCKS_A_CALL.get(devices[0].platform, 1)
     outcome: Arrays = {}
-    for chunk, arrays in _execute(
-        plan, plan.groups, plan.chunks(size), plan.total, devices, progress
-    ):
-        fill(outcome, plan.total, chunk.runs, arrays)
-    return label(plan, outcome)
+    if curves_over is None:
+        for chunk, arrays in _execute(
+            plan, plan.groups, plan.chunks(size), plan.total, devices, progress
+        ):
+            fill(outcome, plan.total, chunk.runs, arrays)
+        return label(plan, outcome)
+    curves = CurvesOver(plan, curves_over, quantiles)
+    chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // plan.width) * plan.width))
+    done = _execute(plan, plan.groups, iter(chunks), plan.total, devices, progress)
+    for chunk, arrays in _in_order(chunks, done):
+        fill(outcome, plan.total, chunk.runs, curves.take(chunk.runs, arrays))
+    return _with_curves(label(plan, outcome), plan, curves, quantiles)
+
+
+def _in_order(
+    chunks: Sequence[Chunk], done: Iterable[tuple[Chunk, Arrays]]
+) -> Iterator[tuple[Chunk, Arrays]]:
+    """What is done, in the order of ``chunks``: sums depend on it in their last bits."""
+    early: dict[int, Arrays] = {}
+    following = iter(chunks)
+    upcoming = next(following, None)
+    for chunk, arrays in done:
+        early[id(chunk)] = arrays
+        while upcoming is not None and id(upcoming) in early:
+            yield upcoming, early.pop(id(upcoming))
+            upcoming = next(following, None)
+
+
+def _with_curves(
+    data: xr.Dataset, plan: Plan, curves: CurvesOver, quantiles: Sequence[float]
+) -> xr.Dataset:
+    described = describe(plan)
+    for name, (dims, values) in curves.variables().items():
+        of = described[name[: name.rindex("_curve")] + "_curve"][1]
+        data[name] = (dims, values, attributes(name, of))
+    if any("quantile" in data[name].dims for name in data.data_vars):
+        data = data.assign_coords(quantile=("quantile", list(quantiles), _attributes("quantile")))
+    return data
 
 
 def compute(

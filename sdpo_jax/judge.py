@@ -12,11 +12,12 @@ Every strength is a number from 0, all of them can be combined, and with all of 
 is ``clip(R + noise, 0, 1)`` to the bit. What a judge can look at beside the reward (x_k):
 
 - ``overlap``: the longest common subsequence with the target s*, over T (verifiable rewards with
-references, 2511.01758, 2601.18533); ``style``: the share of neighbours with b > 0, its checks; -
-``rubric``: the weighted share of three criteria that are met: mean quality, mean coherence and
-share of matches, each at or above its bar (Rubrics as Rewards, 2507.17746); - ``likelihood``: the
-policy's own geometric mean probability of the tokens (self-rewarding, 2401.10020); - ``halo``:
-``sigmoid(mean quality)``: one component, as if the others were as good.
+  references, 2511.01758, 2601.18533); ``style``: the share of neighbours with b > 0, its checks;
+- ``rubric``: the weighted share of three criteria that are met: mean quality, mean coherence and
+  share of matches, each at or above its bar (Rubrics as Rewards, 2507.17746);
+- ``likelihood``: the policy's own geometric mean probability of the tokens (self-rewarding,
+  2401.10020);
+- ``halo``: ``sigmoid(mean quality)``: one component, as if the others were as good.
 
 ``preference`` turns scores into verdicts: rollout i against rollout i + N/2 (modulo N), 1 for the
 winner, 0 for the loser, 1/2 for a draw (Constitutional AI, 2212.08073). ``heavy_tails`` multiplies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
-from sdpo_jax.config import Config
+from sdpo_jax.config import Config, Sizes
 from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
@@ -69,6 +70,8 @@ class Metric:
         costly: whether it is computed only at the steps that are recorded and at those that its
             final value needs, as what enumerates all sequences had better be.
         needs_teacher: whether it reads ``View.teacher``.
+        bounds: from the sizes to the least and the largest value it can have, for quantiles of
+            curves that are not kept (``run_grid``'s ``curves_over``); ``None`` where it has none.
     """
 
     measure: Callable[[View], Array]
@@ -76,6 +79,7 @@ class Metric:
     windowed: bool = True
     costly: bool = False
     needs_teacher: bool = False
+    bounds: Callable[[Sizes], tuple[float, float]] | None = None
 
 
 def credit_correlation(direction: Array, worth: Array) -> Array:
@@ -130,17 +134,36 @@ def _cost(view: View) -> Cost:
     return Cost(rollouts, rollouts) if view.update.cost is None else view.update.cost
 
 
+def _from_0_to_1(sizes: Sizes) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def _from_minus_1_to_1(sizes: Sizes) -> tuple[float, float]:
+    return -1.0, 1.0
+
+
+def _of_entropy(sizes: Sizes) -> tuple[float, float]:
+    return 0.0, math.log(sizes.vocab_size)
+
+
 def _number(view: View, value: ArrayLike) -> Array:
     return jnp.broadcast_to(jnp.asarray(value, view.reward.dtype), view.reward.shape[1:])
 
 
 METRICS: dict[str, Metric] = {
-    "reward": Metric(lambda view: lanes.mean(view.reward, 0), "mean reward of the rollouts"),
-    "credit": Metric(_credit, "credit correlation with token quality"),
-    "entropy": Metric(
-        lambda view: policies.entropy(view.policy), "policy entropy (nats)", windowed=False
+    "reward": Metric(
+        lambda view: lanes.mean(view.reward, 0),
+        "mean reward of the rollouts",
+        bounds=_from_0_to_1,
     ),
-    "weight": Metric(_weight, "weight of SDPO in the hybrid"),
+    "credit": Metric(_credit, "credit correlation with token quality", bounds=_from_minus_1_to_1),
+    "entropy": Metric(
+        lambda view: policies.entropy(view.policy),
+        "policy entropy (nats)",
+        windowed=False,
+        bounds=_of_entropy,
+    ),
+    "weight": Metric(_weight, "weight of SDPO in the hybrid", bounds=_from_0_to_1),
     "divergence": Metric(
         _divergence,
         "KL(teacher || student) (nats)",
@@ -157,15 +180,22 @@ METRICS: dict[str, Metric] = {
     "queries": Metric(
         lambda view: _number(view, _cost(view).queries), "times that the reward was asked"
     ),
-    "mean_feedback": Metric(lambda view: lanes.mean(view.feedback, 0), "mean feedback"),
+    "mean_feedback": Metric(
+        lambda view: lanes.mean(view.feedback, 0), "mean feedback", bounds=_from_0_to_1
+    ),
     "expected_reward": Metric(
-        _expected_reward, "exact expected reward", windowed=False, costly=True
+        _expected_reward,
+        "exact expected reward",
+        windowed=False,
+        costly=True,
+        bounds=_from_0_to_1,
     ),
     "exact_credit": Metric(
         _exact_credit,
         "credit correlation with the exact advantage of the reward",
         windowed=False,
         costly=True,
+        bounds=_from_minus_1_to_1,
     ),
     "optimality": Metric(
         _optimality,

@@ -58,6 +58,7 @@ LAYERS = [
     {"methods", "metrics", "information"},
     {"train"},
     {"plan"},
+    {"curves"},
     {"grid"},
     {""},
 ]

@@ -150,6 +150,7 @@ def league_rows(results: Results) -> list[Row]:
             row |= dict.fromkeys(f"ahead_of_reinforce{end}" for end in ("", "_low", "_high"))
         row |= {
             "setting": setting_text(at),
+            "tuned_reward": float(at.tuned_reward),
             "edge_gain": float(at.edge_gain),
             "seeds": data.sizes["seed"],
         }
@@ -310,6 +311,7 @@ def scaling_rows(results: Results) -> list[Row]:
                 **ends(statistics.mean(scaled), "optimality"),
                 "entropy": float(at.entropy.mean()),
                 "setting": setting_text(at),
+                "tuned_reward": float(at.tuned_reward),
                 "edge_gain": float(at.edge_gain),
                 "seeds": data.sizes["seed"],
             }

@@ -386,6 +386,7 @@ def _evaluated(outcomes: Mapping[Any, Outcome]) -> xr.Dataset:
         for name in ("contender", "feedback", "noise", "knowledge", "learning_rate")
     }
     columns["edge_gain"] = ("cell", [row["edge_gain"] for row in chosen])
+    columns["tuned_reward"] = ("cell", [row["reward"] for row in chosen])
     for name in KNOBS:
         columns[name] = ("cell", [row.get(name, np.nan) for row in chosen])
     first = next(iter(outcomes.values())).evaluated

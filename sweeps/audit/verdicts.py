@@ -115,8 +115,8 @@ def crossover_text(row: analysis.Row) -> str:
 
 def f1(results: Results) -> Judgement:
     """Can't be answered by a simulation: undecided. Reported is how the gap between SDPO (the
-    highest knowledge) and the best scaled method told only the feedback moves, in optimality, from
-    the smallest to the largest problem tried.
+    highest knowledge) and the best scaled method told only the feedback (chosen on tuning seeds)
+    moves, in optimality, from the smallest to the largest problem tried.
     """
     rows = analysis.scaling_rows(results)
     data = results["scaling"]
@@ -124,7 +124,7 @@ def f1(results: Results) -> Judgement:
     def gap(length: int, vocab_size: int) -> tuple[Interval, str]:
         here = [r for r in rows if (r["length"], r["vocab_size"]) == (length, vocab_size)]
         told = [r for r in here if CONTENDERS[r["contender"]].group == "feedback"]
-        best = max(told, key=lambda r: r["reward"])["contender"]
+        best = max(told, key=lambda r: r["tuned_reward"])["contender"]
         highest = max(r["knowledge"] for r in here if r["contender"] == "sdpo")
         at = data.isel(
             cell=np.flatnonzero(
