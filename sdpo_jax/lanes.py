@@ -128,12 +128,19 @@ class Fence:
 
     def __call__(self, make: Callable[[], Tree]) -> Tree:
         """The value of ``make()``, computed once."""
+        # Tracing is what a warm start waits for, and fences are nested: `make` is traced once, not
+        # a second time for its shapes.
+        traced: list[Any] = []
+
+        def always() -> Tree:
+            traced.append(jax.tree.map(jax.typeof, value := make()))
+            return value
 
         def never() -> Tree:
-            shapes = jax.eval_shape(make)
+            shapes = traced[-1] if traced else jax.eval_shape(make)
             return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-        return jax.lax.cond(self._always, make, never)
+        return jax.lax.cond(self._always, always, never)
 
 
 class _NoFence(Fence):

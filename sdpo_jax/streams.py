@@ -134,6 +134,8 @@ def _root(seed: ArrayLike) -> Key:
     return Key(jnp.zeros_like(low), low)
 
 
+# A function of its own to JAX, which then traces and lowers its 20 rounds once for each shape.
+@jax.jit
 def _threefry(key: Key, high: Array, low: Array) -> tuple[Array, Array]:
     """Threefry-2x32 with 20 rounds of the counter ``(high, low)``; all arguments broadcast."""
     schedule = (key.high, key.low, key.high ^ key.low ^ jnp.uint32(_KEY_PARITY))
