@@ -6,12 +6,14 @@ it every bit of a run, is independent of what else the grid holds.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -167,7 +169,7 @@ def run_grid(
         logits=logits,
     )
     devices = _workers(workers)
-    size = plan.width * len(devices) * _BLOCKS_A_CALL.get(devices[0].platform, 1)
+    size = plan.width * len(devices) * _blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
         for chunk, arrays in _execute(
@@ -373,12 +375,15 @@ class _Programs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[Any, Any] = {}
+        self._kept: dict[Any, Future] = {}
 
     def get(
         self, program: Program, logits: bool, width: int, inputs: dict[str, Any], device: Any
     ) -> Any:
-        """The program for blocks of this width and inputs of this shape on this device."""
+        """The program for blocks of this width and inputs of this shape on this device.
+
+        Who asks while another thread compiles it waits for that.
+        """
         leaves, structure = jax.tree.flatten(inputs)
         key = (
             program,
@@ -388,21 +393,71 @@ class _Programs:
             tuple((leaf.shape, leaf.dtype) for leaf in leaves),
             device,
         )
+        own: Future = Future()
         with self._lock:
-            if key in self._kept:
-                return self._kept[key]
+            found = self._kept.setdefault(key, own)
+        if found is own:
+            try:
+                own.set_result(self._compile(program, logits, width, inputs, device))
+            except BaseException as error:
+                with self._lock:
+                    del self._kept[key]
+                own.set_exception(error)
+        return found.result()
+
+    @staticmethod
+    def _compile(
+        program: Program, logits: bool, width: int, inputs: dict[str, Any], device: Any
+    ) -> Any:
         sharding = jax.sharding.SingleDeviceSharding(device)
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             (inputs, np.int32(0)),
         )
-        compiled = _compiled(program, logits, width, shapes, device)
-        with self._lock:
-            self._kept[key] = compiled
-        return compiled
+        return _compiled(program, logits, width, shapes, device)
 
 
 _PROGRAMS = _Programs()
+
+
+def _blocks_a_call(device: Any) -> int:
+    return _BLOCKS_A_CALL.get(device.platform, 1)
+
+
+def _program(plan: Plan, group: Group, device: Any) -> Any:
+    """The compiled program of a group."""
+    inputs = _padded(group, np.zeros(1, int), _blocks_a_call(device) * plan.width)
+    return _PROGRAMS.get(group.program, plan.logits, plan.width, inputs, device)
+
+
+@contextmanager
+def compiled_ahead(groups: Sequence[tuple[Plan, Group]]) -> Iterator[None]:
+    """Compile the programs of groups, one after the other, beside what the body does.
+
+    For plans that are computed in turn: where one of them has fewer blocks left than there are
+    cores, or Python is at work, the next one's programs are compiled meanwhile.
+
+    Args:
+        groups: each with its plan, in the order in which they will be needed.
+    """
+    left = threading.Event()
+
+    def work() -> None:
+        devices = dict.fromkeys(_workers(None))
+        for (plan, group), device in itertools.product(groups, devices):
+            if left.is_set():
+                return
+            # Whoever computes the group meets the error too, where it can be told.
+            with suppress(Exception):
+                _program(plan, group, device)
+
+    thread = threading.Thread(target=work, name="compiled ahead")
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: Any) -> Any:
@@ -484,14 +539,11 @@ def _execute(
     lock = threading.Lock()
     executables: dict[tuple[int, Any], Any] = {}
 
-    most = _BLOCKS_A_CALL.get(devices[0].platform, 1)
+    most = _blocks_a_call(devices[0])
 
     def build(group: Group, device: Any) -> float:
         start = time.perf_counter()
-        inputs = _padded(group, np.zeros(1, int), most * plan.width)
-        executables[id(group), device] = _PROGRAMS.get(
-            group.program, plan.logits, plan.width, inputs, device
-        )
+        executables[id(group), device] = _program(plan, group, device)
         return time.perf_counter() - start
 
     def calculate(group: Group, places: np.ndarray) -> tuple[Arrays, float]:

@@ -20,7 +20,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import Plan, Progress
-from sdpo_jax.grid import compiler_options
+from sdpo_jax.grid import compiled_ahead, compiler_options
 from sdpo_jax.plan import Chunk
 from sdpo_jax.train import Program
 from sweeps import blocks, provenance, sweepfile
@@ -180,22 +180,29 @@ class Blocks:
         total = sum(len(task.keys) for task in todo)
         before = 0
         plans = {id(task.plan): task.plan for task in todo}
-        for key, plan in plans.items():
-            mine = {id(task.chunk): task for task in todo if id(task.plan) == key}
+        # The groups of the first plan are compiled where they are computed.
+        later = {
+            id(task.chunk.group): (task.plan, task.chunk.group)
+            for task in todo
+            if task.plan is not todo[0].plan
+        }
+        with compiled_ahead(list(later.values())):
+            for key, plan in plans.items():
+                mine = {id(task.chunk): task for task in todo if id(task.plan) == key}
 
-            def report(told: Progress, before: int = before) -> None:
-                if progress is not None:
-                    done = before + told.done
-                    progress(Progress(told.kind, told.label, done, total, told.seconds))
+                def report(told: Progress, before: int = before) -> None:
+                    if progress is not None:
+                        done = before + told.done
+                        progress(Progress(told.kind, told.label, done, total, told.seconds))
 
-            chunks = [task.chunk for task in mine.values()]
-            for chunk, arrays in sdpo_jax.compute(plan, chunks, progress=report, stop=stop):
-                identity = mine[id(chunk)].identity
-                label = chunk.group.label
-                blocks.write(self.path(identity), identity, self.accepted[-1], label, arrays)
-            before += sum(len(chunk.places) for chunk in chunks)
-            if stop is not None and stop():
-                return
+                chunks = [task.chunk for task in mine.values()]
+                for chunk, arrays in sdpo_jax.compute(plan, chunks, progress=report, stop=stop):
+                    identity = mine[id(chunk)].identity
+                    label = chunk.group.label
+                    blocks.write(self.path(identity), identity, self.accepted[-1], label, arrays)
+                before += sum(len(chunk.places) for chunk in chunks)
+                if stop is not None and stop():
+                    return
 
     @functools.cached_property
     def index(self) -> dict[bytes, tuple[int, int]]:

@@ -10,14 +10,14 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import xarray as xr
 
-from sdpo_jax import Progress
-from sdpo_jax.grid import default_block_width
+from sdpo_jax import Plan, Progress
+from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.folder import Blocks, digest, tasks_of
 from sweeps.opening import FINISHED, of_plan
@@ -101,21 +101,38 @@ def _reproduce(
     under_way = out / store.DATA_FOLDER / BLOCKS
     remove_partial_files(out / store.DATA_FOLDER)
     remove_partial_files(under_way)
-    for name, experiment in paper.experiments().items():
-        reporter.begin(experiment.title, experiment.runs(seeds))
-        begun = time.perf_counter()
-        reused = name in manifest["finished"] and store.data_path(out, name).is_file()
-        if not reused:
-            mark = digest(fingerprint)
-            data, compiling = _run(experiment, seeds, under_way, mark, reporter, stop)
-            store.save(out, name, data)
-            taken = time.perf_counter() - begun
-            spent["compile"] = round(spent["compile"] + compiling, 2)
-            spent["run"] = round(spent["run"] + taken - compiling, 2)
-            manifest["finished"].append(name)
-            store.write_manifest(out, manifest)
-            shutil.rmtree(under_way, ignore_errors=True)
-        reporter.finish(time.perf_counter() - begun, reused)
+    experiments = paper.experiments()
+    plans = {
+        name: [grid.plan(seeds) for grid in experiment.grids]
+        for name, experiment in experiments.items()
+    }
+    saved = {
+        name
+        for name in plans
+        if name in manifest["finished"] and store.data_path(out, name).is_file()
+    }
+    ahead = [
+        (plan, group)
+        for name in plans
+        if name not in saved
+        for plan in plans[name]
+        for group in plan.groups
+    ]
+    mark = digest(fingerprint)
+    with compiled_ahead(ahead):
+        for name, experiment in experiments.items():
+            reporter.begin(experiment.title, experiment.runs(seeds))
+            begun = time.perf_counter()
+            if name not in saved:
+                parts, compiling = _run(plans[name], under_way, mark, reporter, stop)
+                store.save(out, name, experiment.finish(*parts))
+                taken = time.perf_counter() - begun
+                spent["compile"] = round(spent["compile"] + compiling, 2)
+                spent["run"] = round(spent["run"] + taken - compiling, 2)
+                manifest["finished"].append(name)
+                store.write_manifest(out, manifest)
+                shutil.rmtree(under_way, ignore_errors=True)
+            reporter.finish(time.perf_counter() - begun, name in saved)
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
     begun = time.perf_counter()
@@ -127,18 +144,17 @@ def _reproduce(
 
 
 def _run(
-    experiment: paper.Experiment,
-    seeds: int,
+    plans: Sequence[Plan],
     folder: Path,
     fingerprint: str,
     reporter: Reporter,
     stop: Callable[[], bool] | None,
-) -> tuple[xr.Dataset, float]:
-    """The experiment's data set, and how many seconds of its making were compilation."""
+) -> tuple[list[xr.Dataset], float]:
+    """The outcome of each plan, and for how many seconds programs were waited for."""
     compiling = 0.0
     parts = []
     done = 0
-    for grid in experiment.grids:
+    for plan in plans:
         begun = last = time.perf_counter()
 
         def on_progress(told: Progress) -> None:
@@ -147,7 +163,6 @@ def _run(
                 last = time.perf_counter()
             reporter.advance(told)
 
-        plan = grid.plan(seeds)
         blocks = Blocks(folder, list(tasks_of(plan, set())), [fingerprint])
         survey = blocks.survey()
         reporter.part(done + sum(len(t.keys) for t in blocks.tasks if t.identity in survey.done))
@@ -157,7 +172,7 @@ def _run(
         parts.append(of_plan(plan, blocks, lazy=False).drop_vars(FINISHED))
         compiling += last - begun
         done += plan.total
-    return experiment.finish(*parts), compiling
+    return parts, compiling
 
 
 def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, Any]:

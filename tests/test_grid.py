@@ -407,3 +407,34 @@ def test_a_metric_that_no_kernel_can_hold(largest):
     metrics = (("plain", plain), ("called", called))
     data = sdpo_jax.run_grid({"seed": range(3)}, sizes=SIZES, metrics=metrics)
     np.testing.assert_allclose(data.called, data.plain, rtol=1e-6)
+
+
+def test_programs_are_compiled_ahead_and_only_once(monkeypatch):
+    sizes = Sizes(length=2, vocab_size=3, rollouts=5, steps=4, final_window=2)
+    compiled = []
+    real = grid._compiled
+
+    def compile_one(program, *rest):
+        compiled.append(program.method)
+        return real(program, *rest)
+
+    monkeypatch.setattr(grid, "_compiled", compile_one)
+    monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
+    plans = [
+        plan.plan_grid({"method": names, "seed": range(3)}, width=8, sizes=sizes)
+        for names in (["reinforce"], ["rloo", "reinforce"])
+    ]
+    ahead = [(each, group) for each in plans for group in each.groups]
+    with grid.compiled_ahead(ahead):
+        for each in plans:
+            for _ in grid.compute(each, each.chunks(8)):
+                pass
+    assert sorted(compiled) == ["reinforce", "rloo"]
+
+
+def test_a_program_that_does_not_compile_is_told_by_who_computes_it(monkeypatch):
+    monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
+    monkeypatch.setattr(grid, "_compiled", lambda *_: 1 / 0)
+    wanted = plan.plan_grid({"seed": range(3)}, width=8, sizes=SIZES)
+    with grid.compiled_ahead([(wanted, wanted.groups[0])]), pytest.raises(ZeroDivisionError):
+        list(grid.compute(wanted, wanted.chunks(8)))
