@@ -1,9 +1,9 @@
 """A judge in the place of the true reward: what it looks at, and how it errs.
 
-    score  = R + sum_k w_k (x_k - R)                                what it looks at
-    score <- score + leniency (1 - score)
-    score <- score - severity score
-    score <- score + central_tendency (1/2 - score)
+    score  = (1 - sum_k w_k) R + sum_k w_k x_k                      what it looks at
+    score <- (1 - leniency) score + leniency
+    score <- (1 - severity) score
+    score <- (1 - central_tendency) score + central_tendency / 2
     seen   = clip(score + noise + position (1/2 - i/(N-1)), 0, 1)
     seen_i <- (1 - anchoring) seen_i + anchoring seen_{i-1}
     seen_i <- (1 - preference) seen_i + preference 1[seen_i > seen_partner]
@@ -120,17 +120,19 @@ def judge(
         "likelihood": lambda: likelihood(policy, tokens),
         "halo": lambda: jax.nn.sigmoid(lanes.mean(sequences.pick(problem.quality, tokens), 0)),
     }
-    score = reward
+    # Weighted means throughout: nothing is left of a number whose weight is 0, not even a rounding
+    # error, by which equal scores could be told apart.
+    shares = {name: jnp.asarray(getattr(judge, name)) for name in looks}
+    score = (1 - sum(shares.values())) * reward
     for name, look in looks.items():
-        share = jnp.asarray(getattr(judge, name))
         # Where no judge of the batch looks, nothing is computed; the numbers are the same.
-        view = jax.lax.cond(jnp.any(share > 0), look, lambda: reward)
-        score = score + share * (view - reward)
+        view = jax.lax.cond(jnp.any(shares[name] > 0), look, lambda: jnp.zeros_like(reward))
+        score = score + shares[name] * view
 
     def erring() -> Array:
-        value = score + judge.leniency * (1 - score)
-        value = value - judge.severity * value
-        value = value + judge.central_tendency * (0.5 - value)
+        value = (1 - judge.leniency) * score + judge.leniency
+        value = (1 - judge.severity) * value
+        value = (1 - judge.central_tendency) * value + judge.central_tendency * 0.5
         count = tokens.shape[1]
         place = np.arange(count).reshape((-1,) + (1,) * (reward.ndim - 1))
         favour = (0.5 - place / max(count - 1, 1)).astype(np.float32)

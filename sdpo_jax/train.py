@@ -275,7 +275,7 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         "policy": policy,
         "reference": setting.reference,
         "tokens": tokens,
-        "signal": reward + config.learn_from_feedback * (feedback - reward),
+        "signal": _signal(config, reward, feedback),
         "feedback": feedback,
         "knowledge": setting.knowledge,
         "panel": setting.panel,
@@ -407,6 +407,16 @@ def chosen_metrics(program: Program) -> dict[str, Metric]:
 
 def _metrics_need_teacher(program: Program) -> bool:
     return any(metric.needs_teacher for metric in chosen_metrics(program).values())
+
+
+def _signal(config: Config, reward: Array, feedback: Array) -> Array:
+    """The reward, the feedback instead, or a blend, ``[N, *runs]``.
+
+    Exactly the one or the other at 0 and 1: in ``R + w (f - R)`` a rounding error that goes with R
+    is left at 1, and among equal levels of feedback it would say which reward was larger.
+    """
+    share = config.learn_from_feedback
+    return (1 - share) * reward + share * feedback
 
 
 def _noise(setting: Setting, index: Array, like: Array, fence: lanes.Fence) -> Array:

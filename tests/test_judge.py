@@ -169,6 +169,29 @@ def test_a_judge_without_any_error_sees_what_the_plain_oracle_sees_to_the_bit(sc
     assert ((plain == 0) | (plain == 1)).any()
 
 
+@pytest.mark.parametrize(
+    "strengths",
+    [
+        *({name: 1.0} for name in LOOKS if name != "reward"),
+        {"overlap": 0.75, "style": 0.25},
+        {"leniency": 1.0},
+        {"severity": 1.0},
+        {"central_tendency": 1.0},
+    ],
+    ids=lambda strengths: " ".join(strengths),
+)
+def test_where_the_reward_has_no_weight_nothing_of_it_is_left(scene, strengths):
+    # Not even a rounding error, by which equal scores could be told apart.
+    problem, policy, tokens, reward, noise = scene
+    silent = np.zeros_like(noise)
+    first, *others = (
+        seen_by((problem, policy, tokens, each, silent), **strengths)
+        for each in (reward, *np.random.default_rng(1).uniform(0, 1, (20, *noise.shape)))
+    )
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
 # Heavy tails multiply the noise before a judge sees it.
 @pytest.mark.parametrize("name", sorted({*BIASES, *LOOKS, "preference"} - {"heavy_tails"}))
 def test_each_strength_changes_what_is_seen(scene, name):

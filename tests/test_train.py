@@ -474,6 +474,17 @@ def test_the_signal_is_the_reward_the_feedback_or_between():
     np.testing.assert_allclose(signal, expected, atol=2e-7)
 
 
+def test_a_signal_that_is_the_feedback_holds_nothing_of_the_reward():
+    # Not even a rounding error: by one that goes with R, equal levels could be told apart.
+    def difference(*, policy, signal, feedback):
+        return Update(jnp.zeros_like(policy.probs), abs(signal - feedback).max(0))
+
+    program = Program(difference, SIZES, metrics=("weight",))
+    config = Config(learn_from_feedback=1.0, noise=0.5)
+    result = sdpo_jax.train(np.arange(200), program, config, sdpo_jax.ordinal())
+    np.testing.assert_array_equal(result.mean["weight"], 0.0)
+
+
 # Transformations
 
 

@@ -265,7 +265,7 @@ def cost(results: Results) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2))
     ax = figure.subplots()
     names = [n for n in ("reinforce", "grpo", "ppo", "dpo", "sdft", "scar", "process_reward",
-                         "dense_reward", "sdpo")
+                         "dense_reward", "rlhf", "sdpo")
              if any(r["contender"] == n for r in rows)]  # fmt: skip
     steps = int(results["range"].attrs["steps"])
     for place, name in enumerate(names):

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from sweeps import store
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
-from sweeps.audit.plan import FIRST_TUNING_SEED
+from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.claims.model import Claim
 from sweeps.claims.write import capital, interval_text
 from sweeps.report import inline_svg, style
@@ -114,6 +114,7 @@ def _page(
         tuning_seeds=manifest["plan"]["tuning_seeds"],
         settings=manifest["plan"]["settings"],
         first_tuning_seed=FIRST_TUNING_SEED,
+        first_evaluation_seed=FIRST_EVALUATION_SEED,
         command=manifest["command"],
         versions=", ".join(f"{k} {v}" for k, v in manifest["versions"].items()),
         wall=f"{sum(manifest['wall_time'].values()):.0f}",
