@@ -33,6 +33,7 @@ class Point:
         sizes: those of ``Sizes`` that are not the paper's.
         block_width: runs of a block; the engine's own choice if ``None``.
         devices: host devices that JAX shows; 0 for what it shows by itself.
+        registered: methods that the library knows; 0 for its own.
     """
 
     axes: dict[str, list[Any]]
@@ -41,6 +42,7 @@ class Point:
     sizes: dict[str, int] = field(default_factory=dict)
     block_width: int | None = None
     devices: int = 0
+    registered: int = 0
 
 
 def measure(point: Point) -> dict[str, Any]:
@@ -100,6 +102,8 @@ def _measure_here(point: Point) -> dict[str, Any]:
         cells *= len(values)
     seeds = max(1, point.runs // cells)
     sizes = sdpo_jax.Sizes(**point.sizes)
+    if point.registered:
+        _register(point.registered, point.axes["method"])
 
     def run(count: int) -> tuple[float, dict[str, float]]:
         start = time.perf_counter()
@@ -125,6 +129,19 @@ def _measure_here(point: Point) -> dict[str, Any]:
         "peak_mib": peak_mib(resource.getrusage(resource.RUSAGE_SELF)),
         "means": means,
     }
+
+
+def _register(count: int, measured: list[str]) -> None:
+    """Leave so many methods in the registry, or add copies of its own up to so many."""
+    from sdpo_jax import METHODS
+
+    # Those that are measured stay, whatever goes.
+    known = sorted(METHODS.items(), key=lambda item: item[0] not in measured)
+    METHODS.clear()
+    METHODS.update(known[:count])
+    for number in range(count - len(METHODS)):
+        name, method = known[number % len(known)]
+        METHODS[f"{name}_{number}"] = method
 
 
 if __name__ == "__main__":

@@ -14,7 +14,17 @@ from sweeps.style import INK, METHOD_LOOKS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AXES = ("runs", "steps", "length", "vocab_size", "rollouts", "block_width", "methods", "devices")
+AXES = (
+    "runs",
+    "steps",
+    "length",
+    "vocab_size",
+    "rollouts",
+    "block_width",
+    "methods",
+    "registered",
+    "devices",
+)
 
 # From so many runs on two repeats are enough; up to so many, a repeat is a matter of a moment.
 _MANY, _FEW = 100_000, 1_000
@@ -22,6 +32,8 @@ _MOMENTS = 20
 _WIDTHS = {"cpu": (16, 32, 64, 128, 256, 1024)}
 _ACCELERATOR_WIDTHS = (256, 1024, 4096, 8192, 16384, 32768)
 _METHODS = (1, 2, 4, 8)
+# The paper's methods alone, all that there are, and users' own beside them.
+_REGISTERED = (4, len(METHODS), 4 * len(METHODS))
 # Blocks of the widest that are computed.
 _BLOCKS = 4
 
@@ -61,6 +73,9 @@ def points(
         "methods": [
             (count, Point({**axes, "method": methods[:count]}, base * count, repeats))
             for count in _METHODS
+        ],
+        "registered": [
+            (count, Point(axes, base, repeats, registered=count)) for count in _REGISTERED
         ],
         # Only host devices can be had in any number.
         "devices": [(count, Point(axes, base, repeats, devices=count)) for count in (1, 2)]
@@ -127,11 +142,12 @@ def _save(
     body = (
         table(header, rows) + f"\n{method}, {feedback} feedback; all else as in the paper, "
         "summaries only. Each row in a process of its own, with an empty compilation cache; "
-        "median (range) of the repeats. *methods*: so many in one grid. *devices*: JAX shows so "
-        "many host devices, and the grid uses them all.\n"
+        "median (range) of the repeats. *methods*: so many in one grid. *registered*: so many that "
+        "the library knows, of which one is run. *devices*: JAX shows so many host devices, and "
+        "the grid uses them all.\n"
     )
     body += _flatness(results.get("runs", []))
-    drawn = [name for name in results if name not in ("methods", "devices")]
+    drawn = [name for name in results if name not in ("methods", "registered", "devices")]
     draw = (lambda: _figure(results, drawn, method)) if drawn else None
     output.save(body, results, draw, last)
 

@@ -11,8 +11,9 @@ import pytest
 from benchmarks import scaling, startup, throughput
 from benchmarks.__main__ import main
 from benchmarks.machine import described, fingerprint
-from benchmarks.point import Point, measure
+from benchmarks.point import Point, _register, measure
 from benchmarks.write import Output, bars, shown, spread, table
+from sdpo_jax import METHODS
 
 SIZES = {"length": 2, "vocab_size": 2, "rollouts": 2, "steps": 3, "final_window": 1}
 AXES = {"method": ["reinforce"], "feedback": ["continuous"]}
@@ -36,6 +37,18 @@ def test_a_point_tells_every_part(measured):
 def test_a_point_that_fails_says_why():
     with pytest.raises(RuntimeError, match="allowed: sdpo"):
         measure(Point({"method": ["sdqo"]}, 1, 1))
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_a_point_with_more_or_fewer_methods_registered(count):
+    known = dict(METHODS)
+    try:
+        _register(count, ["rlhf"])
+        assert len(METHODS) == count
+        assert METHODS["rlhf"] is known["rlhf"]
+    finally:
+        METHODS.clear()
+        METHODS.update(known)
 
 
 def fake_measure(point: Point) -> dict:
@@ -89,6 +102,7 @@ def test_scaling_varies_one_thing_at_a_time():
             varied = {
                 "runs": point.runs,
                 "methods": len(point.axes["method"]),
+                "registered": point.registered,
                 "devices": point.devices,
                 "block_width": point.block_width,
             }
