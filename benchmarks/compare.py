@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 CASES = (("sdpo", "continuous"), ("sdpo", "binary"), ("reinforce", "continuous"))
 METRICS = ("reward", "credit", "entropy")
 OURS = "sdpo_jax"
+# The library without its grid: what a user gets from his own ``jit`` and ``vmap`` around ``train``.
+OURS_VMAPPED = "train_vmapped"
+TITLES = {
+    OURS: f"**{OURS}**",
+    OURS_VMAPPED: "sdpo_jax, `jit` and `vmap` of `train`",
+    **{name: peer.title for name, peer in PEERS.items()},
+}
 
 # Standard errors that a peer's means may be from ours.
 _TOLERANCE = 4.0
@@ -38,6 +47,19 @@ def prepare_ours(method: str, feedback: str, runs: int) -> Train:
         axes = {"method": [method], "feedback": [feedback], "seed": range(first, first + runs)}
         data = sdpo_jax.run_grid(axes)
         return {name: data[name].values.ravel() for name in METRICS}
+
+    train(0)
+    return train
+
+
+def prepare_vmapped(method: str, feedback: str, runs: int) -> Train:
+    """``train`` under a plain ``jit`` and ``vmap``, in the form of a peer."""
+    program = sdpo_jax.Program(method)
+    oracle = sdpo_jax.ORACLES[feedback]()
+    over_seeds = jax.jit(jax.vmap(lambda seed: sdpo_jax.train(seed, program, oracle=oracle).final))
+
+    def train(first: int) -> dict[str, np.ndarray]:
+        return jax.tree.map(np.asarray, over_seeds(first + jnp.arange(runs)))
 
     train(0)
     return train
@@ -85,7 +107,7 @@ def run(repeats: int, seconds: float, output: Output) -> None:
 
 
 def _case(method: str, feedback: str, repeats: int, seconds: float) -> dict[str, Any]:
-    prepares = {OURS: prepare_ours} | {
+    prepares = {OURS: prepare_ours, OURS_VMAPPED: prepare_vmapped} | {
         name: peer.prepare for name, peer in PEERS.items() if peer.available
     }
     contestants: dict[str, tuple[Train, int]] = {}
@@ -140,7 +162,7 @@ def _sized(
 def _section(case: dict[str, Any]) -> str:
     rows = [
         [
-            f"**{OURS}**" if name == OURS else PEERS[name].title,
+            TITLES[name],
             shown(speed),
             "1" if name == OURS else shown(case["ratio"][name], 1),
         ]
@@ -159,8 +181,8 @@ def _figure(results: list[dict[str, Any]]) -> Figure:
         names = list(case["runs_per_second"])
         middle, ranges = bars([case["runs_per_second"][name] for name in names])
         look = METHOD_LOOKS[case["method"]]
-        titles = [OURS if name == OURS else PEERS[name].title for name in names]
-        colours = [look.colour if name == OURS else "#bbbbbb" for name in names]
+        titles = [TITLES[name].strip("*").replace("`", "") for name in names]
+        colours = [look.colour if name in (OURS, OURS_VMAPPED) else "#bbbbbb" for name in names]
         axes.barh(titles, middle, xerr=ranges, color=colours, ecolor=INK, height=0.7)
         for place, value in enumerate(middle):
             axes.annotate(f" {value:,.0f}", (value + ranges[1][place], place), va="center")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
 from pathlib import Path
 
@@ -33,3 +35,53 @@ def test_what_a_page_points_at_exists(page):
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`((?:sdpo_jax|sweeps|tests)/[\w/.]+)`", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+def selections_by_keyword(code: str) -> list[str]:
+    """Calls like ``data.sel(method="sdpo")``, which xarray reads as its own argument."""
+    xarrays_own = {None, "nearest", "pad", "ffill", "backfill", "bfill"}
+    found = []
+    for call in ast.walk(ast.parse(code)):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+            continue
+        if call.func.attr not in {"sel", "reindex"}:
+            continue
+        for keyword in call.keywords:
+            if keyword.arg == "method" and not (
+                isinstance(keyword.value, ast.Constant) and keyword.value.value in xarrays_own
+            ):
+                found.append(ast.unparse(call))
+    return found
+
+
+def python_of(path: Path) -> list[str]:
+    """The Python of a module, or the blocks of a page and the code in its lines."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        docstring_code = re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", text, re.MULTILINE)
+        return [text, *docstring_code]
+    lines = re.findall(r"`([^`\n]+\(.*?\))`", text)
+    return [*re.findall(r"```python\n(.*?)```", text, re.DOTALL), *lines]
+
+
+TRACKED = [
+    path
+    for folder in ("sdpo_jax", "sweeps", "benchmarks", "tests", "docs", "results")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".md"}
+]
+
+
+def test_nothing_selects_a_method_by_xarrays_own_argument():
+    for path in [ROOT / "README.md", *TRACKED]:
+        for code in python_of(path):
+            # A part of an expression, from a page or a docstring, need not parse.
+            with contextlib.suppress(SyntaxError):
+                assert selections_by_keyword(code) == [], path
+
+
+def test_a_selection_by_keyword_would_be_found():
+    assert selections_by_keyword('x = data.reward.sel(method="sdpo", seed=0)')
+    assert selections_by_keyword("data.sel(method=name)")
+    assert not selections_by_keyword('data.sel({"method": "sdpo"})')
+    assert not selections_by_keyword('data.sel(noise=0.1, method="nearest")')

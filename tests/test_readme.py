@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.peers import PEERS
+from benchmarks.compare import TITLES
 from sweeps.claims.write import tally
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def test_the_speeds_are_those_of_the_benchmark():
     for name in names:
         speeds = [f"{case['runs_per_second'][name]['median']:,.0f}" for case in cases]
         # The results are those of a machine with a C++ compiler; this one may have none.
-        title = PEERS[name].title.replace("eager", "compiled") if name in PEERS else f"**{name}**"
+        title = TITLES[name].replace("eager", "compiled")
         rows.append("| " + " | ".join([title, *speeds]) + " |")
     table = marked("speed: results/benchmarks/peers.json").strip().splitlines()
     assert table[2 : 2 + len(rows)] == rows
