@@ -13,7 +13,7 @@ import xarray as xr
 
 from sweeps.folder import Folder
 from sweeps.opening import of_grid
-from sweeps.writing import write_atomically
+from sweeps.writing import partial_name, remove_partial_files, write_atomically
 
 FOLDER = "export"
 
@@ -46,6 +46,7 @@ def export(directory: Path, to: str, out: Path | None = None) -> list[Path]:
     folder = Folder.open(directory)
     target = directory / FOLDER if out is None else out
     target.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(target)
     paths = []
     for grid in folder.sweep.grids:
         path = target / f"{grid}{suffix}"
@@ -66,12 +67,15 @@ def _netcdf(data: xr.Dataset, path: Path) -> None:
 
 def _zarr(data: xr.Dataset, path: Path) -> None:
     # A folder can't be renamed over another: the new one is complete before the old one goes.
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    # Version 3 of the format has no settled type for text.
-    data.to_zarr(partial, mode="w", zarr_format=2)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    partial = partial_name(path)
+    try:
+        # Version 3 of the format has no settled type for text.
+        data.to_zarr(partial, mode="w", zarr_format=2)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _parquet(data: xr.Dataset, path: Path) -> None:
