@@ -217,12 +217,9 @@ def _dispatch(command: object, line: str) -> int:
         sweep = sweepfile.read(command.file)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change)
     if isinstance(command, Resume):
-        from sweeps import sweepfile
-        from sweeps.folder import Manifest
+        from sweeps.folder import saved_sweep
 
-        manifest = Manifest.read(command.directory)
-        sweep = sweepfile.parse(manifest.text, manifest.name, str(command.directory))
-        return _run(command.directory, sweep, command.on_change)
+        return _run(command.directory, saved_sweep(command.directory), command.on_change)
     if isinstance(command, Plan):
         from sweeps import tell
 

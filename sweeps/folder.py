@@ -43,6 +43,8 @@ DATA = "data"
 _FORMAT = 1
 # What ``render``, ``replay`` and ``export`` write beside the data.
 _MADE = ("tables", "figures", "replays", "export")
+# Parts of every fingerprint.
+_ALWAYS = {"versions", "device", "block_width", "source"}
 # The part of a fingerprint that names what is in a registry and is not the library's.
 REGISTERED = "registered"
 
@@ -401,8 +403,10 @@ class Manifest:
         if manifest is not None:
             return replace(manifest, damage=f"{path}: {problem}")
         again = f"allowed: `python -m sweeps run FILE --out {shlex.quote(str(folder))}`"
-        if problem == "missing" and not _holds_blocks(folder):
-            raise NoSweep(f"{folder}: no sweep there; {again}")
+        if problem == "missing" and not is_sweep(folder):
+            used = folder.is_dir() and any(folder.glob("[!.]*"))
+            wanted = "allowed: a folder that `python -m sweeps run` wrote"
+            raise NoSweep(f"{folder}: no sweep there; {wanted if used else again}")
         if not _holds_blocks(folder):
             raise NoSweep(
                 f"{path}: damaged, and no blocks there; allowed: a new folder, or this one emptied"
@@ -421,17 +425,21 @@ class Manifest:
             told = content.pop("checksum")
             if told != _checksum(content):
                 return None
-            if content["format"] != _FORMAT:
-                raise NoSweep(f"{path}: format {content['format']!r}; allowed: {_FORMAT}")
+            version = content["format"]
+            if type(version) is int and _FORMAT < version < 1000:
+                raise NoSweep(f"{path}: format {version}; allowed: {_FORMAT}")
+            if version != _FORMAT:
+                return None
             name, current = content["name"], content["current"]
             fingerprints, texts = content["fingerprints"], content["sweeps"]
             fine = (
                 isinstance(name, str)
+                and name.isprintable()
                 and bool(name)
                 and type(current) is int
                 and isinstance(fingerprints, list)
                 and bool(fingerprints)
-                and all(isinstance(each, dict) for each in fingerprints)
+                and all(isinstance(each, dict) and set(each) >= _ALWAYS for each in fingerprints)
                 and isinstance(texts, list)
                 and all(isinstance(each, str) for each in texts)
                 and 0 <= current < len(texts)
@@ -496,7 +504,9 @@ def made_by_another(folder: Path, content: Any) -> str:
     inner = content["plan"] if isinstance(content.get("plan"), dict) else content
     seeds = inner.get("seeds")
     made = f" of {seeds} seeds" if type(seeds) is int else ""
-    again = f"`python -m sweeps {command} --out {place}`"
+    quick = "--quick" in str(content.get("command")).split()
+    size = " --quick" if quick else f" --seeds {seeds}" if made else ""
+    again = f"`python -m sweeps {command}{size} --out {place}`"
     names = data_sets(folder)
     if not names:
         return (
@@ -531,7 +541,7 @@ class Folder:
         self.path = path
         self.manifest = manifest
         with stand_ins(manifest.registered):
-            sweeps = [sweepfile.parse(text, manifest.name) for text in manifest.texts]
+            sweeps = [_parsed(path, manifest, text) for text in manifest.texts]
             self.sweep: Sweep = sweeps[manifest.current]
             known: set[bytes] = set()
             tasks = [
@@ -562,6 +572,27 @@ class Folder:
     def runs(self) -> int:
         """How many different runs the sweep has, those of blocks shared with other sweeps too."""
         return sum(len(task.keys) for task in self.blocks.tasks)
+
+
+def saved_sweep(path: Path) -> Sweep:
+    """The sweep in a folder, to go on with.
+
+    Raises:
+        NoSweep: there is none, or it needs what is not registered here.
+    """
+    manifest = Manifest.read(path)
+    return _parsed(path, manifest, manifest.text)
+
+
+def _parsed(path: Path, manifest: Manifest, text: str) -> Sweep:
+    try:
+        return sweepfile.parse(text, manifest.name, str(path))
+    except sweepfile.SweepError as error:
+        first = str(error.mistakes[0]).splitlines()[0]
+        first = first if len(first) <= 160 else first[:157] + "..."
+        raise NoSweep(
+            f"{path / MANIFEST}: the sweep file in it can't be run ({first}); allowed: {_NOT_READ}"
+        ) from None
 
 
 def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
@@ -611,11 +642,17 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     if sweep.text not in texts:
         texts = (*texts, sweep.text)
     wanted = Manifest(manifest.name, kept, texts, texts.index(sweep.text))
+    try:
+        folder = Folder(path, wanted)
+    except NoSweep as error:
+        print(f"{error}; left out", file=sys.stderr)
+        wanted = Manifest(manifest.name, kept, (sweep.text,))
+        folder = Folder(path, wanted)
     if wanted != found or manifest.damage or not (data / MANIFEST).is_file():
         if manifest.damage:
             print(f"{manifest.damage}; made again from the other", file=sys.stderr)
         wanted.write(path)
-    return Folder(path, wanted)
+    return folder
 
 
 # What parts of a fingerprint are called, where the name alone does not say it.
@@ -629,6 +666,10 @@ _CALLED = {
     "block_width": "block width",
 }
 _UNKNOWN = "not recorded"
+_NOT_READ = (
+    "`python -m sweeps run FILE --out` the same folder, or, of a method, metric or optimizer that "
+    "is not known here, the code that registers it"
+)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -121,13 +121,17 @@ def xla_flags(text: str) -> dict[str, str]:
 
 
 def settings() -> dict[str, Any]:
-    """JAX's settings that can change bits, and the environment's for libraries below it."""
+    """JAX's settings that can change bits, and the environment's for libraries below it.
+
+    Those that are off, zero or empty are left out.
+    """
     # JAX defines its settings at run time.
     values: dict[str, Any] = jax.config.values  # pyright: ignore[reportAttributeAccessIssue]
+    plain = {name: getattr(value, "value", value) for name, value in sorted(values.items())}
     found = {
-        name: value if isinstance(value, str | bool | int | float | None) else str(value)
-        for name, value in sorted(values.items())
-        if not _HARMLESS_SETTINGS.fullmatch(name)
+        name: value if isinstance(value, str | int | float) else str(value)
+        for name, value in plain.items()
+        if value and not _HARMLESS_SETTINGS.fullmatch(name)
     }
     return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 

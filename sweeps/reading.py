@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -41,6 +42,11 @@ def read_bytes(path: Path, most: int, least: int = 0) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except NotADirectoryError:
         raise FileNotFoundError(f"{path}: not there") from None
+    except OSError as error:
+        # A link to itself, or a socket.
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise ValueError(f"{path}: not a file") from None
+        raise
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
