@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,6 +34,9 @@ _DIGEST = 64
 # Of the line of JSON: many times what any block's has.
 _MOST_HEADER = 2**20
 _LONGEST = 2**32
+# Where a block's line of JSON names its fingerprint.
+_MAKER = re.compile(rb'"fingerprint": "([0-9a-f]*)"')
+_MOST_BEFORE = 1024
 _NUMBERS = re.compile(r"<f[248]|<[iu][248]|\|[iub]1")
 
 # By variable the shape behind the runs, and the type, as ``numpy`` writes it.
@@ -152,6 +156,16 @@ def read(path: Path, identity: str, layout: Layout | None = None, runs: int = 0)
         kept[name] = np.frombuffer(data, dtype, size // dtype.itemsize, offset).reshape(shape)
         offset += size
     return Block(fingerprint, kept)
+
+
+def maker(path: Path) -> str | None:
+    """The fingerprint that a block names, without a look at the rest; ``None`` where it can't."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            found = _MAKER.search(f.read(_MOST_BEFORE))
+    except OSError:
+        return None
+    return None if found is None else found[1].decode("ascii")
 
 
 _Described = list[tuple[str, str, list[int]]]

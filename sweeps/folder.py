@@ -12,6 +12,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -234,6 +235,20 @@ class Blocks:
         task = self.by_id[identity]
         return blocks.read(self.path(identity), identity, task.layout, len(task.keys))
 
+    def counts(self, identity: str) -> bool:
+        """Whether a block is there that an accepted fingerprint computed.
+
+        Raises:
+            DamagedBlock: what is there does not say whose it is. The rest of it is not looked at.
+        """
+        path = self.path(identity)
+        if not os.path.lexists(path):
+            return False
+        # A block that is not whole must not pass for another fingerprint's.
+        return (
+            blocks.maker(path) in self.accepted or self.read(identity).fingerprint in self.accepted
+        )
+
     def survey(self) -> Survey:
         """Look at every file and check all its bytes."""
         done, damaged, missing, other = set(), {}, set(), set()
@@ -390,8 +405,10 @@ class Manifest:
             if other:
                 raise NoSweep(other)
             manifest = cls._checked(path, content)
-            if manifest is not None:
-                return replace(manifest, damage=manifest._of_copy(copy))
+            damage = "" if manifest is None else manifest._of_copy(copy)
+            # Where they differ, the one counts whose sweep files can be read.
+            if manifest is not None and (not damage or manifest._can_be_read(folder)):
+                return replace(manifest, damage=damage)
             problem = "damaged"
         try:
             manifest = cls._checked(copy, read_json(copy))
@@ -428,7 +445,7 @@ class Manifest:
             version = content["format"]
             if type(version) is int and _FORMAT < version < 1000:
                 raise NoSweep(f"{path}: format {version}; allowed: {_FORMAT}")
-            if version != _FORMAT:
+            if type(version) is not int or version != _FORMAT:
                 return None
             name, current = content["name"], content["current"]
             fingerprints, texts = content["fingerprints"], content["sweeps"]
@@ -449,6 +466,13 @@ class Manifest:
                 raise
             return None
         return cls(name, tuple(fingerprints), tuple(texts), current) if fine else None
+
+    def _can_be_read(self, folder: Path) -> bool:
+        try:
+            Folder(folder, self)
+        except NoSweep:
+            return False
+        return True
 
     def _of_copy(self, path: Path) -> str:
         """What is wrong with the copy, if there is one."""

@@ -85,8 +85,8 @@ def of_grid(folder: Folder, grid: str, lazy: bool | None = None) -> xr.Dataset:
 def of_plan(plan: Plan, blocks: Blocks, lazy: bool | None = None) -> xr.Dataset:
     """The runs of a plan from the blocks that hold them."""
     number, row = blocks.places(plan)
-    # What is there in its place, but is no file, is found damaged when it is read.
-    there = np.array([os.path.lexists(blocks.path(task.identity)) for task in blocks.tasks])
+    # Not those of a fingerprint that is being replaced: old and new runs would be mixed.
+    there = np.array([blocks.counts(task.identity) for task in blocks.tasks])
     source = _Source(blocks, number, row, there)
     outcome: dict[str, Any] = {
         name: _Lazy(source, name, plan.shape, extra, np.dtype(kind))
