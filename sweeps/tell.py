@@ -84,6 +84,12 @@ def replayed(directory: Path, run: str, grid: str | None) -> int:
         console.print("the same, bit for bit, as what is saved")
     else:
         console.print(f"differs from what is saved in {', '.join(found.differing)}")
+        folder = Folder.open(directory)
+        plans = list(folder.sweep.plans.values())
+        now = fingerprint(max(each.width for each in plans), plans)
+        other = differences(folder.manifest.fingerprints[-1], now)
+        if other:
+            console.print(f"here other: {other}", soft_wrap=True)
     if not found.curves_same:
         console.print("with full curves recorded, the last bits differ (it is another program)")
     for name, curve in found.curves.items():

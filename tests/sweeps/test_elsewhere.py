@@ -29,7 +29,7 @@ import sdpo_jax
 import sweeps
 from benchmarks import kills
 from sdpo_jax.policy import mean_score
-from sweeps import blocks, folder, interrupts, provenance, replay, store, writing
+from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
 from sweeps.__main__ import main
 from sweeps.folder import Folder
 
@@ -410,6 +410,55 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
     # What is missing for a page is named with the command that makes it.
     assert main(["render", str(place)]) == 2
     assert f"`python -m sweeps {command} --out {place}` writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["reproduce", "audit"])
+@pytest.mark.parametrize(
+    "content", [b"null", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"finished": 5, "seeds": 16}']
+)
+def test_a_manifest_of_anything_is_refused_by_a_reproduction_in_a_line(
+    tmp_path, capsys, command, content
+):
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert main([command, "--quick", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "allowed: " in said
+    assert kills.contents(tmp_path) == {"manifest.json": content}
+    assert main(["render", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_reproduction_believes_only_progress_as_it_writes_it(tmp_path):
+    configuration, fingerprint = {"seeds": 16, "constants": {}}, {"source": "x"}
+    fresh = reproduce._claim(tmp_path, configuration, fingerprint)
+    store.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
+    assert reproduce._claim(tmp_path, configuration, fingerprint)["finished"] == ["noise"]
+    for key, value in (("finished", 5), ("finished", [5]), ("wall_time", None), ("wall_time", {})):
+        store.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
+        assert reproduce._claim(tmp_path, configuration, fingerprint) == fresh
+
+
+def test_a_damaged_data_set_is_not_taken_for_a_saved_one(tmp_path):
+    path = store.save(tmp_path, "noise", xr.Dataset({"reward": ("seed", np.arange(9.0))}))
+    whole = path.read_bytes()
+    assert store.is_saved(tmp_path, "noise")
+    rng = random.Random(0)
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        assert not store.is_saved(tmp_path, "noise")
+        data = bytearray(whole)
+        data[rng.randrange(60)] ^= 0xFF
+        path.write_bytes(bytes(data))
+        store.is_saved(tmp_path, "noise")
+
+
+def test_a_killed_rendering_leaves_nothing_for_the_next_one(tmp_path):
+    store.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
+    partial = writing.partial_name(tmp_path / "figures" / "figure1.svg")
+    partial.parent.mkdir()
+    partial.write_text("<svg")
+    assert main(["render", str(tmp_path)]) == 2
+    assert not partial.exists()
 
 
 # Files that are whole and hold something else.
