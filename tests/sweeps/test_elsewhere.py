@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pickle
+import platform
 import random
 import shutil
 import stat
@@ -90,6 +91,7 @@ def block_files(out):
 # The fingerprint.
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flag is of x86")
 def test_another_instruction_set_is_refused_and_named(out, clean):
     block_files(out)[0].unlink()
     left = kills.contents(out)
@@ -316,6 +318,23 @@ def test_a_write_whose_temporary_file_is_cleared_away_is_done_again(tmp_path):
     writing.write_atomically(tmp_path / "file.txt", write)
     assert (tmp_path / "file.txt").read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_an_export_replaces_nothing_but_its_own(out, tmp_path, capsys):
+    target = tmp_path / "target"
+    letter = target / "main.zarr" / "letter.txt"
+    letter.parent.mkdir(parents=True)
+    letter.write_text("dear")
+    assert main(["export", str(out), "--to", "zarr", "--out", str(target)]) == 2
+    assert "holds no zarr" in capsys.readouterr().err
+    assert [path.name for path in target.rglob("*")] == ["main.zarr", "letter.txt"]
+    assert main(["export", str(out), "--to", "csv", "--out", str(letter)]) == 2
+    assert "is not a folder; allowed" in capsys.readouterr().err
+    letter.unlink()
+    letter.parent.rmdir()
+    for _ in range(2):
+        assert main(["export", str(out), "--to", "zarr", "--out", str(target)]) == 0
+    assert [path.name for path in target.iterdir()] == ["main.zarr"]
 
 
 # Machines.
