@@ -61,7 +61,7 @@ def counted(name):
         return original(*arguments, **options)
     setattr(os, name, call)
 
-for name in ("fsync", "replace", "chmod"):
+for name in ("open", "fsync", "replace"):
     counted(name)
 
 compute = folder.Blocks.compute

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -216,12 +217,9 @@ def _dispatch(command: object, line: str) -> int:
         sweep = sweepfile.read(command.file)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change)
     if isinstance(command, Resume):
-        from sweeps import sweepfile
-        from sweeps.folder import Manifest
+        from sweeps.folder import saved_sweep
 
-        manifest = Manifest.read(command.directory)
-        sweep = sweepfile.parse(manifest.text, manifest.name, str(command.directory))
-        return _run(command.directory, sweep, command.on_change)
+        return _run(command.directory, saved_sweep(command.directory), command.on_change)
     if isinstance(command, Plan):
         from sweeps import tell
 
@@ -296,12 +294,24 @@ def _run(out: Path, sweep: object, on_change: str) -> int:
 
 
 def _render(directory: Path) -> int:
-    from sweeps.folder import MANIFEST, is_sweep
+    from sweeps import store
+    from sweeps.folder import MANIFEST, clear_partial_files, is_sweep
+    from sweeps.writing import Busy, locked
 
-    if (directory / MANIFEST).exists() and is_sweep(directory):
+    if directory.is_dir() and (directory / MANIFEST).is_file():
+        # Of a command that was killed; while another one is at work there, it is left.
+        with contextlib.suppress(Busy, PermissionError), locked(directory):
+            clear_partial_files(directory)
+    if is_sweep(directory):
         from sweeps.pages import render_sweep
 
         print(f"Report: {render_sweep(directory)[-1]}")
+        return 0
+    if (directory / MANIFEST).is_file() and "plan" in store.read_manifest(directory):
+        from sweeps.audit import page
+
+        page.render(directory)
+        print(f"Page: {directory / page.PAGE}")
         return 0
     from sweeps.render import render
 

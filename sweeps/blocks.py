@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +21,26 @@ from typing import Any
 import jax
 import numpy as np
 
+from sdpo_jax.grid import describe
 from sdpo_jax.methods import METHODS, Stateful
 from sdpo_jax.metrics import METRICS
-from sdpo_jax.plan import OPTIMIZERS, Group, Plan
-from sweeps.writing import write_atomically
+from sdpo_jax.plan import FINITE_STEPS, OPTIMIZERS, Group, Plan
+from sweeps.reading import read_bytes
+from sweeps.writing import make_room, write_atomically
 
 SUFFIX = ".block"
 _FORMAT = b"sdpo_jax block 1 "
 _DIGEST = 64
+# Of the line of JSON: many times what any block's has.
+_MOST_HEADER = 2**20
+_LONGEST = 2**32
+# Where a block's line of JSON names its fingerprint.
+_MAKER = re.compile(rb'"fingerprint": "([0-9a-f]*)"')
+_MOST_BEFORE = 1024
+_NUMBERS = re.compile(r"<f[248]|<[iu][248]|\|[iub]1")
+
+# By variable the shape behind the runs, and the type, as ``numpy`` writes it.
+Layout = dict[str, tuple[tuple[int, ...], str]]
 
 
 class DamagedBlock(ValueError):
@@ -68,35 +83,113 @@ def write(
             file.write(_FORMAT + digest + b"\n")
             file.write(body)
 
-    write_atomically(path, into)
+    make_room(path)
+    # The folder is there, or it was taken away.
+    write_atomically(path, into, parents=False)
 
 
-def read(path: Path, identity: str) -> Block:
+def layout_of(plan: Plan) -> Layout:
+    """What each block of a plan's runs holds."""
+    sizes = plan.base.sizes
+    lengths = {
+        "step": -(-sizes.steps // plan.base.record_every),
+        "position": sizes.length,
+        "token": sizes.vocab_size,
+    }
+    return {
+        name: (tuple(lengths[dim] for dim in dims), "<i4" if name == FINITE_STEPS else "<f4")
+        for name, (dims, _) in describe(plan).items()
+    }
+
+
+def read(path: Path, identity: str, layout: Layout | None = None, runs: int = 0) -> Block:
     """Read a block and check all of it.
+
+    Args:
+        path: where.
+        identity: the block's id.
+        layout: what it must hold; ``None`` where that is not known.
+        runs: and of how many runs.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedBlock: bytes are missing, changed, or another block's.
+        DamagedBlock: bytes are missing, changed, or another block's, or it is whole and holds
+            something else. A file of another size is not read at all.
     """
-    data = path.read_bytes()
+    described = None if layout is None else _described(layout, runs)
+    least, most = 0, _LONGEST
+    if described is not None:
+        least = sum(_bytes(kind, shape) for _, kind, shape in described)
+        most = least + _MOST_HEADER
+    try:
+        data = read_bytes(path, most, least)
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise DamagedBlock(f"{path}: damaged ({str(error).removeprefix(f'{path}: ')})") from None
     start = len(_FORMAT) + _DIGEST + 1
     if not data.startswith(_FORMAT) or len(data) < start:
         raise DamagedBlock(f"{path}: damaged (not the beginning of a block)")
     body = memoryview(data)[start:]
     if hashlib.sha256(body).hexdigest().encode() != data[len(_FORMAT) : start - 1]:
         raise DamagedBlock(f"{path}: damaged (the checksum of its {len(data)} bytes differs)")
-    end = data.index(b"\n", start)
-    header = json.loads(data[start:end])
-    if header["id"] != identity:
-        raise DamagedBlock(f"{path}: damaged (holds block {header['id']})")
-    arrays, offset = {}, end + 1
-    for name, kind, shape in header["arrays"]:
+    # Whole; but a file from elsewhere may hold anything.
+    end = data.find(b"\n", start, start + _MOST_HEADER)
+    try:
+        header = json.loads(data[start : max(end, start)])
+        found, fingerprint, arrays = header["id"], header["fingerprint"], header["arrays"]
+        if not isinstance(found, str) or not isinstance(fingerprint, str):
+            raise ValueError("not text")
+        shapes = [(str(n), str(kind), [*map(int, shape)]) for n, kind, shape in arrays]
+        sizes = [_bytes(kind, shape) for _, kind, shape in shapes]
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        raise DamagedBlock(f"{path}: damaged (not a block's description)") from None
+    if found != identity:
+        raise DamagedBlock(f"{path}: damaged (holds block {found[:40]!r})")
+    if described is not None and shapes != described:
+        raise DamagedBlock(f"{path}: damaged ({_unlike(shapes, described)})")
+    if end + 1 + sum(sizes) != len(data):
+        raise DamagedBlock(f"{path}: damaged (other bytes than it describes)")
+    kept, offset = {}, end + 1
+    for (name, kind, shape), size in zip(shapes, sizes, strict=True):
         dtype = np.dtype(kind)
-        size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        flat = np.frombuffer(data, dtype, size // dtype.itemsize, offset)
-        arrays[name] = flat.reshape(shape)
+        kept[name] = np.frombuffer(data, dtype, size // dtype.itemsize, offset).reshape(shape)
         offset += size
-    return Block(header["fingerprint"], arrays)
+    return Block(fingerprint, kept)
+
+
+def maker(path: Path) -> str | None:
+    """The fingerprint that a block names, without a look at the rest; ``None`` where it can't."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            found = _MAKER.search(f.read(_MOST_BEFORE))
+    except OSError:
+        return None
+    return None if found is None else found[1].decode("ascii")
+
+
+_Described = list[tuple[str, str, list[int]]]
+
+
+def _described(layout: Layout, runs: int) -> _Described:
+    return [(name, kind, [runs, *extra]) for name, (extra, kind) in sorted(layout.items())]
+
+
+def _bytes(kind: str, shape: list[int]) -> int:
+    if not _NUMBERS.fullmatch(kind) or any(size < 0 for size in shape):
+        raise ValueError(f"{kind}: not a type of numbers")
+    return np.dtype(kind).itemsize * math.prod(shape)
+
+
+def _unlike(found: _Described, wanted: _Described) -> str:
+    """The first thing in which two descriptions differ."""
+    names, asked = [each[0] for each in found], [each[0] for each in wanted]
+    if names != asked:
+        return f"holds {', '.join(names)[:200]!r}; allowed: {', '.join(asked)}"
+    at = next(i for i, each in enumerate(found) if each != wanted[i])
+    (name, kind, shape), (_, right, size) = found[at], wanted[at]
+    shown = f"{name} of type {kind} and shape {shape}"
+    return f"{shown[:200]}; allowed: {right} and {size}"
 
 
 def _body(identity: str, fingerprint: str, label: str, arrays: Mapping[str, np.ndarray]) -> bytes:

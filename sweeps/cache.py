@@ -7,14 +7,19 @@ settings come first: ``JAX_COMPILATION_CACHE_DIR`` chooses another folder, and
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import stat
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 # The cache is emptied of its oldest programs down to so many bytes; one is about a megabyte.
 MAX_BYTES = 512 * 2**20
+# How JAX says that it can't read an entry.
+_UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '([^']*)'")
 
 
 def enable() -> Path | None:
@@ -37,6 +42,7 @@ def enable() -> Path | None:
         )
         return None
     prune(folder, MAX_BYTES)
+    mend(folder)
     settings.update("jax_compilation_cache_dir", str(folder))
     # Small programs too: together they take seconds.
     settings.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -57,14 +63,19 @@ def default_folder() -> Path:
 
 
 def prune(folder: Path, limit: int) -> None:
-    """Remove the files that were written first, until the rest has at most ``limit`` bytes."""
+    """Remove the files that were written first, until the rest has at most ``limit`` bytes.
+
+    Empty files go first: what a process that was killed left.
+    """
     files = []
     for path in folder.iterdir():
         try:
             found = path.stat()
         except FileNotFoundError:
             continue  # another process pruned it
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(found.st_mode) and found.st_size == 0:
+            path.unlink(missing_ok=True)
+        elif stat.S_ISREG(found.st_mode):
             files.append((found.st_mtime, found.st_size, path))
     excess = sum(size for _, size, _ in files) - limit
     for _, size, path in sorted(files):
@@ -72,6 +83,29 @@ def prune(folder: Path, limit: int) -> None:
             break
         path.unlink(missing_ok=True)
         excess -= size
+
+
+def mend(folder: Path) -> None:
+    """From here on, remove a program from the cache that JAX warns it can't read.
+
+    JAX compiles it again then, but keeps nothing in the place of a file that is there: what a
+    process that was killed left half written would be warned of at every start.
+    """
+    show = warnings.showwarning
+    if getattr(show, "mends", None) == folder:
+        return
+
+    def mending(message: Any, *arguments: Any, **options: Any) -> None:
+        damaged = _UNREADABLE.search(str(message))
+        if damaged is None:
+            show(message, *arguments, **options)
+            return
+        # The warning tells a program's name, not its file; all of the name are compiled again.
+        for path in folder.glob(f"{glob.escape(damaged[1])}-*"):
+            path.unlink(missing_ok=True)
+
+    mending.mends = folder  # pyright: ignore[reportFunctionMemberAccess]
+    warnings.showwarning = mending
 
 
 def _make_private(folder: Path) -> bool:

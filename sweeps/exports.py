@@ -13,7 +13,7 @@ import xarray as xr
 
 from sweeps.folder import Folder
 from sweeps.opening import of_grid
-from sweeps.writing import write_atomically
+from sweeps.writing import check_writable, partial_name, remove_partial_files, write_atomically
 
 FOLDER = "export"
 
@@ -30,7 +30,8 @@ def export(directory: Path, to: str, out: Path | None = None) -> list[Path]:
 
     Raises:
         NoSweep: there is no sweep in the folder.
-        ValueError: an unknown format, or one whose library is not installed.
+        ValueError: an unknown format, one whose library is not installed, or a folder that can't
+            be written or has something else of a file's name.
     """
     if to not in FORMATS:
         raise ValueError(f"--to: {to!r}; allowed: {', '.join(FORMATS)}")
@@ -45,7 +46,8 @@ def export(directory: Path, to: str, out: Path | None = None) -> list[Path]:
             ) from None
     folder = Folder.open(directory)
     target = directory / FOLDER if out is None else out
-    target.mkdir(parents=True, exist_ok=True)
+    check_writable(target, "--out")
+    remove_partial_files(target)
     paths = []
     for grid in folder.sweep.grids:
         path = target / f"{grid}{suffix}"
@@ -66,12 +68,17 @@ def _netcdf(data: xr.Dataset, path: Path) -> None:
 
 def _zarr(data: xr.Dataset, path: Path) -> None:
     # A folder can't be renamed over another: the new one is complete before the old one goes.
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    # Version 3 of the format has no settled type for text.
-    data.to_zarr(partial, mode="w", zarr_format=2)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    if path.exists() and not (path / ".zgroup").is_file():
+        raise ValueError(f"--out: {path} is there and holds no zarr; allowed: another folder")
+    partial = partial_name(path)
+    try:
+        # Version 3 of the format has no settled type for text.
+        data.to_zarr(partial, mode="w", zarr_format=2)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _parquet(data: xr.Dataset, path: Path) -> None:

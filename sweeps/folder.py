@@ -8,29 +8,46 @@ depends on when or how often it was run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import Plan, Progress
-from sdpo_jax.grid import compiled_ahead, compiler_options
+from sdpo_jax import METHODS, METRICS, OPTIMIZERS, Metric, Plan, Progress, Update
+from sdpo_jax.grid import compiled_ahead
 from sdpo_jax.plan import Chunk
 from sdpo_jax.train import Program
 from sweeps import blocks, provenance, sweepfile
-from sweeps.blocks import DamagedBlock
+from sweeps.blocks import DamagedBlock, Layout
+from sweeps.reading import read_json
 from sweeps.sweepfile import Sweep
-from sweeps.writing import check_writable, locked, remove_partial_files, write_atomically
+from sweeps.writing import (
+    check_writable,
+    locked,
+    make_room,
+    remove_partial_files,
+    write_atomically,
+)
 
 MANIFEST = "manifest.json"
 DATA = "data"
 _FORMAT = 1
+# What ``render``, ``replay`` and ``export`` write beside the data.
+_MADE = ("tables", "figures", "replays", "export")
+# Parts of every fingerprint.
+_ALWAYS = {"versions", "device", "block_width", "source"}
+# The part of a fingerprint that names what is in a registry and is not the library's.
+REGISTERED = "registered"
 
 # A block is a fraction of a second's work at the paper's sizes: little is lost with it, and the
 # disk is not the bottleneck.
@@ -56,16 +73,19 @@ class Task:
         plan: whose runs.
         chunk: which of them.
         keys: ``[n, 2]``, their keys.
+        layout: what the file holds of each.
     """
 
     identity: str
     plan: Plan
     chunk: Chunk
     keys: np.ndarray
+    layout: Layout
 
 
 def tasks_of(plan: Plan, known: set[bytes]) -> Iterator[Task]:
     """The blocks of a plan's runs that are not ``known``; adds their keys to it."""
+    layout = blocks.layout_of(plan)
     for group in plan.groups:
         keys = blocks.run_keys(plan, group)
         new = []
@@ -77,7 +97,7 @@ def tasks_of(plan: Plan, known: set[bytes]) -> Iterator[Task]:
         for start in range(0, len(new), size):
             places = np.asarray(new[start : start + size])
             part = keys[places]
-            yield Task(blocks.block_id(part), plan, Chunk(group, places), part)
+            yield Task(blocks.block_id(part), plan, Chunk(group, places), part, layout)
 
 
 def block_runs(program: Program, plan: Plan) -> int:
@@ -90,16 +110,83 @@ def block_runs(program: Program, plan: Plan) -> int:
     return max(1, runs // plan.width) * plan.width
 
 
-def fingerprint(width: int) -> dict[str, Any]:
-    """What a run's bits depend on besides its own numbers."""
+def fingerprint(width: int, plans: Iterable[Plan] = ()) -> dict[str, Any]:
+    """What a run's bits depend on besides its own numbers.
+
+    Args:
+        width: of a block.
+        plans: whose methods, metrics and optimisers count too, as far as they are not the
+            library's, which the digest of its code holds.
+    """
     device = provenance.device()
-    return {
+    found = {
         "versions": provenance.versions(),
         "device": {name: device[name] for name in ("platform", "kind", "processor")},
-        "compiler": compiler_options(),
+        **provenance.compilation(),
         "block_width": width,
         "source": provenance.library_digest(),
     }
+    registered = _registered(plans)
+    return found | {REGISTERED: registered} if registered else found
+
+
+def _registered(plans: Iterable[Plan]) -> dict[str, str]:
+    """What the programs of some plans take from the registries and somebody else put there.
+
+    Returns:
+        By ``KIND NAME`` a digest of its source.
+    """
+    named: dict[str, Any] = {}
+    for plan in plans:
+        for program in (group.program for group in plan.groups):
+            if isinstance(program.method, str):
+                named[f"method {program.method}"] = METHODS.get(program.method)
+            for metric in program.metrics:
+                if isinstance(metric, str) and metric in METRICS:
+                    named[f"metric {metric}"] = METRICS[metric].measure
+            for name, each in OPTIMIZERS.items():
+                if each is program.optimizer:
+                    named[f"optimizer {name}"] = each
+    own = {name: provenance.source_of(each) for name, each in named.items() if each is not None}
+    return {name: source for name, source in sorted(own.items()) if source}
+
+
+@contextlib.contextmanager
+def stand_ins(names: Iterable[str]) -> Iterator[None]:
+    """While this holds, what is not registered has something in its place that can't be used.
+
+    So the numbers of a sweep can be read without the code that made them.
+
+    Args:
+        names: as ``KIND NAME``, from a fingerprint.
+    """
+
+    def refuse() -> Any:
+        raise ValueError("a stand-in; allowed: what made the sweep, registered again")
+
+    def method(*, policy: Any) -> Update:
+        return refuse()
+
+    def optimizer(rate: Any) -> Any:
+        return refuse()
+
+    places: dict[str, tuple[dict[str, Any], Callable[[str], Any]]] = {
+        "method": (METHODS, lambda name: method),
+        "metric": (METRICS, lambda name: Metric(lambda view: refuse(), name)),
+        "optimizer": (OPTIMIZERS, lambda name: optimizer),
+    }
+    made = []
+    for each in names:
+        kind, _, name = each.partition(" ")
+        if kind in places and name and name not in places[kind][0]:
+            registry, make = places[kind]
+            registry[name] = make(name)
+            made.append((registry, name))
+    try:
+        yield
+    finally:
+        for registry, name in made:
+            del registry[name]
 
 
 def digest(found: dict[str, Any]) -> str:
@@ -137,6 +224,7 @@ class Blocks:
         self.data = data
         self.tasks = tasks
         self.accepted = accepted
+        self.by_id = {task.identity: task for task in tasks}
 
     def path(self, identity: str) -> Path:
         """The file of a block."""
@@ -144,7 +232,22 @@ class Blocks:
 
     def read(self, identity: str) -> blocks.Block:
         """A block, checked. Raises as ``blocks.read``."""
-        return blocks.read(self.path(identity), identity)
+        task = self.by_id[identity]
+        return blocks.read(self.path(identity), identity, task.layout, len(task.keys))
+
+    def counts(self, identity: str) -> bool:
+        """Whether a block is there that an accepted fingerprint computed.
+
+        Raises:
+            DamagedBlock: what is there does not say whose it is. The rest of it is not looked at.
+        """
+        path = self.path(identity)
+        if not os.path.lexists(path):
+            return False
+        # A block that is not whole must not pass for another fingerprint's.
+        return (
+            blocks.maker(path) in self.accepted or self.read(identity).fingerprint in self.accepted
+        )
 
     def survey(self) -> Survey:
         """Look at every file and check all its bytes."""
@@ -170,13 +273,24 @@ class Blocks:
         wanted: set[str],
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Compute the blocks with these ids, and write each as soon as it is done.
+
+        Args:
+            wanted: the ids.
+            progress: told of each piece of work.
+            stop: once true, what is under way is finished and the rest left.
+            check: called before anything is written; raises where it must not be.
 
         Raises:
             OSError: a block can't be written; those before it are kept.
         """
         todo = [task for task in self.tasks if task.identity in wanted]
+        if not todo:
+            return
+        check()
+        self.data.mkdir(parents=True, exist_ok=True)
         total = sum(len(task.keys) for task in todo)
         before = 0
         plans = {id(task.plan): task.plan for task in todo}
@@ -199,6 +313,7 @@ class Blocks:
                 for chunk, arrays in sdpo_jax.compute(plan, chunks, progress=report, stop=stop):
                     identity = mine[id(chunk)].identity
                     label = chunk.group.label
+                    check()
                     blocks.write(self.path(identity), identity, self.accepted[-1], label, arrays)
                 before += sum(len(chunk.places) for chunk in chunks)
                 if stop is not None and stop():
@@ -227,25 +342,36 @@ class Blocks:
 class Manifest:
     """What belongs in a folder.
 
+    It is kept twice, so that one that is damaged can be made again: without the texts of earlier
+    sweep files the blocks of a sweep that grew would not be found.
+
     Attributes:
         name: of the sweep.
         fingerprints: what computed the blocks that count; the last one computes what is missing.
         texts: the sweep files that the folder was run with, in the order of the first time.
         current: which of them it holds.
+        damage: what is wrong with one of its two files; empty if nothing is.
     """
 
     name: str
     fingerprints: tuple[dict[str, Any], ...]
     texts: tuple[str, ...]
     current: int = 0
+    damage: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
         """The sweep file that the folder holds."""
         return self.texts[self.current]
 
+    @property
+    def registered(self) -> set[str]:
+        """What the sweep takes from registries and the library does not have, ``KIND NAME``."""
+        parts = (found.get(REGISTERED) for found in self.fingerprints)
+        return {name for part in parts if isinstance(part, dict) for name in part}
+
     def write(self, folder: Path) -> None:
-        """Write it, atomically."""
+        """Write it and its copy, each atomically."""
         content = {
             "format": _FORMAT,
             "name": self.name,
@@ -255,43 +381,181 @@ class Manifest:
         }
         content["checksum"] = _checksum(content)
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(folder / MANIFEST, lambda path: path.write_bytes(text.encode("utf-8")))
+        data = text.encode("utf-8")
+        for path in (folder / MANIFEST, folder / DATA / MANIFEST):
+            make_room(path)
+            write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read it.
+        """Read it, or its copy.
 
         Raises:
-            NoSweep: there is none, it is damaged, or it is of something else.
+            NoSweep: there is none, both are damaged, or it is of something else.
         """
-        path = folder / MANIFEST
-        again = f"allowed: `python -m sweeps run FILE --out {folder}`"
+        path, copy = folder / MANIFEST, folder / DATA / MANIFEST
         try:
-            content = json.loads(path.read_bytes())
-            told = content.pop("checksum")
-            whole = told == _checksum(content)
+            content = read_json(path)
         except FileNotFoundError:
-            raise NoSweep(f"{folder}: no sweep there; {again}") from None
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise NoSweep(f"{path}: damaged; {again}, which keeps every whole block") from None
-        if not whole:
-            raise NoSweep(f"{path}: damaged; {again}, which keeps every whole block")
-        if content["format"] != _FORMAT:
-            raise NoSweep(f"{path}: format {content['format']}; allowed: {_FORMAT}")
-        fingerprints, texts = tuple(content["fingerprints"]), tuple(content["sweeps"])
-        return cls(content["name"], fingerprints, texts, content["current"])
+            content, problem = None, "missing"
+        except ValueError:
+            content, problem = None, "damaged"
+        else:
+            other = made_by_another(folder, content)
+            if other:
+                raise NoSweep(other)
+            manifest = cls._checked(path, content)
+            damage = "" if manifest is None else manifest._of_copy(copy)
+            # Where they differ, the one counts whose sweep files can be read.
+            if manifest is not None and (not damage or manifest._can_be_read(folder)):
+                return replace(manifest, damage=damage)
+            problem = "damaged"
+        try:
+            manifest = cls._checked(copy, read_json(copy))
+        except FileNotFoundError:
+            manifest = None
+        except ValueError:
+            manifest = None
+            problem = "damaged"
+        if manifest is not None:
+            return replace(manifest, damage=f"{path}: {problem}")
+        again = f"allowed: `python -m sweeps run FILE --out {shlex.quote(str(folder))}`"
+        if problem == "missing" and not is_sweep(folder):
+            used = folder.is_dir() and any(folder.glob("[!.]*"))
+            wanted = "allowed: a folder that `python -m sweeps run` wrote"
+            raise NoSweep(f"{folder}: no sweep there; {wanted if used else again}")
+        if not _holds_blocks(folder):
+            raise NoSweep(
+                f"{path}: damaged, and no blocks there; allowed: a new folder, or this one emptied"
+            )
+        raise NoSweep(f"{path}: {problem}; {again}, which keeps every whole block that it asks for")
+
+    @classmethod
+    def _checked(cls, path: Path, content: Any) -> Manifest | None:
+        """The manifest of a file's content, or ``None`` where that is none.
+
+        Raises:
+            NoSweep: of a later format.
+        """
+        try:
+            content = dict(content)
+            told = content.pop("checksum")
+            if told != _checksum(content):
+                return None
+            version = content["format"]
+            if type(version) is int and _FORMAT < version < 1000:
+                raise NoSweep(f"{path}: format {version}; allowed: {_FORMAT}")
+            if type(version) is not int or version != _FORMAT:
+                return None
+            name, current = content["name"], content["current"]
+            fingerprints, texts = content["fingerprints"], content["sweeps"]
+            fine = (
+                isinstance(name, str)
+                and name.isprintable()
+                and bool(name)
+                and type(current) is int
+                and isinstance(fingerprints, list)
+                and bool(fingerprints)
+                and all(isinstance(each, dict) and set(each) >= _ALWAYS for each in fingerprints)
+                and isinstance(texts, list)
+                and all(isinstance(each, str) for each in texts)
+                and 0 <= current < len(texts)
+            )
+        except (TypeError, ValueError, KeyError, RecursionError) as error:
+            if isinstance(error, NoSweep):
+                raise
+            return None
+        return cls(name, tuple(fingerprints), tuple(texts), current) if fine else None
+
+    def _can_be_read(self, folder: Path) -> bool:
+        try:
+            Folder(folder, self)
+        except NoSweep:
+            return False
+        return True
+
+    def _of_copy(self, path: Path) -> str:
+        """What is wrong with the copy, if there is one."""
+        try:
+            same = self._checked(path, read_json(path)) == self
+        except FileNotFoundError:
+            return ""
+        except ValueError:
+            same = False
+        return "" if same else f"{path}: damaged"
 
 
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _holds_blocks(folder: Path) -> bool:
+    return (folder / DATA).is_dir() and any((folder / DATA).glob(f"*{blocks.SUFFIX}"))
+
+
 def is_sweep(folder: Path) -> bool:
-    """Whether a folder's manifest is a sweep's, whole or damaged, and not a reproduction's."""
+    """Whether a folder's manifest is a sweep's, whole or damaged, and not something else's."""
     try:
-        return "sweeps" in json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return (folder / DATA).is_dir() and any((folder / DATA).glob(f"*{blocks.SUFFIX}"))
+        content = read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        if (folder / DATA / MANIFEST).is_file():
+            return True
+        # Blocks and nothing that a sweep does not make: others keep blocks too.
+        mine = {MANIFEST, DATA, *_MADE, "report.html"}
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        return _holds_blocks(folder) and found <= mine
+    except ValueError:
+        return _holds_blocks(folder)
+    if isinstance(content, dict) and "sweeps" in content:
+        return True
+    return not made_by_another(folder, content) and _holds_blocks(folder)
+
+
+def made_by_another(folder: Path, content: Any) -> str:
+    """What a folder is, by its manifest, that is not a sweep's, and what can be done with it.
+
+    Returns:
+        A line; empty where the manifest is a sweep's or nobody's.
+    """
+    if not isinstance(content, dict) or "sweeps" in content or "finished" not in content:
+        return ""
+    kinds = {"plan": ("an audit", "audit"), "constants": ("a reproduction", "reproduce")}
+    kind = next((each for each in kinds if each in content), None)
+    if kind is None:
+        return ""
+    what, command = kinds[kind]
+    place = shlex.quote(str(folder))
+    inner = content["plan"] if isinstance(content.get("plan"), dict) else content
+    seeds = inner.get("seeds")
+    made = f" of {seeds} seeds" if type(seeds) is int else ""
+    quick = "--quick" in str(content.get("command")).split()
+    size = " --quick" if quick else f" --seeds {seeds}" if made else ""
+    again = f"`python -m sweeps {command}{size} --out {place}`"
+    names = data_sets(folder)
+    if not names:
+        return (
+            f"{folder}: {what}{made} without its data, not a sweep; allowed: to look at its "
+            f"tables and pages, or to make it again with {again}"
+        )
+    return (
+        f"{folder}: {what}{made}, not a sweep; allowed: `python -m sweeps render {place}`, {again} "
+        f"to go on, or in Python sweeps.open({str(folder)!r}, NAME) with NAME one of "
+        f"{', '.join(names)}"
+    )
+
+
+def sets_of_another(folder: Path) -> list[str]:
+    """The data sets of a reproduction or an audit in a folder; none where it is something else."""
+    try:
+        content = read_json(folder / MANIFEST)
+    except (FileNotFoundError, ValueError):
+        return []
+    return data_sets(folder) if made_by_another(folder, content) else []
+
+
+def data_sets(folder: Path) -> list[str]:
+    """The data sets under a folder that are saved whole, as ``sweeps.store`` does."""
+    return sorted(path.stem for path in (folder / DATA).glob("[!.]*.nc"))
 
 
 class Folder:
@@ -300,22 +564,23 @@ class Folder:
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
-        sweeps = [sweepfile.parse(text, manifest.name) for text in manifest.texts]
-        self.sweep: Sweep = sweeps[manifest.current]
-        known: set[bytes] = set()
-        tasks = [
-            task for sweep in sweeps for plan in sweep.plans.values()
-            for task in tasks_of(plan, known)
-        ]  # fmt: skip
-        accepted = [digest(found) for found in manifest.fingerprints]
-        whole = Blocks(path / DATA, tasks, accepted)
-        # Blocks that only an earlier sweep asked for are left alone.
-        if len(sweeps) > 1:
-            asked = {
-                number for plan in self.sweep.plans.values() for number in whole.places(plan)[0]
-            }
-            tasks = [task for number, task in enumerate(tasks) if number in asked]
+        with stand_ins(manifest.registered):
+            sweeps = [_parsed(path, manifest, text) for text in manifest.texts]
+            self.sweep: Sweep = sweeps[manifest.current]
+            known: set[bytes] = set()
+            tasks = [
+                task for sweep in sweeps for plan in sweep.plans.values()
+                for task in tasks_of(plan, known)
+            ]  # fmt: skip
+            accepted = [digest(found) for found in manifest.fingerprints]
             whole = Blocks(path / DATA, tasks, accepted)
+            # Blocks that only an earlier sweep asked for are left alone.
+            if len(sweeps) > 1:
+                asked = {
+                    number for plan in self.sweep.plans.values() for number in whole.places(plan)[0]
+                }
+                tasks = [task for number, task in enumerate(tasks) if number in asked]
+                whole = Blocks(path / DATA, tasks, accepted)
         self.blocks = whole
 
     @classmethod
@@ -333,6 +598,27 @@ class Folder:
         return sum(len(task.keys) for task in self.blocks.tasks)
 
 
+def saved_sweep(path: Path) -> Sweep:
+    """The sweep in a folder, to go on with.
+
+    Raises:
+        NoSweep: there is none, or it needs what is not registered here.
+    """
+    manifest = Manifest.read(path)
+    return _parsed(path, manifest, manifest.text)
+
+
+def _parsed(path: Path, manifest: Manifest, text: str) -> Sweep:
+    try:
+        return sweepfile.parse(text, manifest.name, str(path))
+    except sweepfile.SweepError as error:
+        first = str(error.mistakes[0]).splitlines()[0]
+        first = first if len(first) <= 160 else first[:157] + "..."
+        raise NoSweep(
+            f"{path / MANIFEST}: the sweep file in it can't be run ({first}); allowed: {_NOT_READ}"
+        ) from None
+
+
 def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     """Make a folder this sweep's, or go on with what is there. The caller holds the lock.
 
@@ -346,14 +632,19 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
         ValueError: a folder of something else.
         OtherFingerprint: as said, with what differs.
     """
+    data = path / DATA
+    if data.exists() and not data.is_dir():
+        raise ValueError(f"--out: {data} is not a folder; allowed: a folder, or none")
     widths = {plan.width for plan in sweep.plans.values()}
-    now = fingerprint(max(widths))
+    now = fingerprint(max(widths), sweep.plans.values())
     found = None
     try:
         found = manifest = Manifest.read(path)
-    except NoSweep:
+    except NoSweep as error:
         strangers = [each.name for each in path.iterdir() if not each.name.startswith(".")]
         if strangers and not is_sweep(path):
+            if MANIFEST in strangers:
+                raise ValueError(f"--out: {error}") from None
             raise ValueError(
                 f"--out: {path} is not empty ({strangers[0]}) and holds no sweep; "
                 "allowed: an empty or new folder, or an earlier sweep's"
@@ -375,29 +666,79 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     if sweep.text not in texts:
         texts = (*texts, sweep.text)
     wanted = Manifest(manifest.name, kept, texts, texts.index(sweep.text))
-    if wanted != found:
+    try:
+        folder = Folder(path, wanted)
+    except NoSweep as error:
+        print(f"{error}; left out", file=sys.stderr)
+        wanted = Manifest(manifest.name, kept, (sweep.text,))
+        folder = Folder(path, wanted)
+    if wanted != found or manifest.damage or not (data / MANIFEST).is_file():
+        if manifest.damage:
+            print(f"{manifest.damage}; made again from the other", file=sys.stderr)
         wanted.write(path)
-    return Folder(path, wanted)
+    return folder
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs between two fingerprints, in words."""
+# What parts of a fingerprint are called, where the name alone does not say it.
+_CALLED = {
+    "source": "code of sdpo_jax",
+    "flags": "XLA_FLAGS",
+    "compiler": "compiler option",
+    "settings": "setting",
+    "instructions": "instruction set",
+    "runtime": "version of the platform",
+    "block_width": "block width",
+}
+_UNKNOWN = "not recorded"
+_NOT_READ = (
+    "`python -m sweeps run FILE --out` the same folder, or, of a method, metric or optimizer that "
+    "is not known here, the code that registers it"
+)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between two fingerprints, in words; also what the old one does not say."""
     found = []
-    for name in new:
-        if old.get(name) == new[name]:
+    for name in [*new, *(each for each in old if each not in new)]:
+        before, now = old.get(name), new.get(name)
+        if before == now:
             continue
-        if isinstance(new[name], dict):
-            before = old.get(name) or {}
+        called = _CALLED.get(name, name)
+        if name not in old and name != REGISTERED:
+            found.append(f"{called} ({_UNKNOWN}, now {_brief(now)})")
+        elif isinstance(before or {}, dict) and isinstance(now or {}, dict):
+            before, now = before or {}, now or {}
+            word = f"{called} " if name in ("flags", "compiler", "settings") else ""
+            changed = [key for key in [*now, *(k for k in before if k not in now)]
+                       if before.get(key) != now.get(key)]  # fmt: skip
             found += [
-                f"{key} ({before.get(key)}, now {value})"
-                for key, value in new[name].items()
-                if before.get(key) != value
+                f"{word}{key} ({_brief(before.get(key))}, now {_brief(now.get(key))})"
+                for key in changed
             ]
         elif name == "source":
-            found.append("code of sdpo_jax")
+            found.append(called)
+        elif name == "instructions":
+            found.append(f"{called} ({_sets(before, now)})")
         else:
-            found.append(f"{name} ({old.get(name)}, now {new[name]})")
+            found.append(f"{called} ({_brief(before)}, now {_brief(now)})")
     return ", ".join(found)
+
+
+def _sets(before: Any, now: Any) -> str:
+    """Two instruction sets by what only one of them has."""
+    old, new = (set(str(each or "").split()) for each in (before, now))
+    gone, more = " ".join(sorted(old - new)), " ".join(sorted(new - old))
+    return "; ".join(
+        f"{word} {names}" for word, names in (("now without", gone), ("now with", more)) if names
+    )
+
+
+def _brief(value: Any) -> str:
+    """A value in a line."""
+    if isinstance(value, dict):
+        value = " ".join(f"{key}={each}" for key, each in value.items())
+    text = "none" if value is None or value == "" else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def run(
@@ -421,17 +762,23 @@ def run(
 
     Raises:
         Busy: another process is at work there.
+        Moved: the folder was moved or removed meanwhile.
         ValueError: as for ``claim``, or a folder that can't be written.
         OSError: the disk is full, or a file can't be written.
     """
     check_writable(path, "--out")
-    with locked(path):
-        remove_partial_files(path)
-        remove_partial_files(path / DATA)
+    with locked(path) as held:
         folder = claim(path, sweep, on_change)
+        # Not before the folder is known to be a sweep's.
+        clear_partial_files(path)
         survey = folder.blocks.survey()
         if surveyed is not None:
             surveyed(folder, survey)
         wanted = survey.missing | survey.other | set(survey.damaged)
-        folder.blocks.compute(set(wanted), progress, stop)
+        folder.blocks.compute(set(wanted), progress, stop, held.check)
     return folder
+
+
+def clear_partial_files(folder: Path) -> None:
+    """Remove what writes that were killed left in a folder of results and in its own folders."""
+    remove_partial_files(folder, *(folder / name for name in (DATA, *_MADE)))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -29,9 +30,13 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """While this holds, the first signal asks for an end, and the second ends at once.
 
-    Ending at once is safe: a file is whole or not there.
+    Ending at once is safe: a file is whole or not there. Python gives signals to the main thread
+    alone; in another one nothing is changed, and nothing asks for an end.
     """
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def asked(number: int, frame: FrameType | None) -> None:
         if stop():
@@ -44,4 +49,5 @@ def stoppable() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None is one that was not installed by Python, which can't be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

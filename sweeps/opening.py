@@ -13,9 +13,11 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from sdpo_jax import Plan
-from sdpo_jax.grid import describe, label
-from sdpo_jax.plan import FINITE_STEPS
-from sweeps.folder import Blocks, Folder
+from sdpo_jax.grid import label
+from sweeps import blocks as files
+from sweeps import store
+from sweeps.blocks import layout_of
+from sweeps.folder import Blocks, Folder, sets_of_another, stand_ins
 
 # Below this a data set is read into memory at once.
 SMALL = 2**26
@@ -31,7 +33,8 @@ def open_sweep(
     """The results of a sweep, finished or not, with its axes as named coordinates.
 
     Args:
-        directory: what ``python -m sweeps run`` wrote.
+        directory: what ``python -m sweeps run`` wrote; or ``reproduce`` or ``audit``, whose data
+            sets are named as grids are, and come as they were saved.
         grid: which grid; may be left out where there is one.
         lazy: whether arrays are read from the disk only as far as they are looked at; by default
             where they are large. Every block is checked when it is first read.
@@ -45,7 +48,13 @@ def open_sweep(
         ValueError: several grids and none named, or an unknown one.
         DamagedBlock: bytes of a block changed; ``python -m sweeps resume`` repairs it.
     """
-    folder = Folder.open(Path(directory))
+    path = Path(directory)
+    names = sets_of_another(path)
+    if names:
+        if (len(names) > 1 and grid is None) or (grid is not None and grid not in names):
+            raise ValueError(f"grid: {grid!r}; allowed: {', '.join(names)}")
+        return store.load(path, names[0] if grid is None else grid)
+    folder = Folder.open(path)
     return of_grid(folder, grid_name(folder, grid), lazy)
 
 
@@ -66,7 +75,8 @@ def grid_name(folder: Folder, grid: str | None) -> str:
 def of_grid(folder: Folder, grid: str, lazy: bool | None = None) -> xr.Dataset:
     """One grid of a folder. Arguments and errors as for ``open_sweep``."""
     plan = folder.sweep.plans[grid]
-    data = of_plan(plan, folder.blocks, lazy)
+    with stand_ins(folder.manifest.registered):
+        data = of_plan(plan, folder.blocks, lazy)
     data.attrs["sweep"] = folder.sweep.name
     title = folder.sweep.grids[grid].title or folder.sweep.title
     return data.assign_attrs(title=title) if title else data
@@ -75,11 +85,12 @@ def of_grid(folder: Folder, grid: str, lazy: bool | None = None) -> xr.Dataset:
 def of_plan(plan: Plan, blocks: Blocks, lazy: bool | None = None) -> xr.Dataset:
     """The runs of a plan from the blocks that hold them."""
     number, row = blocks.places(plan)
-    there = np.array([blocks.path(task.identity).is_file() for task in blocks.tasks])
+    # Not those of a fingerprint that is being replaced: old and new runs would be mixed.
+    there = np.array([blocks.counts(task.identity) for task in blocks.tasks])
     source = _Source(blocks, number, row, there)
     outcome: dict[str, Any] = {
-        name: _Lazy(source, name, plan.shape, extra, dtype)
-        for name, (extra, dtype) in _shapes(plan).items()
+        name: _Lazy(source, name, plan.shape, extra, np.dtype(kind))
+        for name, (extra, kind) in layout_of(plan).items()
     }
     size = sum(array.dtype.itemsize * int(np.prod(array.shape)) for array in outcome.values())
     data = label(plan, outcome)
@@ -89,30 +100,26 @@ def of_plan(plan: Plan, blocks: Blocks, lazy: bool | None = None) -> xr.Dataset:
     return data.load() if not (size > SMALL if lazy is None else lazy) else data
 
 
-def _shapes(plan: Plan) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """By variable its shape behind the runs, and its type."""
-    sizes = plan.base.sizes
-    lengths = {
-        "step": -(-sizes.steps // plan.base.record_every),
-        "position": sizes.length,
-        "token": sizes.vocab_size,
-    }
-    return {
-        name: (
-            tuple(lengths[dim] for dim in dims),
-            np.dtype(np.int32 if name == FINITE_STEPS else np.float32),
-        )
-        for name, (dims, _) in describe(plan).items()
-    }
-
-
 class _Source:
-    """Rows of blocks; the last few blocks are kept."""
+    """Rows of blocks; the last few blocks are kept. It can be pickled, without those."""
 
     def __init__(self, blocks: Blocks, number: np.ndarray, row: np.ndarray, there: np.ndarray):
+        # Plain data only, and a path that holds elsewhere, so that another process can read on.
+        self.paths = [blocks.path(task.identity).absolute() for task in blocks.tasks]
+        self.layouts = [(task.layout, len(task.keys)) for task in blocks.tasks]
         self.number, self.row, self.there = number, row, there
-        self.identities = [task.identity for task in blocks.tasks]
-        self.read = lru_cache(_KEPT_BLOCKS)(lambda identity: blocks.read(identity).arrays)
+        self.read = lru_cache(_KEPT_BLOCKS)(self._read)
+
+    def _read(self, number: int) -> dict[str, np.ndarray]:
+        path = self.paths[number]
+        return files.read(path, path.stem, *self.layouts[number]).arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "read"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.read = lru_cache(_KEPT_BLOCKS)(self._read)
 
     def rows(self, name: str, runs: np.ndarray, extra: tuple[int, ...], dtype: Any) -> np.ndarray:
         """``[n, *extra]``: one variable of some runs."""
@@ -122,7 +129,7 @@ class _Source:
         for number in np.unique(numbers):
             if self.there[number]:
                 mine = numbers == number
-                array = self.read(self.identities[number])[name]
+                array = self.read(int(number))[name]
                 found[mine] = array[self.row[runs[mine]]]
         return found
 
@@ -152,4 +159,4 @@ class _Lazy(BackendArray):
         # One axis after another: several lists at once would mean points to numpy.
         for axis in reversed(range(len(back))):
             found = found[(slice(None),) * (axis + 1) + (back[axis],)]
-        return found.reshape(*kept, *found.shape[1:])
+        return found.reshape((*kept, *found.shape[1:]))

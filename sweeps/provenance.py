@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import os
 import platform
+import re
+import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -13,9 +17,33 @@ from typing import Any
 import jax
 
 import sdpo_jax
+from sdpo_jax.grid import compiler_options
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "scipy", "xarray")
 _ROOT = Path(__file__).resolve().parent.parent
+
+# Flags of XLA and settings of JAX that can't change a bit: what is logged, dumped, checked, cached
+# or waited for, and which devices there are (a run's bits do not depend on their number, and their
+# kind is recorded apart). All others count.
+_HARMLESS_FLAGS = re.compile(r"xla_(dump_.*|force_host_platform_device_count|hlo_profile)")
+_HARMLESS_SETTINGS = re.compile(
+    r"(jax_)?(.*(compilation_cache|persistent_cache|traceback|transfer_guard|cross_host|"
+    r"visible_devices|check_|_checks|debug|_log_|logging|dump|timeout|topology|full_tracebacks|"
+    r"source_file|source_url|export_|pprint|explain_).*|"
+    r"log_compiles|array_garbage_collection_guard|captured_constants_.*|check_vma|"
+    r"cpu_collectives_implementation|cpu_enable_async_dispatch|default_device|"
+    r"disable_bwd_checks|disable_vmap_shmap_error|disallow_mesh_context_manager|"
+    r"enable_preemption_service|enable_recoverability|mock_num_gpu_processes|no_tracing|"
+    r"num_cpu_devices|numpy_rank_promotion|legacy_prng_key|pallas_verbose_errors|platform_name|"
+    r"platforms|raise_persistent_cache_errors|serialization_version|share_binary_.*|"
+    r"sort_devices_by_process_index|thread_guard|jax2tf_default_native_serialization)"
+)
+# Settings of the libraries below XLA.
+_VARIABLES = ("NVIDIA_TF32_OVERRIDE", "LIBTPU_INIT_ARGS", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+
+# Of x86's extensions those that hold arithmetic on floating point numbers, or how wide it is.
+_ARITHMETIC = re.compile(r"(sse|ssse|avx|amx|fma|f16c|xop|prefer-|evex|3dnow).*")
+_FEATURES = re.compile(rb"[+-][a-z0-9][\w.-]*(?:,[+-][a-z0-9][\w.-]*){4,}")
 
 
 def versions() -> dict[str, str]:
@@ -34,6 +62,78 @@ def device() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
     }
+
+
+def compilation() -> dict[str, Any]:
+    """What decides the machine code of a program, and so a run's last bits.
+
+    Returns:
+        ``compiler``: the options that programs are compiled with. ``runtime``: the platform's own
+        version. ``instructions``: the instruction set that the compiler uses, which flags can make
+        smaller than the processor's. ``flags``: ``XLA_FLAGS``. ``settings``: JAX's own, and those
+        of libraries below it. Flags and settings that can't change a bit are left out.
+    """
+    return {
+        "compiler": compiler_options(),
+        "runtime": jax.local_devices()[0].client.platform_version,
+        "instructions": instructions(),
+        "flags": xla_flags(os.environ.get("XLA_FLAGS", "")),
+        "settings": settings(),
+    }
+
+
+@functools.cache
+def instructions() -> str:
+    """The extensions for arithmetic that the compiler uses on a processor, by name.
+
+    Read from a compiled program. Empty on other devices, whose kind says it, and ``"unknown"``
+    where programs do not tell.
+    """
+    if jax.local_devices()[0].platform != "cpu":
+        return ""
+    lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((), "float32"))
+    executable = lowered.compile(compiler_options()).runtime_executable()
+    found = _FEATURES.search(bytes(executable.serialize()))  # pyright: ignore[reportOptionalMemberAccess]
+    if found is None:
+        return "unknown"
+    used = [each[1:] for each in found[0].decode("ascii").split(",") if each.startswith("+")]
+    x86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
+    return " ".join(sorted(each for each in used if not x86 or _ARITHMETIC.fullmatch(each)))
+
+
+def xla_flags(text: str) -> dict[str, str]:
+    """The flags of ``XLA_FLAGS`` that can change bits, by name; of a repeated one the last."""
+    if text.strip() and not text.lstrip().startswith("-"):
+        # XLA takes it for the name of a file.
+        try:
+            text = Path(text.strip()).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return {"file": text.strip()}
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    flags = {}
+    for word in words:
+        name, given, value = word.lstrip("-").partition("=")
+        flags[name] = {"1": "true", "0": "false"}.get(value.lower(), value) if given else "true"
+    return {name: flags[name] for name in sorted(flags) if not _HARMLESS_FLAGS.fullmatch(name)}
+
+
+def settings() -> dict[str, Any]:
+    """JAX's settings that can change bits, and the environment's for libraries below it.
+
+    Those that are off, zero or empty are left out.
+    """
+    # JAX defines its settings at run time.
+    values: dict[str, Any] = jax.config.values  # pyright: ignore[reportAttributeAccessIssue]
+    plain = {name: getattr(value, "value", value) for name, value in sorted(values.items())}
+    found = {
+        name: value if isinstance(value, str | int | float) else str(value)
+        for name, value in plain.items()
+        if value and not _HARMLESS_SETTINGS.fullmatch(name)
+    }
+    return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 def commit() -> str | None:
@@ -55,6 +155,25 @@ def source_digest() -> str:
 def library_digest() -> str:
     """SHA-256 of the library's code, which decides what a run of a sweep yields."""
     return _digest(_library())
+
+
+def source_of(function: Any) -> str:
+    """A digest of a function's code, or ``""`` where it is the library's or optax's.
+
+    Of the whole file that it stands in, so that what it calls there counts too.
+    """
+    function = inspect.unwrap(function)
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = getattr(function, "__module__", None) or ""
+    if module.split(".")[0] in ("sdpo_jax", "optax"):
+        return ""
+    code = getattr(function, "__code__", None)
+    try:
+        content = Path(inspect.getfile(function if code else type(function))).read_bytes()
+    except (OSError, TypeError):
+        content = code.co_code + repr(code.co_consts).encode() if code else module.encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _library() -> list[Path]:

@@ -61,7 +61,7 @@ def replay(directory: Path, run: str, grid: str | None = None) -> Replay:
     place = int(np.flatnonzero(group.runs == number)[0])
     task, row = (int(each[number]) for each in folder.blocks.places(plan))
     identity = folder.blocks.tasks[task].identity
-    if not folder.blocks.path(identity).is_file():
+    if not folder.blocks.counts(identity):
         raise ValueError(f"run: {run} is not done; allowed: one that is (see `status`)")
     saved = folder.blocks.read(identity).arrays
     chunk = Chunk(group, np.array([place]))

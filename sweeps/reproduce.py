@@ -19,11 +19,11 @@ import xarray as xr
 from sdpo_jax import Plan, Progress
 from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
-from sweeps.folder import Blocks, digest, tasks_of
+from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
 from sweeps.opening import FINISHED, of_plan
 from sweeps.render import render
 from sweeps.report import write_report
-from sweeps.writing import check_writable, locked, remove_partial_files
+from sweeps.writing import Held, check_writable, locked, remove_partial_files
 
 BLOCKS = "blocks"
 
@@ -67,6 +67,7 @@ def reproduce(
     Raises:
         Stopped: ``stop`` was true before the end.
         Busy: another process is at work there.
+        Moved: the folder was moved or removed meanwhile.
         ValueError: too few seeds, or a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
@@ -74,12 +75,13 @@ def reproduce(
         raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
     out = Path(out_dir)
     check_writable(out, "--out")
-    with locked(out):
-        _reproduce(out, seeds, reporter, command, stop)
+    with locked(out) as held:
+        _reproduce(out, held, seeds, reporter, command, stop)
 
 
 def _reproduce(
     out: Path,
+    held: Held,
     seeds: int,
     reporter: Reporter,
     command: str | None,
@@ -89,6 +91,7 @@ def _reproduce(
     fingerprint = {
         "versions": provenance.versions(),
         "device": provenance.device(),
+        **provenance.compilation(),
         "block_width": default_block_width(),
         "source": provenance.source_digest(),
     }
@@ -99,18 +102,14 @@ def _reproduce(
     # Written before the first block, so that the folder is known for what it is.
     store.write_manifest(out, manifest)
     under_way = out / store.DATA_FOLDER / BLOCKS
-    remove_partial_files(out / store.DATA_FOLDER)
+    clear_partial_files(out)
     remove_partial_files(under_way)
     experiments = paper.experiments()
     plans = {
         name: [grid.plan(seeds) for grid in experiment.grids]
         for name, experiment in experiments.items()
     }
-    saved = {
-        name
-        for name in plans
-        if name in manifest["finished"] and store.data_path(out, name).is_file()
-    }
+    saved = {name for name in plans if name in manifest["finished"] and store.is_saved(out, name)}
     ahead = [
         (plan, group)
         for name in plans
@@ -124,7 +123,8 @@ def _reproduce(
             reporter.begin(experiment.title, experiment.runs(seeds))
             begun = time.perf_counter()
             if name not in saved:
-                parts, compiling = _run(plans[name], under_way, mark, reporter, stop)
+                parts, compiling = _run(plans[name], under_way, held, mark, reporter, stop)
+                held.check()
                 store.save(out, name, experiment.finish(*parts))
                 taken = time.perf_counter() - begun
                 spent["compile"] = round(spent["compile"] + compiling, 2)
@@ -136,6 +136,7 @@ def _reproduce(
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
     begun = time.perf_counter()
+    held.check()
     render(out)
     spent["render"] = round(time.perf_counter() - begun, 2)
     store.write_manifest(out, manifest)
@@ -146,6 +147,7 @@ def _reproduce(
 def _run(
     plans: Sequence[Plan],
     folder: Path,
+    held: Held,
     fingerprint: str,
     reporter: Reporter,
     stop: Callable[[], bool] | None,
@@ -166,7 +168,8 @@ def _run(
         blocks = Blocks(folder, list(tasks_of(plan, set())), [fingerprint])
         survey = blocks.survey()
         reporter.part(done + sum(len(t.keys) for t in blocks.tasks if t.identity in survey.done))
-        blocks.compute({t.identity for t in blocks.tasks} - survey.done, on_progress, stop)
+        wanted = {t.identity for t in blocks.tasks} - survey.done
+        blocks.compute(wanted, on_progress, stop, held.check)
         if blocks.absent():
             raise Stopped
         parts.append(of_plan(plan, blocks, lazy=False).drop_vars(FINISHED))
@@ -183,7 +186,7 @@ def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]
         **configuration,
         **fingerprint,
     }
-    if not any(out.iterdir()):
+    if not any(path for path in out.iterdir() if not path.name.startswith(".")):
         return fresh
     try:
         found = store.read_manifest(out)
@@ -191,6 +194,10 @@ def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]
         raise ValueError(
             f"--out: {out} is not empty and has no manifest.json; "
             "allowed: an empty or new folder, or an earlier reproduction"
+        ) from None
+    except ValueError as error:
+        raise ValueError(
+            f"--out: {error}; allowed: an empty or new folder, or an earlier reproduction"
         ) from None
     for key, value in configuration.items():
         if found.get(key) != value:
@@ -201,7 +208,10 @@ def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]
     if any(found.get(key) != value for key, value in fingerprint.items()):
         # Data of other code, versions or devices have other bits; they are run again.
         return fresh
-    return {**fresh, **{key: found[key] for key in ("finished", "wall_time") if key in found}}
+    # What is not as it is written here is not believed: its experiments are run again.
+    if not store.is_progress(found, set(fresh["wall_time"])):
+        return fresh
+    return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
 
 
 def _difference(key: str, found: dict[str, Any], value: Any) -> str:

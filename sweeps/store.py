@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweeps.reading import read_json
 from sweeps.writing import write_atomically
 
 DATA_FOLDER = "data"
@@ -63,14 +65,24 @@ def load(out_dir: str | os.PathLike[str], name: str) -> xr.Dataset:
     """
     path = data_path(out_dir, name)
     if not path.is_file():
-        raise MissingResults(
-            f"{path}: missing; `python -m sweeps reproduce --out {Path(out_dir)}` writes it"
-        )
+        raise MissingResults(f"{path}: missing; {_again(out_dir)} writes it")
     try:
         with xr.open_dataset(path, engine="scipy") as opened:
             return opened.load()
-    except (TypeError, ValueError, IndexError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable netCDF file ({error})") from error
+    # What a damaged file can make of the reader.
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        EOFError,
+        ArithmeticError,
+        AttributeError,
+        AssertionError,
+        MemoryError,
+    ) as error:
+        raise ValueError(
+            f"{path}: not a readable netCDF file ({error}); {_again(out_dir)} writes it again"
+        ) from error
 
 
 def write_manifest(out_dir: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
@@ -88,15 +100,49 @@ def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(out_dir) / MANIFEST_NAME
     if not path.is_file():
         raise MissingResults(
-            f"{path}: missing; `python -m sweeps reproduce --out {Path(out_dir)}` writes it"
+            f"{path}: missing; `python -m sweeps reproduce --out {shlex.quote(str(out_dir))}` "
+            "writes it"
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
     return manifest
+
+
+def is_saved(out_dir: str | os.PathLike[str], name: str) -> bool:
+    """Whether a data set is there and can be read."""
+    try:
+        load(out_dir, name)
+    except (MissingResults, ValueError):
+        return False
+    return True
+
+
+def is_progress(manifest: Mapping[str, Any], parts: set[str] | None = None) -> bool:
+    """Whether a manifest's ``finished`` and ``wall_time`` are what a command wrote.
+
+    Args:
+        manifest: what was read.
+        parts: the parts of the time; ``None`` where any will do.
+    """
+    finished, spent = manifest.get("finished"), manifest.get("wall_time")
+    return (
+        isinstance(finished, list)
+        and all(isinstance(name, str) for name in finished)
+        and isinstance(spent, dict)
+        and (parts is None or set(spent) == parts)
+        and all(type(seconds) in (int, float) for seconds in spent.values())
+    )
+
+
+def _again(out_dir: str | os.PathLike[str]) -> str:
+    """The command that makes what a folder holds."""
+    try:
+        audit = "plan" in read_manifest(out_dir)
+    except (MissingResults, ValueError):
+        audit = False
+    command = "audit" if audit else "reproduce"
+    return f"`python -m sweeps {command} --out {shlex.quote(str(out_dir))}`"
 
 
 def write_json(path: Path, value: Any) -> Path:

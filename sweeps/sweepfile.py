@@ -14,7 +14,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -395,7 +395,7 @@ def _integer(name: str) -> Any:
     return Annotated[Any, AfterValidator(check)]
 
 
-def _choice(names: Sequence[str]) -> Any:
+def _choice(names: Collection[str]) -> Any:
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in names:
             raise _refused(", ".join(names), list(names))
@@ -679,13 +679,13 @@ def _word(value: Any) -> str:
 
 
 _FIELDS: dict[str, Any] = {
-    "method": _choice(list(METHODS)),
+    "method": _choice(METHODS),
     "feedback": _Feedback,
-    "optimizer": _choice(list(OPTIMIZERS)),
+    "optimizer": _choice(OPTIMIZERS),
     **{name: _integer(name) for name in (*SEED_AXES, *SIZE_FIELDS)},
     **{name: _number(name) for name in CONFIG_FIELDS},
 }
-_Names: Any = Annotated[list[_choice(list(METRICS))], AfterValidator(_once)]
+_Names: Any = Annotated[list[_choice(METRICS)], AfterValidator(_once)]
 _FORBID = ConfigDict(extra="forbid")
 
 

@@ -53,10 +53,13 @@ def status(directory: Path) -> int:
         f"{len(survey.damaged)} damaged, {len(survey.other)} of another fingerprint; "
         f"{size(bytes_used)}"
     )
-    for message in survey.damaged.values():
+    for message in [folder.manifest.damage] * bool(folder.manifest.damage) + [
+        *survey.damaged.values()
+    ]:
         console.print(f"  {message}", soft_wrap=True)
     width = max(laid.width for laid in folder.sweep.plans.values())
-    now, last = fingerprint(width), folder.manifest.fingerprints[-1]
+    now = fingerprint(width, folder.sweep.plans.values())
+    last = folder.manifest.fingerprints[-1]
     if now == last:
         console.print(f"made by   {digest(last)}, as this machine would now")
     else:
@@ -66,9 +69,10 @@ def status(directory: Path) -> int:
     if not survey.damaged:
         for grid in folder.sweep.grids:
             console.print(f"{grid}: {health(of_grid(folder, grid))}", soft_wrap=True)
-    if survey.missing or survey.damaged or survey.other:
+    hurt = bool(survey.damaged or folder.manifest.damage)
+    if survey.missing or survey.other or hurt:
         console.print(f"go on with: python -m sweeps resume {directory}", soft_wrap=True)
-    return 1 if survey.damaged else 0
+    return 1 if hurt else 0
 
 
 def replayed(directory: Path, run: str, grid: str | None) -> int:
@@ -80,6 +84,12 @@ def replayed(directory: Path, run: str, grid: str | None) -> int:
         console.print("the same, bit for bit, as what is saved")
     else:
         console.print(f"differs from what is saved in {', '.join(found.differing)}")
+        folder = Folder.open(directory)
+        plans = list(folder.sweep.plans.values())
+        now = fingerprint(max(each.width for each in plans), plans)
+        other = differences(folder.manifest.fingerprints[-1], now)
+        if other:
+            console.print(f"here other: {other}", soft_wrap=True)
     if not found.curves_same:
         console.print("with full curves recorded, the last bits differ (it is another program)")
     for name, curve in found.curves.items():

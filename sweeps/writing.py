@@ -3,38 +3,86 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
+import secrets
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PARTIAL = ".partial"
+# In the names of files that are being written, and in no others.
+_PARTIAL = "sdpo_jax-partial"
+_PARTIAL_NAME = re.compile(rf"\..+\.[0-9a-f]{{16}}\.{_PARTIAL}(\.[^.]+)?")
+
+# What a file system answers that has no locks, or none on folders: NFS, EFS, Lustre and others.
+_NO_LOCKS = {errno.EBADF, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Busy(ValueError):
     """Another process is writing into the folder."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under a temporary name, then move it to ``path`` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary name keeps the suffix, from which some writers tell the format.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=f"{_PARTIAL}{path.suffix}"
-    )
-    os.close(handle)
-    temporary = Path(name)
+class Moved(ValueError):
+    """The folder is not where it was any more."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A folder that is held against other processes.
+
+    Attributes:
+        folder: its path.
+        handle: the open folder.
+    """
+
+    folder: Path
+    handle: int
+
+    def check(self) -> None:
+        """See that the folder is still there: a new one in its place would get half the results.
+
+        Raises:
+            Moved: it was moved or removed.
+        """
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self.handle), os.stat(self.folder)):
+                return
+        raise Moved(
+            f"{self.folder}: moved or removed while it was written; allowed: the same command on "
+            "the folder where it is now (what was saved is in there)"
+        )
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any], parents: bool = True) -> None:
+    """Let ``write`` make a file under a temporary name, then move it to ``path`` in one step.
+
+    Args:
+        path: where; the file has the rights that the user's mask gives.
+        write: is given the temporary name. Called again where another process took that away.
+        parents: whether the folder is made if there is none.
+
+    Raises:
+        OSError: it can't be written, with the name of the file; nothing of it is left.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write(temporary)
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files that only the owner may read.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        try:
+            _write(path, write)
+        except FileNotFoundError:
+            # Whoever begins to work in a folder clears away what killed processes left there.
+            _write(path, write)
+    except OSError as error:
+        # Of a full disk the system does not say which file it was.
+        if error.errno is None:
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        error.filename, error.filename2 = str(path), None
         raise
     # The rename itself is on disk only once the folder is.
     folder = os.open(path.parent, os.O_RDONLY)
@@ -44,15 +92,57 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         os.close(folder)
 
 
-def remove_partial_files(folder: Path) -> None:
-    """Remove what writes that were killed left behind. Only the owner of the lock may."""
-    for path in folder.glob(f".*{_PARTIAL}*"):
-        path.unlink(missing_ok=True)
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    temporary = partial_name(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def partial_name(path: Path) -> Path:
+    """A new temporary name beside a path, which ``remove_partial_files`` knows."""
+    # It keeps the suffix, from which some writers tell the format.
+    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.{_PARTIAL}{path.suffix}")
+
+
+def remove_partial_files(*folders: Path) -> None:
+    """Remove what writes that were killed left in some folders, and nothing else."""
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        for path in list(folder.iterdir()):
+            if not _PARTIAL_NAME.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def make_room(path: Path) -> None:
+    """Take away a folder that stands where a file belongs; one that is not empty is renamed."""
+    if not path.is_dir() or path.is_symlink():
+        return
+    try:
+        path.rmdir()
+    except OSError:
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
+        path.rename(aside)
+        print(f"{path}: a folder in place of a file; it is {aside} now", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[Held]:
     """Hold a folder against other processes. A process that dies lets go of it.
+
+    Where the file system has no locks, a line says so: two processes then do the same work, but
+    as each file is whole or not there, and the same from both, nothing is lost.
 
     Raises:
         Busy: another process holds it.
@@ -60,14 +150,21 @@ def locked(folder: Path) -> Iterator[None]:
     # On the folder itself, so that no file has to be made or left.
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise Busy(
-            f"{folder}: another process is at work there; allowed: wait for it, or `status`"
-        ) from None
-    try:
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"{folder}: another process is at work there; allowed: wait for it, or `status`"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(
+                f"{folder}: can't be locked ({error.strerror}); a second process would not be "
+                "noticed: it would do the same work again, and harm nothing",
+                file=sys.stderr,
+            )
+        yield Held(folder, handle)
     finally:
         os.close(handle)
 

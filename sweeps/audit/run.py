@@ -14,6 +14,8 @@ from sweeps import provenance, store
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
+from sweeps.folder import clear_partial_files
+from sweeps.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 16
 
@@ -30,12 +32,21 @@ def audit(
         report: told a line for each experiment.
 
     Raises:
+        Busy: another process is at work there.
+        Moved: the folder was moved or removed meanwhile.
         ValueError: too few seeds, or a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
     if plan.seeds < LEAST_SEEDS:
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
+    check_writable(out, "--out")
+    with locked(out) as held:
+        _audit(out, held, plan, command, report)
+
+
+def _audit(out: Path, held: Held, plan: Plan, command: str, report: Callable[[str], None]) -> None:
     manifest = _claim(out, plan)
+    clear_partial_files(out)
     manifest["command"] = command
     manifest["commit"] = provenance.commit()
     saved = store.Results(out)
@@ -51,6 +62,7 @@ def audit(
             runs += more
 
         for key, data in experiment(plan, saved, done).items():
+            held.check()
             store.save(out, key, data)
         seconds = time.perf_counter() - begun
         manifest["wall_time"][name] = round(seconds, 2)
@@ -58,6 +70,7 @@ def audit(
         store.write_manifest(out, manifest)
         report(f"{name}: {runs:,} runs, {seconds:.1f} s")
     begun = time.perf_counter()
+    held.check()
     render(out)
     report(f"tables, figures and page: {time.perf_counter() - begun:.1f} s")
 
@@ -71,13 +84,11 @@ def _claim(out: Path, plan: Plan) -> dict[str, Any]:
         "plan": description,
         "versions": provenance.versions(),
         "device": provenance.device(),
+        **provenance.compilation(),
         "block_width": default_block_width(),
         "source": source_digest(),
     }
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is not a folder; allowed: a folder")
-    out.mkdir(parents=True, exist_ok=True)
-    if not any(out.iterdir()):
+    if not any(path for path in out.iterdir() if not path.name.startswith(".")):
         return fresh
     try:
         found = store.read_manifest(out)
@@ -86,11 +97,16 @@ def _claim(out: Path, plan: Plan) -> dict[str, Any]:
             f"--out: {out} is not empty and has no manifest.json; "
             "allowed: an empty or new folder, or an earlier audit"
         ) from None
+    except ValueError as error:
+        raise ValueError(
+            f"--out: {error}; allowed: an empty or new folder, or an earlier audit"
+        ) from None
     if found.get("plan") != description:
         raise ValueError(
             f"--out: {out} holds another audit; allowed: an empty or new folder, or the same plan"
         )
-    if any(found.get(key) != fresh[key] for key in ("versions", "device", "block_width", "source")):
+    deciding = set(fresh) - {"finished", "wall_time", "plan"}
+    if any(found.get(key) != fresh[key] for key in deciding) or not store.is_progress(found):
         # Data of other code, versions or devices have other bits; they are run again.
         return fresh
     data = {name for name in found["finished"] if _is_saved(out, name)}
@@ -98,8 +114,7 @@ def _claim(out: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _is_saved(out: Path, name: str) -> bool:
-    names = {name, f"league_{name}"}
-    return any(store.data_path(out, each).is_file() for each in names)
+    return any(store.is_saved(out, each) for each in (name, f"league_{name}"))
 
 
 def source_digest() -> str:

@@ -60,8 +60,8 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
         raise ValueError(f"--problems: {settings.problems}; allowed: {least} or more")
     check_writable(out, "--out")
     begun = time.perf_counter()
-    with locked(out), Display() as display, stoppable() as stop:
-        remove_partial_files(out / DATA)
+    with locked(out) as held, Display() as display, stoppable() as stop:
+        remove_partial_files(out, out / DATA)
         laid = plans(settings, sizes)
         known: set[bytes] = set()
         tasks = [task for plan in laid.values() for task in tasks_of(plan, known)]
@@ -70,7 +70,8 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
         runs = sum(len(task.keys) for task in tasks)
         done = sum(len(task.keys) for task in tasks if task.identity in survey.done)
         display.start("calibrate", done, runs)
-        blocks.compute({t.identity for t in tasks} - survey.done, display.advance, stop)
+        wanted = {t.identity for t in tasks} - survey.done
+        blocks.compute(wanted, display.advance, stop, held.check)
         if blocks.absent():
             print("stopped; the same command goes on from what is saved")
             return stop.status

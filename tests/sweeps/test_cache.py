@@ -22,15 +22,18 @@ print(jax.jit(lambda x: 2 * x + 1)(20).item())
 
 def run(code: str, home: Path, **environment: str) -> list[str]:
     """What a process prints that has ``home`` as its cache folder and JAX's own default."""
+    return process(code, home, **environment).stdout.splitlines()
+
+
+def process(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
-    outcome = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**inherited, "XDG_CACHE_HOME": str(home), **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    return outcome.stdout.splitlines()
 
 
 @pytest.fixture
@@ -48,6 +51,26 @@ def test_programs_are_kept_in_a_folder_of_the_user_alone(tmp_path: Path):
     # A second process compiles nothing: it adds nothing.
     run(COMPILE, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == kept
+
+
+def test_a_half_written_program_is_replaced_without_a_warning(tmp_path: Path):
+    folder = tmp_path / "sdpo_jax"
+    run(COMPILE, tmp_path)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in whole.items():
+        (folder / name).write_bytes(content[: len(content) // 2])
+    for _ in range(2):
+        outcome = process(COMPILE, tmp_path)
+        assert outcome.stdout.splitlines() == [str(folder), "41"]
+        assert outcome.stderr == ""
+        # Whole again: as long as before, but for the time of compilation in it.
+        for name, content in whole.items():
+            assert abs((folder / name).stat().st_size - len(content)) < 32
+
+
+def test_other_warnings_are_shown(tmp_path: Path):
+    code = f"{COMPILE}\nimport warnings; warnings.warn('mind the gap')"
+    assert "mind the gap" in process(code, tmp_path).stderr
 
 
 def test_the_library_alone_keeps_nothing(tmp_path: Path):

@@ -115,10 +115,9 @@ def test_what_is_opened_is_what_run_grid_gives_bit_for_bit(finished, in_memory, 
 def test_a_lazy_data_set_reads_what_is_looked_at(finished, in_memory, monkeypatch):
     data = sweeps.open(finished, lazy=True)
     read = []
+    original = blocks.read
     monkeypatch.setattr(
-        folder.Blocks,
-        "read",
-        lambda self, identity: read.append(identity) or blocks.read(self.path(identity), identity),
+        blocks, "read", lambda path, *rest: read.append(path) or original(path, *rest)
     )
     # A dict, since `method` is also an argument of `sel`.
     place = {"method": "reinforce", "seed": [3, 7], "bias": 0.1}
@@ -198,7 +197,9 @@ def test_damage_is_found_named_and_repaired_by_that_block_alone(copy, capsys, mo
     written = []
     monkeypatch.setattr(
         blocks, "write_atomically",
-        lambda path, write: written.append(path) or writing.write_atomically(path, write),
+        lambda path, write, **options: (
+            written.append(path) or writing.write_atomically(path, write, **options)
+        ),
     )  # fmt: skip
     assert main(["resume", str(out)]) == 0
     said = capsys.readouterr().err
@@ -211,10 +212,18 @@ def test_a_damaged_manifest_is_named_and_made_again(copy, capsys, tmp_path):
     out, before = copy
     manifest = out / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"current": 0', '"current": 1'))
+    assert main(["status", str(out)]) == 1
+    assert "manifest.json: damaged" in capsys.readouterr().out
+    times = {path: path.stat().st_mtime_ns for path in block_files(out)}
+    assert main(["resume", str(out)]) == 0
+    assert "manifest.json: damaged" in capsys.readouterr().err
+    assert kills.contents(out) == before
+    # Without either the file itself is needed.
+    for path in (manifest, out / "data" / "manifest.json"):
+        path.write_bytes(b"{")
     for command in ("resume", "status"):
         assert main([command, str(out)]) == 2
         assert "manifest.json: damaged" in capsys.readouterr().err
-    times = {path: path.stat().st_mtime_ns for path in block_files(out)}
     run(tmp_path)
     assert kills.contents(out) == before
     assert {path: path.stat().st_mtime_ns for path in block_files(out)} == times
@@ -238,9 +247,9 @@ def test_a_sweep_that_grows_keeps_its_blocks_and_its_runs(copy, tmp_path):
     # And back: nothing is computed, nothing lost.
     run(tmp_path, SWEEP)
     xr.testing.assert_identical(sweeps.open(out), old)
-    assert before.items() - kills.contents(out).items() == {
-        ("manifest.json", before["manifest.json"])
-    }
+    now = kills.contents(out)
+    changed = {name for name in before if now.get(name) != before[name]}
+    assert changed == {"manifest.json", "data/manifest.json"}
 
 
 def test_a_full_disk_is_named_and_what_was_saved_goes_on(tmp_path, capsys, finished):
@@ -300,7 +309,7 @@ def test_another_fingerprint_is_refused_unless_asked_for(copy, capsys, monkeypat
     assert main(["resume", str(out), "--on-change", "keep"]) == 0
     kept = kills.contents(out)
     changed = {name for name in before if kept[name] != before[name]}
-    assert changed == {f"data/{path.name}", "manifest.json"}
+    assert changed == {f"data/{path.name}", "manifest.json", "data/manifest.json"}
     assert main(["resume", str(out), "--on-change", "redo"]) == 0
     again = Folder.open(out)
     assert len(again.manifest.fingerprints) == 1
