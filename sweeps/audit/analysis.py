@@ -68,7 +68,7 @@ def setting_text(at: Any) -> str:
 
 def improvement(first: np.ndarray, second: np.ndarray) -> Interval:
     """Share of seeds in which the first is ahead of the second (a draw counts half)."""
-    return statistics.mean((first > second) + 0.5 * (first == second))
+    return statistics.proportion((first > second) + 0.5 * (first == second))
 
 
 def optimality(reward: np.ndarray, uniform: np.ndarray, best: np.ndarray) -> np.ndarray:
