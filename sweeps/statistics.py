@@ -23,7 +23,7 @@ _SCORES = 100_000
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-_Range = tuple[Floats, Floats]
+_Pair = tuple[float, float]
 
 
 class Undefined(ValueError):
@@ -422,11 +422,14 @@ def central_range(values: ArrayLike, central: float = CENTRAL) -> tuple[Floats, 
     the range of a few seeds covers much less than was asked for.
     """
     array = _checked(values, central)
-    if not _reaches(array.shape[-1], central):
-        return _normal_range(array, central, 1, False)[1]
+    count = array.shape[-1]
     tail = (1 - central) / 2
-    low, high = np.quantile(array, [tail, 1 - tail], axis=-1, method="weibull")
-    return low, high
+    if _reaches(count, central):
+        low, high = np.quantile(array, [tail, 1 - tail], axis=-1, method="weibull")
+        return low, high
+    centre = array.mean(axis=-1)
+    half = stats.t.ppf(1 - tail, count - 1) * array.std(axis=-1, ddof=1) * np.sqrt(1 + 1 / count)
+    return centre - half, centre + half
 
 
 def _reaches(count: int, central: float) -> bool:
@@ -435,33 +438,36 @@ def _reaches(count: int, central: float) -> bool:
     return (count + 1) * (1 - central) / 2 >= 1 - 1e-9
 
 
-def _normal_range(
-    array: Floats, central: float, group: int, deviation: bool
-) -> tuple[_Range, _Range]:
-    """Of normal seeds: the range with mean and deviation as they are, and the prediction range."""
-    count = array.shape[-1]
-    upper = (1 + central) / 2
-    spread = array.std(axis=-1, ddof=1)
-    if deviation:
-        degrees = group - 1
-        ends = [np.sqrt(stats.chi2.ppf(tail, degrees) / degrees) for tail in (1 - upper, upper)]
-        wide = [np.sqrt(stats.f.ppf(tail, degrees, count - 1)) for tail in (1 - upper, upper)]
-        return (spread * ends[0], spread * ends[1]), (spread * wide[0], spread * wide[1])
-    centre = array.mean(axis=-1)
-    half = stats.norm.ppf(upper) * spread / np.sqrt(group)
-    wider = stats.t.ppf(upper, count - 1) * spread * np.sqrt(1 / group + 1 / count)
-    return (centre - half, centre + half), (centre - wider, centre + wider)
+def plausible(
+    published: ArrayLike, values: ArrayLike, central: float = CENTRAL, tolerance: float = 0.0
+) -> Bools:
+    """Whether a published single-seed value lies in the central range of our seeds.
+
+    Args:
+        published: ``[...]``, finite.
+        values: ``[..., seeds]``.
+        central: probability of the range, in (0, 1).
+        tolerance: how far the published value may be off from its rounding or reading, >= 0.
+
+    Raises:
+        ValueError: as for ``mean``, or a published value that is not finite.
+    """
+    low, high = central_range(values, central)
+    value = _published(published)
+    return (value >= low - tolerance) & (value <= high + tolerance)
 
 
 @dataclass(frozen=True)
 class Among:
-    """Whether published values lie where our seeds do: two arrays of booleans.
+    """Whether published values lie where our seeds do: three arrays of booleans.
 
-    ``inside``: in the central range as our seeds have it. ``possible``: in that range widened by
-    the sampling error of our seeds; what is outside this one is outside for sure, at its level.
+    ``inside``: in the central range as our seeds have it. Those seeds are a sample, so the true
+    range may be another: ``surely`` is in the range narrowed by its sampling error, and what is not
+    ``possible`` is outside even of the range widened by it (each one-sided, 95%).
     """
 
     inside: Bools
+    surely: Bools
     possible: Bools
 
 
@@ -475,12 +481,14 @@ def among(
 ) -> Among:
     """Where published values lie among the seeds, or among groups of ``group`` seeds.
 
-    A value that comes from the same population as our seeds is not ``possible`` with probability
-    ``1 - central``, however few seeds there are (normal seeds; with enough of them, any).
+    The range's shape is that of the seeds where there are enough of them to have order statistics
+    that far out, and of normal seeds where not. Its sampling error is that of normal seeds: the
+    one-sided tolerance factors of Natrella (1963), "Experimental statistics", section 2-5, for
+    means; chi-square's for standard deviations.
 
     Args:
         published: ``[...]``, finite; single seeds, or the mean or standard deviation of a group.
-        values: ``[..., seeds]``.
+        values: ``[..., seeds]``, at least three seeds, and as many as a group has.
         central: probability of the range, in (0, 1).
         tolerance: how far the published value may be off from its rounding or reading, >= 0.
         group: how many seeds a published value is of.
@@ -489,52 +497,65 @@ def among(
     Raises:
         ValueError: as for ``mean``, or a published value that is not finite.
     """
-    value = np.asarray(published, dtype=np.float64)
-    if not np.all(np.isfinite(value)):
-        raise ValueError("published: not finite; allowed: finite numbers")
-    inner, outer = _ranges(_checked(values, central), central, group, deviation)
-    inside, possible = (
-        (value >= low - tolerance) & (value <= high + tolerance) for low, high in (inner, outer)
-    )
-    return Among(inside, possible)
+    array = _checked(values, central, least=max(3, group))
+    value = _published(published)
+    count = array.shape[-1]
+    centre = np.zeros(array.shape[:-1]) if deviation else array.mean(axis=-1)
+    ends, factors = (_spread_ends if deviation else _mean_ends)(central, group, count)
+    if _reaches(count, central):
+        low, high = _drawn_range(array, central, group, deviation)
+    else:
+        spread = array.std(axis=-1, ddof=1)
+        low, high = centre + spread * ends[0], centre + spread * ends[1]
+
+    def within(scale: tuple[float, float]) -> Bools:
+        least, most = centre + (low - centre) * scale[0], centre + (high - centre) * scale[1]
+        return (value >= least - tolerance) & (value <= most + tolerance)
+
+    return Among(within((1.0, 1.0)), within(factors[0]), within(factors[1]))
 
 
-def plausible(
-    published: ArrayLike, values: ArrayLike, central: float = CENTRAL, tolerance: float = 0.0
-) -> Bools:
-    """Whether a published single-seed value lies in ``central_range``: ``among(...).possible``."""
-    return among(published, values, central, tolerance).possible
+def _mean_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+    """Of normal seeds: a group's range in deviations, and by which factors sampling error moves it.
 
-
-def _ranges(array: Floats, central: float, group: int, deviation: bool) -> tuple[_Range, _Range]:
-    """The central range as the seeds have it, and widened by their sampling error.
-
-    Enough seeds to have order statistics that far out give the range its shape. Fewer give it that
-    of normal seeds.
+    The end ``k`` of which the true end ``z`` is at most one-sided 95% away solves
+    ``(z - k)^2 = q^2 (1 / n + k^2 / (2 (n - 1)))``, the variance of mean plus k deviations.
     """
-    many = _reaches(array.shape[-1], central)
+    end = float(stats.norm.ppf((1 + central) / 2)) / np.sqrt(group)
+    squared = float(stats.norm.ppf(LEVEL)) ** 2
+    first = 1 - squared / (2 * (count - 1))
+    last = end**2 - squared / count
+    root = np.sqrt(end**2 - first * last)
+    narrow, wide = max((end - root) / first / end, 0.0), (end + root) / first / end
+    return (-end, end), ((narrow, narrow), (wide, wide))
+
+
+def _spread_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+    """``_mean_ends`` of the standard deviation of a group, in deviations of the seeds."""
+    tails = ((1 - central) / 2, (1 + central) / 2)
+    low, high = (float(np.sqrt(stats.chi2.ppf(t, group - 1) / (group - 1))) for t in tails)
+    up, down = (
+        float(np.sqrt((count - 1) / stats.chi2.ppf(t, count - 1))) for t in (1 - LEVEL, LEVEL)
+    )
+    return (low, high), ((up, down), (down, up))
+
+
+def _drawn_range(
+    array: Floats, central: float, group: int, deviation: bool
+) -> tuple[Floats, Floats]:
     if group == 1:
-        low, high = central_range(array, central)
-        return ((low, high) if many else _normal_range(array, central, 1, False)[0]), (low, high)
-    inner, outer = _normal_range(array, central, group, deviation)
-    if not many:
-        return inner, outer
+        return central_range(array, central)
     groups = group_draws(array, group)
     drawn = groups.std(axis=-1, ddof=1) if deviation else groups.mean(axis=-1)
-    tail = (1 - central) / 2
-    found = np.quantile(drawn, [tail, 1 - tail], axis=-1)
-    # Sampling error widens it in the same proportion as it widens the range of normal seeds.
-    centre = np.zeros(array.shape[:-1]) if deviation else array.mean(axis=-1)
-    wider = [
-        centre + (end - centre) * _quotient(far - centre, near - centre)
-        for end, near, far in zip(found, inner, outer, strict=True)
-    ]
-    return (found[0], found[1]), (wider[0], wider[1])
+    low, high = np.quantile(drawn, [(1 - central) / 2, (1 + central) / 2], axis=-1)
+    return low, high
 
 
-def _quotient(top: Floats, bottom: Floats) -> Floats:
-    """``top / bottom``, and 1 where both are 0."""
-    return np.divide(top, bottom, out=np.ones_like(top), where=bottom != 0)
+def _published(values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(array)):
+        raise ValueError("published: not finite; allowed: finite numbers")
+    return array
 
 
 def joint_central(samples: ArrayLike, central: float = CENTRAL) -> float:

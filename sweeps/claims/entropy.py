@@ -34,8 +34,8 @@ def loss_of_entropy(results: Results) -> Judgement:
     """The reduction is one less SDPO's final entropy divided by REINFORCE's. Holds if it is above 0
     in every feedback type (joint 95% intervals), the published reductions lie in the joint central
     99% of our seeds' reductions, and both baselines' mean entropy is within 0.02 of ln 8 in every
-    feedback type; fails if one of these is clearly not so (a published reduction outside even when
-    the range is widened by the sampling error of our seeds); undecided otherwise.
+    feedback type; fails if one of these is not so; undecided if an interval is too wide, or where
+    the answer depends on the sampling error of the range.
     """
     sdpo = cells(results, "methods", "entropy", method="sdpo", feedback=FEEDBACK)
     others = cells(results, "methods", "entropy", method=BASELINES, feedback=FEEDBACK)

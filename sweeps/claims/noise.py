@@ -39,9 +39,9 @@ def _printed(metric: str, method: str) -> Floats:
 @judges("C13", "noise of 0.5 costs SDPO 2.6% of its reward", "section 3.4")
 def cost_of_noise(results: Results) -> Judgement:
     """Holds if the mean loss, one less the reward at noise 0.5 divided by the reward without noise,
-    is above 0 and the published loss lies in the central 99% of our seeds' losses; fails if the
-    loss is not above 0, or the published one lies outside even when the range is widened by the
-    sampling error of our seeds; undecided otherwise.
+    is above 0 and the published loss lies in the central 99% of our seeds' losses; fails if one
+    of these is not so; undecided if the interval of the loss contains 0, or where the answer
+    depends on the sampling error of the range.
     """
     reward = cells(results, "noise", "reward", method="sdpo", noise=LEVELS)
     loss = statistics.ratio_of_means(reward[0] - reward[-1], reward[0])
@@ -70,9 +70,8 @@ def cost_of_noise(results: Results) -> Judgement:
 def gap_under_noise(results: Results) -> Judgement:
     """Holds if the smallest of the mean paired gaps over the noise levels is above 0 (joint 95%
     intervals), the gap at noise 0.5 is smaller than without noise, and both published gaps lie in
-    the joint central 99% of our seeds' gaps; fails if one of these is clearly not so (a published
-    gap outside even when the range is widened by the sampling error of our seeds); undecided
-    otherwise.
+    the joint central 99% of our seeds' gaps; fails if one of these is not so; undecided if an
+    interval contains 0, or where the answer depends on the sampling error of the range.
     """
     sdpo, reinforce = cells(results, "noise", "reward", method=["sdpo", "reinforce"], noise=LEVELS)
     gaps = statistics.paired_difference(sdpo, reinforce, joint(len(LEVELS)))

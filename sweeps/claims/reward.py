@@ -92,9 +92,9 @@ def size_of_margin(results: Results) -> Judgement:
     """A published size replicates if it lies where a run like the paper's falls among ours.
     Holds if the eight single-seed margins of table 1 lie in the joint central 99% of our seeds'
     margins, and the five-seed margins of figure 6 over the two baselines in the joint central 99%
-    of the mean margins of groups of five of our seeds; fails if one of them lies outside even when
-    the range is widened by the sampling error of our seeds; undecided otherwise. Joint: a run like
-    ours has all its margins inside with a probability of 99%.
+    of the mean margins of groups of five of our seeds; fails if one of them lies outside;
+    undecided where that depends on the sampling error of the range. Joint: a run like ours has all
+    its margins inside with a probability of 99%.
     """
     sdpo = cells(results, "methods", "reward", method="sdpo", feedback=FEEDBACK)
     others = cells(results, "methods", "reward", method=BASELINES, feedback=FEEDBACK)

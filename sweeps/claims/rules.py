@@ -98,11 +98,12 @@ def inside(interval: Interval, low: float, high: float) -> Truth:
 def replicate(*published: Among) -> Truth:
     """Whether all published values lie in the central range of our seeds.
 
-    False only where one lies outside the range even as widened by the sampling error of our seeds.
+    True where they do so even as the range is narrowed by the sampling error of our seeds, false
+    where one does not even as it is widened by it.
     """
     return every(
         *(
-            True if each.inside.all() else None if each.possible.all() else False
+            True if each.surely.all() else None if each.possible.all() else False
             for each in published
         )
     )

@@ -38,8 +38,8 @@ def five_seeds(results: Results) -> Judgement:
     """Holds if the mean gap divided by the baseline's standard deviation over seeds is above 3 for
     both baselines (joint 95% jackknife intervals over seeds), and the six published numbers lie in
     the joint central 99% of the means and standard deviations of groups of five of our seeds; fails
-    if one of these is clearly not so (a published number outside even when the range is widened by
-    the sampling error of our seeds); undecided otherwise.
+    if one of these is not so; undecided if the smaller ratio's interval contains 3, or where the
+    answer depends on the sampling error of the range.
     """
     figure = published()["figure6_multiseed"]
     size, printed = figure["seeds"], figure["reward_mean_std"]
