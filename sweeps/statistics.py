@@ -122,7 +122,9 @@ def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
     count = array.shape[-1]
     if count <= stats.norm.ppf(0.5 + level / 2):
         raise Undefined(f"values: {count} seeds; allowed: more at level {level}")
-    deviation = array.std(axis=-1, ddof=1)
+    # The deviation of equal seeds is 0, and not the rounding of their mean.
+    constant = np.ptp(array, axis=-1) == 0
+    deviation = np.where(constant, 0.0, array.std(axis=-1, ddof=1))
     trim = min(0.5 / np.sqrt(count - 4), 0.49)
     centre = stats.trim_mean(array, trim, axis=-1)
     squares = ((array - array.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
@@ -251,21 +253,28 @@ def bootstrap(
         ValueError: as for ``mean``, or fewer than five seeds.
     """
     array = _checked(values, level, least=5)
-    count = array.shape[-1]
-    tail = stats.t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1))
     found = stats.bootstrap(
         (array,),
         statistic,
         axis=-1,
         vectorized=True,
-        confidence_level=1 - 2 * float(stats.norm.cdf(tail)),
+        confidence_level=1 - 2 * expanded_tail(array.shape[-1], level),
         n_resamples=resamples,
         # Resamples of a large array are made a few at a time.
         batch=max(1, 2**22 // array.size),
         method="percentile",
         rng=np.random.default_rng(key),
     ).confidence_interval
-    return Interval(np.asarray(statistic(array, axis=-1)), found.low, found.high, count)
+    return Interval(np.asarray(statistic(array, axis=-1)), found.low, found.high, array.shape[-1])
+
+
+def expanded_tail(seeds: int, level: float = LEVEL) -> float:
+    """The share of resamples beyond each end of an expanded percentile interval.
+
+    See ``bootstrap``.
+    """
+    end = stats.t.ppf((1 - level) / 2, seeds - 1) * np.sqrt(seeds / (seeds - 1))
+    return float(stats.norm.cdf(end))
 
 
 def interquartile_mean(

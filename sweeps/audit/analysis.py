@@ -207,7 +207,10 @@ def gaps_of(results: Results, feedback: str, noise: float) -> tuple[np.ndarray, 
 
 
 def crossover_rows(results: Results) -> list[Row]:
-    """The knowledge at which SDPO overtakes, per oracle and noise, with a bootstrap interval."""
+    """The knowledge at which SDPO overtakes, per oracle and noise, with an interval.
+
+    The interval is an expanded percentile bootstrap over whole seeds (``statistics.bootstrap``).
+    """
     data = results["league_crossover"]
     rows = []
     for feedback in dict.fromkeys(data.feedback.values.tolist()):
@@ -217,7 +220,8 @@ def crossover_rows(results: Results) -> list[Row]:
                 gaps.shape[1], size=(RESAMPLES, gaps.shape[1])
             )
             found = np.array([crossing(knowledge, gaps[:, d].mean(1)) for d in draws])
-            low, high = np.quantile(found, [0.025, 0.975], method="nearest")
+            tail = statistics.expanded_tail(gaps.shape[1])
+            low, high = np.quantile(found, [tail, 1 - tail], method="nearest")
             none, full = statistics.mean(gaps[0]), statistics.mean(gaps[-1])
             rows.append(
                 {

@@ -136,10 +136,14 @@ def verdict(holds: Truth, statement: str | None = None, as_plotted: Truth = Fals
 
 
 def best_rate(results: Results, method: str) -> tuple[float, Interval]:
-    """Of the learning rates tried, the one with the largest mean final reward, and that reward."""
-    rates = results["learning_rate"]["learning_rate"].values
-    reward = cells(results, "learning_rate", "reward", method=method, learning_rate=rates)
-    best = int(reward.mean(axis=-1).argmax())
+    """Of the learning rates tried, the one with the largest mean final reward, and that reward.
+
+    A rate at which a run broke down is not the best one.
+    """
+    data = results["learning_rate"]
+    rates = data["learning_rate"].values
+    reward = store.cells(data["reward"], method=method, learning_rate=rates)
+    best = int(np.nan_to_num(reward.mean(axis=-1), nan=-np.inf, posinf=-np.inf).argmax())
     return float(rates[best]), statistics.mean(reward[best])
 
 
