@@ -15,6 +15,7 @@ from sweeps.claims.rules import (
     every,
     inside,
     joint,
+    lost,
     number,
     percent,
     replicate,
@@ -43,7 +44,7 @@ def loss_of_entropy(results: Results) -> Judgement:
     count = len(FEEDBACK)
     reinforce = others[BASELINES.index("reinforce")]
     reductions = statistics.ratio_of_means(reinforce - sdpo, reinforce, joint(count))
-    seeds = 1 - sdpo / reinforce
+    seeds = lost(reinforce, sdpo)
     printed = 1 - table(3, "sdpo") / table(3, "reinforce")
     likely = statistics.among(
         printed, seeds, statistics.joint_central(seeds), tolerance=2 * ROUNDING / most

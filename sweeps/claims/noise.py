@@ -16,6 +16,7 @@ from sweeps.claims.rules import (
     farthest,
     inside,
     joint,
+    lost,
     name,
     number,
     percent,
@@ -45,7 +46,7 @@ def cost_of_noise(results: Results) -> Judgement:
     """
     reward = cells(results, "noise", "reward", method="sdpo", noise=LEVELS)
     loss = statistics.ratio_of_means(reward[0] - reward[-1], reward[0])
-    seeds = 1 - reward[-1] / reward[0]
+    seeds = lost(reward[0], reward[-1])
     printed = _printed("reward", "sdpo")
     value = float(1 - printed[-1] / printed[0])
     likely = statistics.among(value, seeds, tolerance=2 * ROUNDING / printed[0])

@@ -46,6 +46,17 @@ def cells(results: Results, name: str, metric: str, **labels: object) -> Floats:
     return values
 
 
+def lost(before: Floats, after: Floats) -> Floats:
+    """The share of ``before`` that is gone in ``after``, seed by seed.
+
+    Raises:
+        Undefined: a seed has nothing to lose.
+    """
+    if np.any(before == 0):
+        raise Undefined("before: 0 in a seed; allowed: values other than 0")
+    return 1 - after / before
+
+
 def joint(count: int) -> float:
     """The level at which each of ``count`` intervals must cover, for all to cover at 95%."""
     return 1 - (1 - LEVEL) / count
