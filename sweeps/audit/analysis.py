@@ -180,7 +180,12 @@ def crossing(knowledge: np.ndarray, gaps: np.ndarray) -> float:
     Returns:
         The lowest knowledge where the gap is above 0 everywhere; infinity where it is not above 0
         at the highest.
+
+    Raises:
+        Undefined: a gap that is not finite, which is neither above nor below 0.
     """
+    if not np.all(np.isfinite(gaps)):
+        raise statistics.Undefined("gaps: not finite; allowed: finite numbers")
     behind = np.flatnonzero(gaps <= 0)
     if not behind.size:
         return float(knowledge[0])

@@ -156,6 +156,8 @@ def f2(results: Results) -> Judgement:
     """
     rows = [r for r in analysis.bias_rows(results) if r["bias"] in _biases(results)]
     rows = [r for r in rows if np.isclose(r["strength"], 0.5)]
+    if not rows:
+        raise Undefined("biases: none at strength 0.5; allowed: at least one")
     level = joint(len(rows))
     found = []
     for row in rows:
