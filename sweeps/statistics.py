@@ -298,9 +298,11 @@ def probability_of_improvement(
     and says nothing about them. (Mann and Whitney's U, as Agarwal et al. (2021) use it, counts the
     pairs of one seed too.) The variance is the jackknife's, over whole seeds, so that the pairing
     is kept: where the two are nearly the same within each seed, most of the variation cancels.
-    To it is added the square of 1 / n, by how much one seed can move the average from even: a
-    sample in which no pair is decided, or all are, has no variance of its own to go by. The
-    interval is Wilson's at the number of seeds that has this variance, with Student's quantile.
+    To it is added ``1 / (n^2 e)``: one seed can move the average by 1 / n from even, and e is the
+    number of seeds that the variance rests on, ``(sum d^2)^2 / sum d^4`` of the seeds' deviations
+    d, at least 1. A sample in which no pair is decided, or all are, or one seed decides, has next
+    to no variance of its own to go by. The interval is Wilson's at the number of seeds that has
+    this variance, with Student's quantile.
 
     Args:
         first, second: ``[..., seeds]``, paired, at least five.
@@ -319,8 +321,12 @@ def probability_of_improvement(
     # Of each seed: the average over its pairs with the others, on either side.
     shares = (wins + count - losses - 2 * within) / (2 * (count - 1))
     estimate = shares.mean(axis=-1)
-    spread = ((shares - estimate[..., None]) ** 2).sum(axis=-1)
-    variance = 4 * (count - 1) / (count * (count - 2) ** 2) * spread + 1 / count**2
+    squares = (shares - estimate[..., None]) ** 2
+    spread, fourth = squares.sum(axis=-1), (squares**2).sum(axis=-1)
+    # Deviations that are rounding alone are of no seed.
+    resting = np.divide(spread**2, fourth, out=np.ones_like(spread), where=spread > 1e-20)
+    variance = 4 * (count - 1) / (count * (count - 2) ** 2) * spread
+    variance += 1 / (count**2 * np.maximum(resting, 1))
     quantile = stats.t.ppf(0.5 + level / 2, count - 1)
     even = np.maximum(estimate * (1 - estimate), 1 / count)
     return _wilson(estimate, quantile**2 * variance / even, count)

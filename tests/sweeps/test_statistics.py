@@ -272,7 +272,10 @@ def test_probability_of_improvement_covers_however_the_seeds_are_paired(kind, se
     assert coverage(found, truth) >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / trials)
     assert np.mean(found.estimate) == pytest.approx(truth, abs=0.015)
     # Five seeds say little, but 256 do.
-    assert np.mean(found.high - found.low) < {5: 0.95, 8: 0.8, 16: 0.6}.get(seeds, 3.5 / seeds**0.5)
+    width = np.mean(found.high - found.low)
+    assert width < {5: 0.95, 8: 0.8, 16: 0.6}.get(seeds, 2.5 / seeds**0.5)
+    # Where pairing cancels most of the variation, so does the interval.
+    assert kind != "nearly the same" or seeds < 16 or width < 0.5 / seeds**0.5
 
 
 def test_probability_of_improvement_of_two_nearly_equal_methods():
