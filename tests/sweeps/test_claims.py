@@ -11,7 +11,7 @@ import xarray as xr
 
 from sweeps import claims, statistics, store
 from sweeps.claims import RULES, Verdict
-from sweeps.claims.rules import above, every, farthest, inside, number, smallest
+from sweeps.claims.rules import above, below, every, farthest, inside, number, smallest
 from sweeps.statistics import Interval
 from tests.sweeps import synthetic
 
@@ -500,7 +500,7 @@ def test_the_fewest_seeds_allowed_suffice(tmp_path):
 
 def test_conditions_have_three_values():
     def interval(low: float, high: float) -> Interval:
-        return Interval(np.array((low + high) / 2), np.array(low), np.array(high), 9)
+        return Interval(np.array(low), np.array(low), np.array(high), 9)
 
     assert above(interval(0.1, 0.2), 0) is True
     assert above(interval(-0.2, -0.1), 0) is False
@@ -510,6 +510,10 @@ def test_conditions_have_three_values():
     assert inside(interval(-0.1, 0.1), -0.2, 0.2) is True
     assert inside(interval(-0.1, 0.3), -0.2, 0.2) is None
     assert inside(interval(0.3, 0.4), -0.2, 0.2) is False
+    unknown = interval(np.nan, np.nan)
+    assert above(unknown, 0) is below(unknown, 0) is inside(unknown, -1, 1) is None
+    boundless = interval(-np.inf, np.inf)
+    assert above(boundless, 0) is below(boundless, 0) is inside(boundless, -1, 1) is None
     assert every(True, None, False) is False
     assert every(True, None) is None
     assert every(True, True) is True
@@ -525,7 +529,16 @@ def test_worst_cells():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (39.0, "39"), (0.12345, "0.123"), (3.3e-7, "3.3e-07"), (24.5, "24.5")],
+    [
+        (0, "0"),
+        (39.0, "39"),
+        (0.12345, "0.123"),
+        (3.3e-7, "3.3e-07"),
+        (24.5, "24.5"),
+        (np.nan, "undefined"),
+        (np.inf, "∞"),
+        (-np.inf, "-∞"),
+    ],
 )
 def test_numbers_for_readers(value, text):
     assert number(value) == text

@@ -75,6 +75,17 @@ def test_comparisons_are_paired_and_corrected(data):
     assert rows.p_holm.min() == pytest.approx(3 * rows.p.min())
 
 
+def test_a_constant_difference_is_not_beyond_all_doubt(data):
+    """Twelve equal differences in float32: 2 of 4,096 flips of their signs do as well."""
+    data["reward"][1] = data["reward"][0] + np.float32(0.1)
+    rows = pd.DataFrame(summary.comparison_rows(data))
+    np.testing.assert_allclose(rows.p, 2 / 2**12)
+    data["reward"][1] = data["reward"][0]
+    rows = pd.DataFrame(summary.comparison_rows(data))
+    assert (rows.p == 1).all()
+    assert ((rows.improvement_low < 0.5) & (rows.improvement_high > 0.5)).all()
+
+
 def test_without_methods_or_seeds_nothing_is_compared(data):
     assert summary.comparison_rows(data.isel(method=0)) == []
     single = data.isel(seed=0)
