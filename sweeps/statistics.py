@@ -2,7 +2,8 @@
 
 Differences are paired: the runs of one seed share the problem, the initial policy, the rollouts'
 random numbers and the noise, so that a difference within a seed is free of what they share.
-Every function works on any leading axes at once.
+Every function works on any leading axes at once. Data that do not determine a statistic (too few
+seeds, values that are not finite, no spread to divide by) raise ``Undefined``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,16 @@ from scipy import stats
 LEVEL = 0.95
 CENTRAL = 0.99
 RESAMPLES = 20_000
+# Draws of the largest of several standard scores: its quantile at 99% to about 1%.
+_SCORES = 100_000
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+_Pair = tuple[float, float]
+
+
+class Undefined(ValueError):
+    """The data do not determine the statistic; the message says which value is in the way."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +88,23 @@ def ratio_of_means(top: ArrayLike, bottom: ArrayLike, level: float = LEVEL) -> I
     """``mean(top) / mean(bottom)``, paired, with the interval of the linearised ratio.
 
     To first order the error of the ratio r is the mean of ``(top - r bottom) / mean(bottom)``
-    (the delta method), which keeps the pairing and needs no resampling.
+    (the delta method), which keeps the pairing and needs no resampling. Where the interval of the
+    denominator contains 0 the ratio has no bounds: they are infinite.
 
     Raises:
         ValueError: as for ``paired_difference``, or a denominator whose mean is zero.
     """
     a, b = _paired(top, bottom, level)
-    denominator = b.mean(axis=-1)
+    below = mean(b, level)
+    denominator = below.estimate
     if np.any(denominator == 0):
-        raise ValueError("bottom: its mean is 0; allowed: a mean other than 0")
+        raise Undefined("bottom: its mean is 0; allowed: a mean other than 0")
     ratio = a.mean(axis=-1) / denominator
     error = mean((a - ratio[..., None] * b) / denominator[..., None], level)
-    return Interval(ratio, ratio + error.low, ratio + error.high, error.seeds)
+    unbounded = (below.low <= 0) & (below.high >= 0)
+    low = np.where(unbounded, -np.inf, ratio + error.low)
+    high = np.where(unbounded, np.inf, ratio + error.high)
+    return Interval(ratio, low, high, error.seeds)
 
 
 def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
@@ -98,14 +112,19 @@ def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
 
     Bonett (2006), "Approximate confidence interval for standard deviation of nonnormal
     distributions": the chi-square interval is wrong for heavy tails, this one uses the kurtosis
-    about a trimmed mean.
+    about a trimmed mean. At 95% it covers 93 to 97% of normal and slightly skewed draws, but only
+    86 to 91% of exponential ones.
 
     Raises:
         ValueError: as for ``mean``, or fewer than five seeds (no kurtosis to speak of).
     """
     array = _checked(values, level, least=5)
     count = array.shape[-1]
-    deviation = array.std(axis=-1, ddof=1)
+    if count <= stats.norm.ppf(0.5 + level / 2):
+        raise Undefined(f"values: {count} seeds; allowed: more at level {level}")
+    # The deviation of equal seeds is 0, and not the rounding of their mean.
+    constant = np.ptp(array, axis=-1) == 0
+    deviation = np.where(constant, 0.0, array.std(axis=-1, ddof=1))
     trim = min(0.5 / np.sqrt(count - 4), 0.49)
     centre = stats.trim_mean(array, trim, axis=-1)
     squares = ((array - array.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
@@ -124,42 +143,73 @@ def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
     )
 
 
-def deviation_ratio(
-    first: ArrayLike, second: ArrayLike, level: float = LEVEL, resamples: int = 2_000, key: int = 0
-) -> Interval:
-    """``sd(first) / sd(second)`` over the same seeds, with a paired BCa bootstrap interval.
+def deviation_ratio(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
+    """``sd(first) / sd(second)`` over the same seeds, with a paired jackknife interval.
 
-    Whole seeds are resampled, so that the correlation between the two is kept, which an F test
-    on variances would ignore.
+    Whole seeds are left out in turn, so that the correlation between the two is kept, which an F
+    test on variances would ignore. The interval is Student's on the logarithm of the ratio
+    (Miller 1968, "Jackknifing variances"): from 5 seeds on it covers 93 to 96% at 95%, where a
+    bias-corrected bootstrap of 16 seeds covers 88%.
 
     Args:
-        first, second: ``[seeds]``, at least five, neither of them constant.
-        key: seed of the resampling; the same key gives the same interval.
+        first, second: ``[..., seeds]``, at least five, neither of them constant.
 
     Raises:
-        ValueError: as for ``paired_difference``, or a constant array.
+        ValueError: as for ``paired_difference``, or an array that is constant over all seeds or
+            over all but one.
     """
     a, b = _paired(first, second, level, least=5)
-    if a.ndim != 1:
-        raise ValueError(f"first: shape {a.shape}; allowed: one axis, the seeds")
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        raise ValueError("first, second: constant over seeds; allowed: some spread")
+    _refuse_constant(a, b)
+    left_out = np.log(_deviation_without(a)) - np.log(_deviation_without(b))
+    ratio = np.log(a.std(axis=-1, ddof=1)) - np.log(b.std(axis=-1, ddof=1))
+    found = _jackknife(ratio, left_out, level)
+    return Interval(np.exp(ratio), np.exp(found.low), np.exp(found.high), found.seeds)
 
-    def ratio(x: Floats, y: Floats, axis: int = -1) -> Floats:
-        return np.log(x.std(axis=axis, ddof=1) / y.std(axis=axis, ddof=1))
 
-    result = stats.bootstrap(
-        (a, b),
-        ratio,
-        paired=True,
-        vectorized=True,
-        confidence_level=level,
-        n_resamples=resamples,
-        method="BCa",
-        rng=np.random.default_rng(key),
-    )
-    ends = result.confidence_interval
-    return Interval(np.exp(ratio(a, b)), np.exp(ends.low), np.exp(ends.high), a.shape[-1])
+def margin_ratio(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Interval:
+    """``mean(first - second) / sd(second)`` over the same seeds, with a paired jackknife interval.
+
+    A bias-corrected bootstrap of 16 seeds covers 85% where 95% is asked for; this covers 94 to 97%
+    from 5 seeds on (92% of skewed draws at 32).
+
+    Args:
+        first, second: ``[..., seeds]``, at least five, the second not constant.
+
+    Raises:
+        ValueError: as for ``deviation_ratio``.
+    """
+    a, b = _paired(first, second, level, least=5)
+    _refuse_constant(b)
+    gap = a - b
+    count = gap.shape[-1]
+    centre = gap.mean(axis=-1)
+    without = (count * centre[..., None] - gap) / (count - 1)
+    ratio = centre / b.std(axis=-1, ddof=1)
+    return _jackknife(ratio, without / _deviation_without(b), level)
+
+
+def _jackknife(estimate: Floats, left_out: Floats, level: float) -> Interval:
+    """Student's interval from the estimates with one seed left out: ``left_out [..., seeds]``."""
+    count = left_out.shape[-1]
+    spread = ((left_out - left_out.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    half = stats.t.ppf(0.5 + level / 2, count - 1) * np.sqrt((count - 1) / count * spread)
+    return Interval(estimate, estimate - half, estimate + half, count)
+
+
+def _deviation_without(array: Floats) -> Floats:
+    """Standard deviation of all seeds but one, for each that is left out: ``[..., seeds]``."""
+    count = array.shape[-1]
+    away = array - array.mean(axis=-1, keepdims=True)
+    squares = (away**2).sum(axis=-1, keepdims=True) - count / (count - 1) * away**2
+    return np.sqrt(np.maximum(squares, np.finfo(float).tiny) / (count - 2))
+
+
+def _refuse_constant(*arrays: Floats) -> None:
+    for array in arrays:
+        ordered = np.sort(array, axis=-1)
+        least, most = ordered[..., 0], ordered[..., -1]
+        if np.any((ordered[..., -2] == least) | (ordered[..., 1] == most)):
+            raise Undefined("values: constant over all seeds, or all but one; allowed: some spread")
 
 
 def median(values: ArrayLike, level: float = LEVEL) -> Interval:
@@ -174,7 +224,7 @@ def median(values: ArrayLike, level: float = LEVEL) -> Interval:
     rank = int(stats.binom.ppf((1 - level) / 2, count, 0.5))
     if rank < 1:
         least = int(np.ceil(1 - np.log2(1 - level)))
-        raise ValueError(f"values: {count} seeds; allowed: at least {least} at level {level}")
+        raise Undefined(f"values: {count} seeds; allowed: at least {least} at level {level}")
     return Interval(
         np.median(array, axis=-1), array[..., rank - 1], array[..., count - rank], count
     )
@@ -203,21 +253,28 @@ def bootstrap(
         ValueError: as for ``mean``, or fewer than five seeds.
     """
     array = _checked(values, level, least=5)
-    count = array.shape[-1]
-    tail = stats.t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1))
     found = stats.bootstrap(
         (array,),
         statistic,
         axis=-1,
         vectorized=True,
-        confidence_level=1 - 2 * float(stats.norm.cdf(tail)),
+        confidence_level=1 - 2 * expanded_tail(array.shape[-1], level),
         n_resamples=resamples,
         # Resamples of a large array are made a few at a time.
         batch=max(1, 2**22 // array.size),
         method="percentile",
         rng=np.random.default_rng(key),
     ).confidence_interval
-    return Interval(np.asarray(statistic(array, axis=-1)), found.low, found.high, count)
+    return Interval(np.asarray(statistic(array, axis=-1)), found.low, found.high, array.shape[-1])
+
+
+def expanded_tail(seeds: int, level: float = LEVEL) -> float:
+    """The share of resamples beyond each end of an expanded percentile interval.
+
+    See ``bootstrap``.
+    """
+    end = stats.t.ppf((1 - level) / 2, seeds - 1) * np.sqrt(seeds / (seeds - 1))
+    return float(stats.norm.cdf(end))
 
 
 def interquartile_mean(
@@ -232,55 +289,105 @@ def _iqm(array: Floats, axis: int = -1) -> Floats:
 
 
 def probability_of_improvement(
-    first: ArrayLike, second: ArrayLike, level: float = LEVEL, resamples: int = 2_000, key: int = 0
+    first: ArrayLike, second: ArrayLike, level: float = LEVEL
 ) -> Interval:
-    """How often a run of ``first`` beats a run of ``second``, ties counted half.
+    """How often a run of ``first`` beats a run of ``second`` of another seed, ties counted half.
 
-    Mann and Whitney's U over the number of pairs, as Agarwal et al. (2021) use it, with an expanded
-    percentile interval over whole seeds, so that the pairing is kept. Where every run of one beats
-    every run of the other no resample differs, and Wilson's bound stands for the open end.
+    The average of ``[x_i > y_j] + [x_i = y_j] / 2`` over all pairs of different seeds, which is
+    unbiased for independent seeds; a pair of one seed shares its problem and its random numbers,
+    and says nothing about them. (Mann and Whitney's U, as Agarwal et al. (2021) use it, counts the
+    pairs of one seed too.) The variance is the jackknife's, over whole seeds, so that the pairing
+    is kept: where the two are nearly the same within each seed, most of the variation cancels.
+    To it is added ``1 / (n^2 e)``: one seed can move the average by 1 / n from even, and e is the
+    number of seeds that the variance rests on, ``(sum d^2)^2 / sum d^4`` of the seeds' deviations
+    d, at least 1. A sample in which no pair is decided, or all are, or one seed decides, has next
+    to no variance of its own to go by. The interval is Wilson's at the number of seeds that has
+    this variance, with Student's quantile.
 
     Args:
-        first, second: ``[seeds]``, paired, at least five.
+        first, second: ``[..., seeds]``, paired, at least five.
 
     Raises:
         ValueError: as for ``paired_difference``.
     """
     a, b = _paired(first, second, level, least=5)
-    if a.ndim != 1:
-        raise ValueError(f"first: shape {a.shape}; allowed: one axis, the seeds")
-    count = a.size
-    wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)
-    drawn = np.random.default_rng(key).multinomial(count, np.full(count, 1 / count), resamples)
-    shares = ((drawn @ wins) * drawn).sum(-1) / count**2
-    tail = stats.norm.cdf(stats.t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1)))
-    low, high = np.quantile(shares, [tail, 1 - tail])
-    estimate = wins.mean()
-    room = stats.norm.ppf(0.5 + level / 2) ** 2
-    if estimate == 1:
-        low = count / (count + room)
-    if estimate == 0:
-        high = room / (count + room)
-    return Interval(np.asarray(estimate), np.asarray(low), np.asarray(high), count)
+    a, b = np.broadcast_arrays(a, b)
+    count = a.shape[-1]
+    # Ranks count the pairs in n log n: those with the other's seeds, less those with its own.
+    ranks = stats.rankdata(np.concatenate([a, b], axis=-1), axis=-1)
+    wins = ranks[..., :count] - stats.rankdata(a, axis=-1)
+    losses = ranks[..., count:] - stats.rankdata(b, axis=-1)
+    within = (a > b) + 0.5 * (a == b)
+    # Of each seed: the average over its pairs with the others, on either side.
+    shares = (wins + count - losses - 2 * within) / (2 * (count - 1))
+    estimate = shares.mean(axis=-1)
+    squares = (shares - estimate[..., None]) ** 2
+    spread, fourth = squares.sum(axis=-1), (squares**2).sum(axis=-1)
+    # Deviations that are rounding alone are of no seed.
+    resting = np.divide(spread**2, fourth, out=np.ones_like(spread), where=spread > 1e-20)
+    variance = 4 * (count - 1) / (count * (count - 2) ** 2) * spread
+    variance += 1 / (count**2 * np.maximum(resting, 1))
+    quantile = stats.t.ppf(0.5 + level / 2, count - 1)
+    even = np.maximum(estimate * (1 - estimate), 1 / count)
+    return _wilson(estimate, quantile**2 * variance / even, count)
+
+
+def proportion(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean over seeds of values between 0 and 1 (a share of seeds), with Wilson's interval.
+
+    Unlike Student's it stays within 0 to 1, and has a width where all seeds agree.
+
+    Args:
+        values: ``[..., seeds]``, each 0 (no), 1 (yes) or between (1/2 for a draw).
+
+    Raises:
+        ValueError: as for ``mean``, or a value outside 0 to 1.
+    """
+    array = _checked(values, level)
+    if np.any((array < 0) | (array > 1)):
+        raise ValueError("values: outside 0 to 1; allowed: 0 to 1")
+    count = array.shape[-1]
+    quantile = stats.norm.ppf(0.5 + level / 2)
+    return _wilson(array.mean(axis=-1), np.asarray(quantile**2 / count), count)
+
+
+def _wilson(share: Floats, scale: Floats, seeds: int) -> Interval:
+    """The values whose distance from ``share`` is at most ``sqrt(scale p (1 - p))``."""
+    centre = (share + scale / 2) / (1 + scale)
+    half = np.sqrt(scale * share * (1 - share) + scale**2 / 4) / (1 + scale)
+    # Rounding must not put an end beside a share of 0 or 1.
+    low = np.where(share == 0, 0.0, np.minimum(centre - half, share))
+    high = np.where(share == 1, 1.0, np.maximum(centre + half, share))
+    return Interval(share, low, high, seeds)
 
 
 def paired_p_value(first: ArrayLike, second: ArrayLike) -> Floats:
     """Two-sided p value that the mean difference within seeds is zero (Student's paired t).
 
+    Differences that are all the same, up to the rounding of the arrays' type, have no spread to
+    compare with, and Student's t no value. There the p value is that of the exact test that flips
+    the sign of each seed's difference: ``2 ** (1 - seeds)``, and 1 for equal arrays.
+
     Args:
-        first, second: ``[..., seeds]``. Equal arrays have the p value 1.
+        first, second: ``[..., seeds]``.
 
     Raises:
         ValueError: as for ``paired_difference``.
     """
     a, b = _paired(first, second, LEVEL)
     difference = a - b
-    # Where all differences are the same, but for rounding, there is no spread to compare with.
-    rounding = 8 * np.finfo(np.float64).eps * np.maximum(abs(a), abs(b)).max(axis=-1)
+    size = np.maximum(abs(a), abs(b)).max(axis=-1)
+    rounding = 8 * max(_precision(first), _precision(second)) * size
     same = np.ptp(difference, axis=-1) <= rounding
-    settled = np.where(abs(difference[..., 0]) <= rounding, 1.0, 0.0)
+    flipped = 2.0 ** (1 - difference.shape[-1])
+    settled = np.where(abs(difference).max(axis=-1) <= rounding, 1.0, flipped)
     noisy = np.where(same[..., None], np.arange(difference.shape[-1]), difference)
     return np.where(same, settled, np.asarray(stats.ttest_1samp(noisy, 0, axis=-1)[1]))
+
+
+def _precision(values: ArrayLike) -> float:
+    kind = np.asarray(values).dtype
+    return float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -332,8 +439,7 @@ def central_range(values: ArrayLike, central: float = CENTRAL) -> tuple[Floats, 
     array = _checked(values, central)
     count = array.shape[-1]
     tail = (1 - central) / 2
-    # The margin keeps 199 seeds and a tail of exactly 1/200 on the side of the quantiles.
-    if (count + 1) * tail >= 1 - 1e-9:
+    if _reaches(count, central):
         low, high = np.quantile(array, [tail, 1 - tail], axis=-1, method="weibull")
         return low, high
     centre = array.mean(axis=-1)
@@ -341,9 +447,15 @@ def central_range(values: ArrayLike, central: float = CENTRAL) -> tuple[Floats, 
     return centre - half, centre + half
 
 
+def _reaches(count: int, central: float) -> bool:
+    """Whether so many seeds have order statistics at the ends of the range."""
+    # The margin keeps 199 seeds and a tail of exactly 1/200 on the side of the quantiles.
+    return (count + 1) * (1 - central) / 2 >= 1 - 1e-9
+
+
 def plausible(
     published: ArrayLike, values: ArrayLike, central: float = CENTRAL, tolerance: float = 0.0
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Whether a published single-seed value lies in the central range of our seeds.
 
     Args:
@@ -355,11 +467,134 @@ def plausible(
     Raises:
         ValueError: as for ``mean``, or a published value that is not finite.
     """
-    value = np.asarray(published, dtype=np.float64)
-    if not np.all(np.isfinite(value)):
-        raise ValueError("published: not finite; allowed: finite numbers")
     low, high = central_range(values, central)
+    value = _published(published)
     return (value >= low - tolerance) & (value <= high + tolerance)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Whether published values lie where our seeds do: three arrays of booleans.
+
+    ``inside``: in the central range as our seeds have it. Those seeds are a sample, so the true
+    range may be another: ``surely`` is in the range narrowed by its sampling error, and what is not
+    ``possible`` is outside even of the range widened by it (each one-sided, 95%).
+    """
+
+    inside: Bools
+    surely: Bools
+    possible: Bools
+
+
+def among(
+    published: ArrayLike,
+    values: ArrayLike,
+    central: float = CENTRAL,
+    tolerance: float = 0.0,
+    group: int = 1,
+    deviation: bool = False,
+) -> Among:
+    """Where published values lie among the seeds, or among groups of ``group`` seeds.
+
+    The range's shape is that of the seeds where there are enough of them to have order statistics
+    that far out, and of normal seeds where not. Its sampling error is that of normal seeds: the
+    one-sided tolerance factors of Natrella (1963), "Experimental statistics", section 2-5, for
+    means; chi-square's for standard deviations.
+
+    Args:
+        published: ``[...]``, finite; single seeds, or the mean or standard deviation of a group.
+        values: ``[..., seeds]``, at least three seeds, and as many as a group has.
+        central: probability of the range, in (0, 1).
+        tolerance: how far the published value may be off from its rounding or reading, >= 0.
+        group: how many seeds a published value is of.
+        deviation: whether it is their standard deviation (n - 1 in the denominator), not the mean.
+
+    Raises:
+        ValueError: as for ``mean``, or a published value that is not finite.
+    """
+    array = _checked(values, central, least=max(3, group))
+    value = _published(published)
+    count = array.shape[-1]
+    centre = np.zeros(array.shape[:-1]) if deviation else array.mean(axis=-1)
+    ends, factors = (_spread_ends if deviation else _mean_ends)(central, group, count)
+    if _reaches(count, central):
+        low, high = _drawn_range(array, central, group, deviation)
+    else:
+        spread = array.std(axis=-1, ddof=1)
+        low, high = centre + spread * ends[0], centre + spread * ends[1]
+
+    def within(scale: tuple[float, float]) -> Bools:
+        least, most = centre + (low - centre) * scale[0], centre + (high - centre) * scale[1]
+        return (value >= least - tolerance) & (value <= most + tolerance)
+
+    return Among(within((1.0, 1.0)), within(factors[0]), within(factors[1]))
+
+
+def _mean_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+    """Of normal seeds: a group's range in deviations, and by which factors sampling error moves it.
+
+    The end ``k`` of which the true end ``z`` is at most one-sided 95% away solves
+    ``(z - k)^2 = q^2 (1 / n + k^2 / (2 (n - 1)))``, the variance of mean plus k deviations.
+    """
+    end = float(stats.norm.ppf((1 + central) / 2)) / np.sqrt(group)
+    squared = float(stats.norm.ppf(LEVEL)) ** 2
+    first = 1 - squared / (2 * (count - 1))
+    last = end**2 - squared / count
+    root = np.sqrt(end**2 - first * last)
+    narrow, wide = max((end - root) / first / end, 0.0), (end + root) / first / end
+    return (-end, end), ((narrow, narrow), (wide, wide))
+
+
+def _spread_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+    """``_mean_ends`` of the standard deviation of a group, in deviations of the seeds."""
+    tails = ((1 - central) / 2, (1 + central) / 2)
+    low, high = (float(np.sqrt(stats.chi2.ppf(t, group - 1) / (group - 1))) for t in tails)
+    up, down = (
+        float(np.sqrt((count - 1) / stats.chi2.ppf(t, count - 1))) for t in (1 - LEVEL, LEVEL)
+    )
+    return (low, high), ((up, down), (down, up))
+
+
+def _drawn_range(
+    array: Floats, central: float, group: int, deviation: bool
+) -> tuple[Floats, Floats]:
+    if group == 1:
+        return central_range(array, central)
+    groups = group_draws(array, group)
+    drawn = groups.std(axis=-1, ddof=1) if deviation else groups.mean(axis=-1)
+    low, high = np.quantile(drawn, [(1 - central) / 2, (1 + central) / 2], axis=-1)
+    return low, high
+
+
+def _published(values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.all(np.isfinite(array)):
+        raise ValueError("published: not finite; allowed: finite numbers")
+    return array
+
+
+def joint_central(samples: ArrayLike, central: float = CENTRAL) -> float:
+    """The probability of each range, for all ranges together to hold a further sample.
+
+    The largest of the standard scores of one sample, if these are normal and correlated as the
+    samples are, lies below its quantile at ``central``; that quantile's two-sided probability is
+    returned. It is ``central`` for cells that always move together, and about
+    ``1 - (1 - central) / cells`` for independent ones.
+
+    Args:
+        samples: ``[..., draws]``; the leading axes are the cells.
+    """
+    array = _checked(samples, central)
+    flat = array.reshape(-1, array.shape[-1])
+    scores = flat - flat.mean(axis=-1, keepdims=True)
+    length = np.sqrt((scores**2).sum(axis=-1, keepdims=True))
+    scores = np.divide(scores, length, out=np.zeros_like(scores), where=length > 0)
+    correlation = scores @ scores.T
+    # Constant cells correlate with nothing; the last term keeps the matrix positive.
+    np.fill_diagonal(correlation, 1 + 1e-9)
+    mixed = np.linalg.cholesky(correlation)
+    draws = mixed @ np.random.default_rng(0).standard_normal((flat.shape[0], _SCORES))
+    return float(1 - 2 * stats.norm.sf(np.quantile(abs(draws).max(axis=0), central)))
 
 
 def group_draws(values: ArrayLike, group: int = 5, draws: int = RESAMPLES, key: int = 0) -> Floats:
@@ -443,10 +678,10 @@ def _checked(values: ArrayLike, level: float = LEVEL, least: int = 2) -> Floats:
         raise ValueError(f"level: {level}; allowed: between 0 and 1")
     if array.ndim == 0 or array.shape[-1] < least:
         count = 0 if array.ndim == 0 else array.shape[-1]
-        raise ValueError(f"values: {count} seeds; allowed: at least {least}")
+        raise Undefined(f"values: {count} seeds; allowed: at least {least}")
     bad = ~np.isfinite(array)
     if bad.any():
-        raise ValueError(
+        raise Undefined(
             f"values: {int(bad.sum())} of {array.size} are not finite, the first in seed "
             f"position {int(np.argwhere(bad)[0][-1])}; allowed: finite numbers"
         )

@@ -122,6 +122,8 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
     done = finished_runs(data).reshape(-1)
     dims = data["finite_steps"].dims
     values = data[metric].transpose(*dims).values.reshape(-1).astype(np.float64)
+    # Which differences are rounding depends on the type that the metric was computed in.
+    kind = data[metric].dtype
     rest = [name for name in names if name != "method"]
     by_cell: dict[tuple, dict[str, np.ndarray]] = {}
     for label, mine in zip(labels, runs, strict=True):
@@ -136,7 +138,7 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
                 continue
             x, y = values[a[both]], values[b[both]]
             difference = statistics.paired_difference(x, y)
-            better = statistics.probability_of_improvement(x, y, resamples=_RESAMPLES)
+            better = statistics.probability_of_improvement(x, y)
             rows.append(
                 {
                     **dict(zip(rest, place, strict=True)),
@@ -150,7 +152,7 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
                     "improvement": float(better.estimate),
                     "improvement_low": float(better.low),
                     "improvement_high": float(better.high),
-                    "p": float(statistics.paired_p_value(x, y)),
+                    "p": float(statistics.paired_p_value(x.astype(kind), y.astype(kind))),
                 }
             )
     for row, corrected in zip(rows, statistics.holm([row["p"] for row in rows]), strict=True):

@@ -13,8 +13,9 @@ shows five seeds and not one. There the percentile is among groups of five of ou
 like is compared with like:
 
 - ``mean``: the mean reward; percentile among the means of five;
-- ``sd``: the standard deviation over seeds, with Bonett's interval; percentile among the standard
-  deviations (n - 1 in the denominator) of five;
+- ``sd``: the standard deviation over seeds, with Bonett's interval (95% for normal and slightly
+  skewed seeds, about 90% for exponential ones); percentile among the standard deviations (n - 1 in
+  the denominator) of five;
 - ``gap``: SDPO's reward less this method's, paired; percentile among the gaps of five, and
   ``gap_frequency``, the share of groups of five with a gap at least as large as the published
   one, with the Monte-Carlo standard error of that share in ``gap_frequency_error``.

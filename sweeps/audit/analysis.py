@@ -68,7 +68,7 @@ def setting_text(at: Any) -> str:
 
 def improvement(first: np.ndarray, second: np.ndarray) -> Interval:
     """Share of seeds in which the first is ahead of the second (a draw counts half)."""
-    return statistics.mean((first > second) + 0.5 * (first == second))
+    return statistics.proportion((first > second) + 0.5 * (first == second))
 
 
 def optimality(reward: np.ndarray, uniform: np.ndarray, best: np.ndarray) -> np.ndarray:
@@ -180,7 +180,12 @@ def crossing(knowledge: np.ndarray, gaps: np.ndarray) -> float:
     Returns:
         The lowest knowledge where the gap is above 0 everywhere; infinity where it is not above 0
         at the highest.
+
+    Raises:
+        Undefined: a gap that is not finite, which is neither above nor below 0.
     """
+    if not np.all(np.isfinite(gaps)):
+        raise statistics.Undefined("gaps: not finite; allowed: finite numbers")
     behind = np.flatnonzero(gaps <= 0)
     if not behind.size:
         return float(knowledge[0])
@@ -207,7 +212,10 @@ def gaps_of(results: Results, feedback: str, noise: float) -> tuple[np.ndarray, 
 
 
 def crossover_rows(results: Results) -> list[Row]:
-    """The knowledge at which SDPO overtakes, per oracle and noise, with a bootstrap interval."""
+    """The knowledge at which SDPO overtakes, per oracle and noise, with an interval.
+
+    The interval is an expanded percentile bootstrap over whole seeds (``statistics.bootstrap``).
+    """
     data = results["league_crossover"]
     rows = []
     for feedback in dict.fromkeys(data.feedback.values.tolist()):
@@ -217,7 +225,8 @@ def crossover_rows(results: Results) -> list[Row]:
                 gaps.shape[1], size=(RESAMPLES, gaps.shape[1])
             )
             found = np.array([crossing(knowledge, gaps[:, d].mean(1)) for d in draws])
-            low, high = np.quantile(found, [0.025, 0.975], method="nearest")
+            tail = statistics.expanded_tail(gaps.shape[1])
+            low, high = np.quantile(found, [tail, 1 - tail], method="nearest")
             none, full = statistics.mean(gaps[0]), statistics.mean(gaps[-1])
             rows.append(
                 {

@@ -17,10 +17,11 @@ from sweeps.audit import analysis
 from sweeps.audit.analysis import Results
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import league
-from sweeps.claims.model import Claim, Judgement, Verdict
-from sweeps.claims.rules import REWARD_MARGIN, joint, shown
+from sweeps.claims import rules
+from sweeps.claims.model import Claim, Judgement, Verdict, undetermined
+from sweeps.claims.rules import REWARD_MARGIN, above, every, inside, joint, opposite, shown
 from sweeps.published import published
-from sweeps.statistics import Interval
+from sweeps.statistics import Interval, Undefined
 
 
 def dense_against_sparse(results: Results) -> Interval:
@@ -43,16 +44,10 @@ def c23(results: Results) -> Judgement:
     feedback, noise = analysis.source_feedback(results)
     _, gaps, name = analysis.gaps_of(results, feedback, noise)
     gap, dense = statistics.mean(gaps[-1]), dense_against_sparse(results)
-    if gap.high < REWARD_MARGIN:
-        verdict = Verdict.FAILS
-    elif gap.low <= REWARD_MARGIN:
-        verdict = Verdict.UNDECIDED
-    elif dense.low > REWARD_MARGIN:
-        verdict = Verdict.HOLDS
-    elif dense.high < REWARD_MARGIN:
+    ahead, helps = above(gap, REWARD_MARGIN), above(dense, REWARD_MARGIN)
+    verdict = rules.verdict(helps if ahead else ahead)
+    if ahead and helps is False:
         verdict = Verdict.OTHER_REASON
-    else:
-        verdict = Verdict.UNDECIDED
     figure = published()["figure4_noise"]
     there = figure["noise"].index(noise)
     gap_there = figure["reward"]["sdpo"][there] - figure["reward"]["reinforce"][there]
@@ -76,11 +71,7 @@ def c24(results: Results) -> Judgement:
     feedback, noise = analysis.source_feedback(results)
     _, gaps, name = analysis.gaps_of(results, feedback, noise)
     gap = statistics.mean(gaps[0])
-    verdict = Verdict.UNDECIDED
-    if gap.low > -REWARD_MARGIN:
-        verdict = Verdict.HOLDS
-    elif gap.high < -REWARD_MARGIN:
-        verdict = Verdict.FAILS
+    verdict = rules.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
     lines = tuple(
         f"{row['feedback']}, noise {row['noise']:g}: knowledge at which SDPO overtakes "
@@ -165,14 +156,16 @@ def f2(results: Results) -> Judgement:
     """
     rows = [r for r in analysis.bias_rows(results) if r["bias"] in _biases(results)]
     rows = [r for r in rows if np.isclose(r["strength"], 0.5)]
+    if not rows:
+        raise Undefined("biases: none at strength 0.5; allowed: at least one")
     level = joint(len(rows))
     found = []
     for row in rows:
         interval = _beyond_noise(row, level)
         found.append((row, interval))
-    own = [(r, i) for r, i in found if i.low > REWARD_MARGIN or i.high < -REWARD_MARGIN]
-    same = all(i.low > -REWARD_MARGIN and i.high < REWARD_MARGIN for _, i in found)
-    verdict = Verdict.HOLDS if own else Verdict.FAILS if same else Verdict.UNDECIDED
+    alike = [inside(i, -REWARD_MARGIN, REWARD_MARGIN) for _, i in found]
+    own = [each for each, same in zip(found, alike, strict=True) if same is False]
+    verdict = rules.verdict(opposite(every(*alike)))
     row, interval = max(found, key=lambda each: abs(float(each[1].estimate)))
     harmless = sorted({r["bias"] for r, i in found} - {r["bias"] for r, i in own})
     lines = tuple(
@@ -232,12 +225,8 @@ def f3(results: Results) -> Judgement:
         (name, floor, statistics.paired_difference(first, second, level))
         for name, floor, first, second in pairs
     ]
-    if any(i.low > REWARD_MARGIN for *_, i in found):
-        verdict = Verdict.HOLDS
-    elif all(i.high < REWARD_MARGIN for *_, i in found):
-        verdict = Verdict.FAILS
-    else:
-        verdict = Verdict.UNDECIDED
+    none = every(*(opposite(above(i, REWARD_MARGIN)) for *_, i in found))
+    verdict = rules.verdict(opposite(none))
     name, floor, interval = max(found, key=lambda each: float(each[2].estimate))
     return Judgement(
         "reward at equal entropy, best variant less SDPO with its KL weight swept",
@@ -291,7 +280,10 @@ def judge(results: Results) -> list[Claim]:
     """Every claim and question, in order."""
     judged = []
     for identifier, (claim, where, rule) in RULES.items():
-        found = rule(results)
+        try:
+            found = rule(results)
+        except Undefined as why:
+            found = undetermined(why, results)
         judged.append(
             Claim(
                 id=identifier,

@@ -114,6 +114,7 @@ def information(results: Results) -> Judgement:
     curve = cells(results, "methods", "reward_curve", method="sdpo", feedback="continuous")
     rollouts = published()["protocol"]["rollouts"]
     among = float((np.diff(curve, axis=0).std(axis=0, ddof=1) * np.sqrt(rollouts / 2)).mean())
+    times = noisiest / among if among > 0 else np.inf
     plotted = published()["figure4_noise"]["credit_read_off_plot"]["sdpo"][-1]
     return Judgement(
         statistic=(
@@ -124,7 +125,7 @@ def information(results: Results) -> Judgement:
         interval=place,
         verdict=verdict(every(in_runs, below(place, 0), above(smallest(rises), 0))),
         reason=(
-            f"with noise {noisiest:g}, {noisiest / among:.1f} times the spread of the reward among "
+            f"with noise {noisiest:g}, {times:.1f} times the spread of the reward among "
             f"rollouts, continuous feedback has credit {number(drowned.mean())}, "
             f"{shown(place, sign=True)} against ordinal feedback without noise, which tells more "
             f"about each rollout; at one and the same policy the published order is there at "

@@ -22,6 +22,8 @@ from sweeps.claims.rules import (
 from sweeps.published import limit, published, text_checks, text_claims
 
 KINDS = ("continuous", "critique")
+# How closely a point can be read off the paper's figure 5.
+READING = 0.01
 
 
 @judges(
@@ -32,8 +34,10 @@ KINDS = ("continuous", "critique")
 def weight(results: Results) -> Judgement:
     """Holds if, on both feedback types (joint 95% intervals), the mean weight at step 0 is within
     0.1 of 0.5, the mean of the last 20 steps is above 0.8, and the divergence of teacher and
-    student is larger in the last 20 steps than in the first 20. If one of these is not so, and
-    the paper's own plot does not start where its text says, it contradicts the paper's own data.
+    student is larger in the last 20 steps than in the first 20. If one of these is clearly not so,
+    and the paper's own plot does not start where its text says, it contradicts the paper's own
+    data where our weight starts within the range of the plot's two curves, and fails where it does
+    not. Undecided if the intervals cannot tell.
     """
     window = published()["protocol"]["final_window"]
     alpha = cells(results, "hybrid", "alpha_curve", feedback=KINDS)
@@ -57,7 +61,9 @@ def weight(results: Results) -> Judgement:
         published=stated["value"],
         interval=far,
         verdict=verdict(
-            every(near, above(smallest(end), passes), above(smallest(growth), 0)), "alpha_start"
+            every(near, above(smallest(end), passes), above(smallest(growth), 0)),
+            "alpha_start",
+            inside(start, min(plotted) - READING, max(plotted) + READING),
         ),
         reason=(
             f"the weight starts at {shown(far)} and ends at {number(end.estimate[0])} and "

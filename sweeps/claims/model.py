@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import xarray as xr
 
-from sweeps.statistics import Interval
+from sweeps.statistics import Interval, Undefined
 
 Results = Mapping[str, xr.Dataset]
 
@@ -46,8 +48,9 @@ class Judgement:
 class Claim:
     """One row of the claims report.
 
-    ``rule`` (how the verdict follows from the numbers) and ``evidence`` are for readers and are
-    not part of ``row``.
+    ``estimate`` and its ends are NaN where the results do not determine them, and an end is
+    infinite where there is no bound; ``row`` has ``None`` for both. ``rule`` (how the verdict
+    follows from the numbers) and ``evidence`` are for readers and are not part of ``row``.
     """
 
     id: str
@@ -73,9 +76,9 @@ class Claim:
             "where": self.where,
             "statistic": self.statistic,
             "published": self.published,
-            "estimate": self.estimate,
-            "ci_low": self.ci_low,
-            "ci_high": self.ci_high,
+            "estimate": _finite(self.estimate),
+            "ci_low": _finite(self.ci_low),
+            "ci_high": _finite(self.ci_high),
             "seeds": self.seeds,
             "verdict": self.verdict.value,
             "reason": self.reason,
@@ -84,6 +87,21 @@ class Claim:
 
 
 Rule = Callable[[Results], Judgement]
+
+
+def undetermined(why: Undefined, results: Results) -> Judgement:
+    """What a rule finds in results that do not determine its statistic: nothing, with the cause."""
+    nothing = np.asarray(np.nan)
+    seeds = max((results[name].sizes.get("seed", 0) for name in results), default=0)
+    return Judgement(
+        statistic="none: the results do not determine it",
+        published=None,
+        interval=Interval(nothing, nothing, nothing, seeds),
+        verdict=Verdict.UNDECIDED,
+        reason=f"the rule cannot be applied to these results: {why}",
+    )
+
+
 RULES: dict[str, Callable[[Results], Claim]] = {}
 
 
@@ -95,7 +113,10 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
             raise ValueError(f"identifier: {identifier!r} has a rule already; allowed: one rule")
 
         def judged(results: Results) -> Claim:
-            found = rule(results)
+            try:
+                found = rule(results)
+            except Undefined as why:
+                found = undetermined(why, results)
             return Claim(
                 id=identifier,
                 claim=claim,
@@ -117,6 +138,10 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _rounded(value: object) -> float:

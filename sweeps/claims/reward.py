@@ -19,6 +19,7 @@ from sweeps.claims.rules import (
     listed,
     name,
     number,
+    replicate,
     shown,
     smallest,
     verdict,
@@ -89,15 +90,20 @@ def every_margin(results: Results) -> Judgement:
 )
 def size_of_margin(results: Results) -> Judgement:
     """A published size replicates if it lies where a run like the paper's falls among ours.
-    Holds if each of the eight single-seed margins of table 1 lies in the central 99% of our
-    seeds' margins, and the five-seed margin of figure 6 over each baseline in the central 99% of
-    the mean margins of groups of five of our seeds; fails if one of them does not.
+    Holds if the eight single-seed margins of table 1 lie in the joint central 99% of our seeds'
+    margins, and the five-seed margins of figure 6 over the two baselines in the joint central 99%
+    of the mean margins of groups of five of our seeds; fails if one of them lies outside;
+    undecided where that depends on the sampling error of the range. Joint: a run like ours has all
+    its margins inside with a probability of 99%.
     """
     sdpo = cells(results, "methods", "reward", method="sdpo", feedback=FEEDBACK)
     others = cells(results, "methods", "reward", method=BASELINES, feedback=FEEDBACK)
     margins = sdpo - others
     printed = _published_margins()
-    single = statistics.plausible(printed, margins, tolerance=2 * ROUNDING)
+    flat = margins.reshape(-1, margins.shape[-1])
+    single = statistics.among(
+        printed, margins, statistics.joint_central(flat), tolerance=2 * ROUNDING
+    )
     ranks = statistics.percentile_of(printed, margins)
 
     figure = published()["figure6_multiseed"]
@@ -105,7 +111,13 @@ def size_of_margin(results: Results) -> Judgement:
     column = FEEDBACK.index(figure["feedback"])
     gaps = np.array([five["sdpo"][0] - five[method][0] for method in BASELINES])
     groups = statistics.group_draws(margins[:, column], size).mean(axis=-1)
-    several = statistics.plausible(gaps, groups, tolerance=2 * ROUNDING)
+    several = statistics.among(
+        gaps,
+        margins[:, column],
+        statistics.joint_central(groups),
+        tolerance=2 * ROUNDING,
+        group=size,
+    )
     group_ranks = statistics.percentile_of(gaps, groups)
     main = statistics.mean(margins[0, column])
     cell_means = margins.mean(axis=-1)
@@ -115,13 +127,14 @@ def size_of_margin(results: Results) -> Judgement:
         statistic="mean paired margin over REINFORCE in final reward, continuous feedback",
         published=float(gaps[0]),
         interval=main,
-        verdict=verdict(bool(single.all() and several.all())),
+        verdict=verdict(replicate(single, several)),
         reason=(
             f"our mean margins are {number(cell_means.min(), True)} to "
             f"{number(cell_means.max(), True)}; the single-seed margins fall at percentiles "
-            f"{ranks.min():.0f} to {ranks.max():.0f} of our seeds ({int(single.sum())} of "
-            f"{single.size} in the central 99%), the five-seed ones at {group_ranks[0]:.1f} and "
-            f"{group_ranks[1]:.1f} of our groups of {size} ({int(several.sum())} of 2)"
+            f"{ranks.min():.0f} to {ranks.max():.0f} of our seeds ({int(single.inside.sum())} of "
+            f"{printed.size} in the joint central 99%), the five-seed ones at "
+            f"{group_ranks[0]:.1f} and {group_ranks[1]:.1f} of our groups of {size} "
+            f"({int(several.inside.sum())} of 2)"
         ),
         evidence=(
             *(
@@ -217,8 +230,10 @@ def convergence(results: Results) -> Judgement:
     """The late share is the rise of mean reward from step 150 (mean of 20 steps around it) to the
     end (last 20), divided by the rise from the start (first 20). Holds if SDPO's late share is at
     most 0.1 in every feedback type, and each baseline, whose rise is too small to divide by, gains
-    less than 0.01 after step 150. If not, and the paper's own figure 1 shows SDPO still rising
-    at the last step, it contradicts the paper's own data.
+    less than 0.01 after step 150 (joint 95% intervals). If one of these is clearly not so, it
+    contradicts the paper's own data where SDPO's late share is that of the paper's own figure 1
+    (a straight rise that goes on to the last step, 0.5) within 0.1 in every feedback type, and
+    fails where it is not. Undecided if the intervals cannot tell.
     """
     middle = int(limit("convergence", "step"))
     window = published()["protocol"]["final_window"]
@@ -238,14 +253,15 @@ def convergence(results: Results) -> Judgement:
     allowed = text_claims()["statements"]["late_rise"]
     settled = inside(share, -np.inf, allowed["value"] + allowed["tolerance"])
     flat = inside(baselines, -REWARD_MARGIN, REWARD_MARGIN)
+    check = text_checks()["late_rise"]
+    as_plotted = inside(share, check.data - check.tolerance, check.data + check.tolerance)
     worst = largest(share)
     rise = statistics.mean(last[0, FEEDBACK.index("continuous")] - mid[0, 2])
-    check = text_checks()["late_rise"]
     return Judgement(
         statistic="share of SDPO's rise that comes after step 150, largest over feedback types",
         published=check.text,
         interval=worst,
-        verdict=verdict(every(settled, flat), "late_rise"),
+        verdict=verdict(every(settled, flat), "late_rise", as_plotted),
         reason=(
             f"SDPO makes {shown(worst)} of its rise after step {middle}; its curves in the "
             f"paper's own figure 1 make about {check.data:.1f} of theirs there"

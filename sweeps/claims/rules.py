@@ -5,7 +5,8 @@ over several cells (feedback types, baselines, noise levels) is judged with join
 cell's is widened by Bonferroni's correction until all of them together cover at 95%. Then the
 smallest of the lower ends and the smallest of the upper ends hold the smallest true value, and
 "in every cell" and "not in every cell" are both safe to say. Nothing is corrected for the number
-of claims.
+of claims. What cannot be computed (a value that is not finite, too few seeds, no spread) decides
+nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from sweeps import statistics, store
 from sweeps.claims.model import Results, Verdict
 from sweeps.published import published, text_checks
-from sweeps.statistics import LEVEL, Floats, Interval
+from sweeps.statistics import LEVEL, Among, Floats, Interval, Undefined
 
 Truth = bool | None
 
@@ -34,8 +34,27 @@ FEEDBACK: tuple[str, ...] = tuple(published()["feedback_order"])
 
 
 def cells(results: Results, name: str, metric: str, **labels: object) -> Floats:
-    """``store.cells`` of one metric of the data set ``name``: the seed is the last axis."""
-    return store.cells(results[name][metric], **labels)
+    """``store.cells`` of one metric of the data set ``name``: the seed is the last axis.
+
+    Raises:
+        Undefined: a value is not finite. Comparisons with NaN are false, and would decide a claim.
+    """
+    values = store.cells(results[name][metric], **labels)
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise Undefined(f"{name}, {metric}: {bad} of {values.size} values are not finite")
+    return values
+
+
+def lost(before: Floats, after: Floats) -> Floats:
+    """The share of ``before`` that is gone in ``after``, seed by seed.
+
+    Raises:
+        Undefined: a seed has nothing to lose.
+    """
+    if np.any(before == 0):
+        raise Undefined("before: 0 in a seed; allowed: values other than 0")
+    return 1 - after / before
 
 
 def joint(count: int) -> float:
@@ -67,14 +86,14 @@ def above(interval: Interval, threshold: float, negligible: float = 0.0) -> Trut
     """
     if interval.low > threshold:
         return True
-    return None if interval.high > threshold + negligible else False
+    return False if interval.high <= threshold + negligible else None
 
 
 def below(interval: Interval, threshold: float) -> Truth:
     """Whether the true value is less than ``threshold``."""
     if interval.high < threshold:
         return True
-    return None if interval.low < threshold else False
+    return False if interval.low >= threshold else None
 
 
 def inside(interval: Interval, low: float, high: float) -> Truth:
@@ -87,6 +106,20 @@ def inside(interval: Interval, low: float, high: float) -> Truth:
     return False if np.any((interval.high < low) | (interval.low > high)) else None
 
 
+def replicate(*published: Among) -> Truth:
+    """Whether all published values lie in the central range of our seeds.
+
+    True where they do so even as the range is narrowed by the sampling error of our seeds, false
+    where one does not even as it is widened by it.
+    """
+    return every(
+        *(
+            True if each.surely.all() else None if each.possible.all() else False
+            for each in published
+        )
+    )
+
+
 def every(*conditions: Truth) -> Truth:
     """Whether all conditions are true: one that is false settles it."""
     if any(condition is False for condition in conditions):
@@ -94,50 +127,34 @@ def every(*conditions: Truth) -> Truth:
     return None if any(condition is None for condition in conditions) else True
 
 
-def verdict(holds: Truth, *statements: str) -> Verdict:
-    """Holds, fails or undecided; with ``statements``, what becomes of a claim that does not hold.
+def opposite(condition: Truth) -> Truth:
+    """Whether the condition is false."""
+    return None if condition is None else not condition
 
-    Our numbers come first. A claim that they do not bear out, and one of whose ``statements``
-    (names in the paper's text) disagrees with the paper's own tables or plots by more than
-    rounding and reading allow, contradicts the paper's own data.
+
+def verdict(holds: Truth, statement: str | None = None, as_plotted: Truth = False) -> Verdict:
+    """Holds, fails or undecided; with a ``statement``, what becomes of a claim that does not hold.
+
+    Our numbers come first. A claim that they clearly do not bear out contradicts the paper's own
+    data if the ``statement`` (a name in the paper's text) disagrees with the paper's own tables or
+    plots by more than rounding and reading allow, and our numbers are ``as_plotted`` there.
     """
-    if holds is True:
-        return Verdict.HOLDS
-    checks = text_checks()
-    if any(not checks[name].agrees for name in statements):
-        return Verdict.CONTRADICTS
-    return Verdict.UNDECIDED if holds is None else Verdict.FAILS
-
-
-def margin_ratio(first: Floats, second: Floats, level: float) -> Interval:
-    """``mean(first - second) / sd(second)`` with a BCa bootstrap interval over whole seeds.
-
-    Args:
-        first, second: ``[seeds]``, paired.
-    """
-
-    def ratio(a: Floats, b: Floats, axis: int = -1) -> Floats:
-        return (a - b).mean(axis=axis) / b.std(axis=axis, ddof=1)
-
-    found = stats.bootstrap(
-        (first, second),
-        ratio,
-        paired=True,
-        vectorized=True,
-        confidence_level=level,
-        n_resamples=4_000,
-        batch=500,
-        method="BCa",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(ratio(first, second), found.low, found.high, first.shape[-1])
+    if holds is not False:
+        return Verdict.HOLDS if holds else Verdict.UNDECIDED
+    if statement is None or text_checks()[statement].agrees or as_plotted is False:
+        return Verdict.FAILS
+    return Verdict.CONTRADICTS if as_plotted else Verdict.UNDECIDED
 
 
 def best_rate(results: Results, method: str) -> tuple[float, Interval]:
-    """Of the learning rates tried, the one with the largest mean final reward, and that reward."""
-    rates = results["learning_rate"]["learning_rate"].values
-    reward = cells(results, "learning_rate", "reward", method=method, learning_rate=rates)
-    best = int(reward.mean(axis=-1).argmax())
+    """Of the learning rates tried, the one with the largest mean final reward, and that reward.
+
+    A rate at which a run broke down is not the best one.
+    """
+    data = results["learning_rate"]
+    rates = data["learning_rate"].values
+    reward = store.cells(data["reward"], method=method, learning_rate=rates)
+    best = int(np.nan_to_num(reward.mean(axis=-1), nan=-np.inf, posinf=-np.inf).argmax())
     return float(rates[best]), statistics.mean(reward[best])
 
 
@@ -145,6 +162,8 @@ def number(value: object, sign: bool = False) -> str:
     """A number for readers: three decimals, fewer when large, powers of ten when tiny."""
     value = float(value)  # type: ignore[arg-type]
     plus = "+" if sign else ""
+    if not np.isfinite(value):
+        return "undefined" if np.isnan(value) else "-∞" if value < 0 else f"{plus}∞"
     if value == 0:
         return "0"
     if value == round(value):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sweeps import store
 from sweeps.claims.model import RULES, Claim, Verdict
 from sweeps.claims.rules import number
@@ -88,9 +90,15 @@ def tally(verdicts: Iterable[str]) -> str:
 def interval_text(row: dict[str, Any] | Claim, which: str) -> str:
     """``published``, ``estimate`` or ``interval`` of a row, as every page prints it."""
     values = row.row() if isinstance(row, Claim) else row
+    if which == "published":
+        return "none" if values[which] is None else number(values[which])
+    if values["estimate"] is None:
+        return "undefined"
     if which == "interval":
-        return f"{number(values['ci_low'])} to {number(values['ci_high'])}"
-    return "none" if values[which] is None else number(values[which])
+        low = -np.inf if values["ci_low"] is None else values["ci_low"]
+        high = np.inf if values["ci_high"] is None else values["ci_high"]
+        return f"{number(low)} to {number(high)}"
+    return number(values["estimate"])
 
 
 def markdown(claims: Sequence[Claim]) -> str:

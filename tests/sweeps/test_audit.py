@@ -9,11 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from sdpo_jax import METHODS, Sizes
+from sweeps import statistics
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
+from sweeps.claims import Verdict
 from sweeps.statistics import Interval
 
 FULL, QUICK = plan.full(), plan.quick()
@@ -85,8 +88,6 @@ def test_an_improvement_counts_seeds():
 
 def test_a_wider_level_widens_a_students_interval():
     draw = np.random.default_rng(0).normal(size=20)
-    from sweeps import statistics
-
     row = {"seeds": 20, **analysis.ends(statistics.mean(draw), "loss_beyond_noise")}
     found = verdicts._beyond_noise(row, 0.999)
     expected: Interval = statistics.mean(draw, 0.999)
@@ -123,6 +124,138 @@ def test_reward_and_entropy_are_of_the_same_steps():
     )
     for name in ("reward", "entropy"):
         np.testing.assert_allclose(data[name], data[f"{name}_mean"], rtol=1e-5)
+
+
+# What each verdict follows from
+
+
+def seeds_of(mean, spread=0.005, seeds=64):
+    values = np.random.default_rng(1).normal(size=seeds)
+    return mean + spread * (values - values.mean()) / values.std()
+
+
+@pytest.mark.parametrize(
+    ("gap", "dense", "spread", "verdict"),
+    [
+        (0.1, 0.1, 0.005, Verdict.HOLDS),
+        (0.1, 0.0, 0.005, Verdict.OTHER_REASON),
+        (0.1, 0.01, 0.005, Verdict.UNDECIDED),
+        (0.0, 0.1, 0.005, Verdict.FAILS),
+        (0.01, 0.1, 0.005, Verdict.UNDECIDED),
+        (0.1, 0.1, 5.0, Verdict.UNDECIDED),
+        (np.nan, 0.1, 0.005, Verdict.UNDECIDED),
+        (0.1, np.nan, 0.005, Verdict.UNDECIDED),
+    ],
+)
+def test_why_sdpo_wins_follows_from_two_gaps(monkeypatch, gap, dense, spread, verdict):
+    monkeypatch.setattr(analysis, "source_feedback", lambda _: ("continuous", 0.2))
+    known = np.stack([seeds_of(gap), seeds_of(gap, spread)])
+    monkeypatch.setattr(analysis, "gaps_of", lambda *_: (np.array([0.0, 1.0]), known, "grpo"))
+    monkeypatch.setattr(
+        verdicts, "dense_against_sparse", lambda _: statistics.mean(seeds_of(dense))
+    )
+    assert judged(monkeypatch, "C23").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("gap", "spread", "verdict"),
+    [
+        (0.0, 0.005, Verdict.HOLDS),
+        (-0.1, 0.005, Verdict.FAILS),
+        (-0.01, 0.005, Verdict.UNDECIDED),
+        (0.1, 5.0, Verdict.UNDECIDED),
+        (np.nan, 0.005, Verdict.UNDECIDED),
+    ],
+)
+def test_what_ground_truth_is_needed_follows_from_the_gap(monkeypatch, gap, spread, verdict):
+    monkeypatch.setattr(analysis, "source_feedback", lambda _: ("continuous", 0.2))
+    gaps = np.stack([seeds_of(gap, spread), seeds_of(0.1)])
+    monkeypatch.setattr(analysis, "gaps_of", lambda *_: (np.array([0.0, 1.0]), gaps, "grpo"))
+    row = {"feedback": "continuous", "noise": 0.2, "best_told_feedback": "grpo"}
+    row |= {"crossover": 0.5, "crossover_low": 0.4, "crossover_high": 0.6}
+    monkeypatch.setattr(analysis, "crossover_rows", lambda _: [row])
+    assert judged(monkeypatch, "C24").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("beyond", "spread", "verdict"),
+    [
+        (0.1, 0.005, Verdict.HOLDS),
+        (-0.1, 0.005, Verdict.HOLDS),
+        (0.0, 0.005, Verdict.FAILS),
+        (0.01, 0.005, Verdict.UNDECIDED),
+        (0.0, 5.0, Verdict.UNDECIDED),
+        (np.nan, 0.005, Verdict.UNDECIDED),
+    ],
+)
+def test_whether_bias_is_noise_follows_from_what_it_costs_beyond(
+    monkeypatch, beyond, spread, verdict
+):
+    def rows(_):
+        found = []
+        for mean, wide in ((0.0, 0.005), (beyond, spread)):
+            lost = statistics.mean(seeds_of(mean, wide))
+            row = {"contender": "grpo", "bias": "halo", "strength": 0.5, "seeds": 64}
+            found.append(
+                row | analysis.ends(lost, "loss") | analysis.ends(lost, "loss_beyond_noise")
+            )
+        return found
+
+    monkeypatch.setattr(analysis, "bias_rows", rows)
+    monkeypatch.setattr(verdicts, "_biases", lambda _: {"halo"})
+    assert judged(monkeypatch, "F2").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("lead", "spread", "verdict"),
+    [
+        (0.1, 0.005, Verdict.HOLDS),
+        (0.0, 0.005, Verdict.FAILS),
+        (0.01, 0.005, Verdict.UNDECIDED),
+        (0.1, 5.0, Verdict.UNDECIDED),
+        (np.nan, 0.005, Verdict.UNDECIDED),
+    ],
+)
+def test_what_keeps_diversity_follows_from_reward_at_equal_entropy(
+    monkeypatch, lead, spread, verdict
+):
+    reward = np.stack([np.full(64, 0.6), 0.6 + seeds_of(lead, spread), np.full(64, 0.55)])
+    frontier = xr.Dataset(
+        {"reward": (("point", "seed"), reward)},
+        {
+            "contender": ("point", ["sdpo", "sdpo_entropy", "sdpo_annealed"]),
+            "floor": ("point", [1.5] * 3),
+            "knowledge": ("point", [1.0] * 3),
+        },
+    )
+    assert judged(monkeypatch, "F3", {"frontier": frontier}).verdict == verdict
+
+
+def judged(monkeypatch, identifier, results=None):
+    """The claim as ``verdicts.judge`` has it; its rule names the verdict that came out."""
+    monkeypatch.setattr(verdicts, "RULES", {identifier: verdicts.RULES[identifier]})
+    (claim,) = verdicts.judge(results or {})
+    words = {
+        Verdict.HOLDS: "Holds",
+        Verdict.FAILS: "ails",
+        Verdict.OTHER_REASON: "Holds for another reason",
+        Verdict.UNDECIDED: "ndecided",
+    }
+    assert words[claim.verdict] in claim.rule
+    json.dumps(claim.row(), allow_nan=False)
+    return claim
+
+
+def test_a_lead_over_all_seeds_has_a_width():
+    """All of 64 seeds ahead: not every seed there is."""
+    found = analysis.improvement(np.ones(64), np.zeros(64))
+    assert (float(found.estimate), float(found.high)) == (1, 1)
+    assert 0.9 < found.low < 0.95
+
+
+def test_a_gap_that_is_not_finite_has_no_crossing():
+    with pytest.raises(statistics.Undefined, match="gaps: not finite"):
+        analysis.crossing(np.linspace(0, 1, 3), np.array([-0.1, np.nan, 0.1]))
 
 
 # The whole of it

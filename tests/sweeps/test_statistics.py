@@ -214,28 +214,298 @@ def test_paired_differences_cover_on_synthetic_grids():
     assert 0.93 <= coverage(interval, 0.3) <= 0.97
 
 
-def test_probability_of_improvement_covers_on_synthetic_grids():
-    first, second = shared_grids(32, 0.5)
-    # Two runs of different seeds differ by a normal of variance 4.
-    truth = stats.norm.cdf(0.5 / 2)
-    hits = 0
-    for a, b in zip(first, second, strict=True):
-        interval = statistics.probability_of_improvement(a, b, resamples=400)
-        hits += interval.low <= truth <= interval.high
-    assert 0.93 <= hits / GRIDS <= 0.97
+def paired_draws(kind, trials, seeds):
+    """Draws of two methods, ``[trials, seeds]`` each, and how often the first is ahead.
+
+    Worked out from the distributions, for runs of different seeds.
+    """
+    rng = np.random.default_rng(seeds)
+    shared, first, second = rng.normal(size=(3, trials, seeds))
+    if kind == "independent":
+        return first + 0.5, second, stats.norm.cdf(0.5 / np.sqrt(2))
+    if kind == "paired":
+        return shared + first + 0.5, shared + second, stats.norm.cdf(0.25)
+    if kind == "the same but for a constant":
+        return shared + 0.01, shared, stats.norm.cdf(0.01 / np.sqrt(2))
+    if kind == "nearly the same":
+        gap, own = 0.1, 0.05
+        truth = stats.norm.cdf(gap / np.sqrt(2 + 2 * own**2))
+        return shared + gap + own * first, shared + own * second, truth
+    if kind == "opposite":
+        return shared, -shared, 0.5
+    if kind == "far apart":
+        return first + 4, second, stats.norm.cdf(4 / np.sqrt(2))
+    if kind == "all ahead":
+        return first + 99, second, 1.0
+    if kind == "a bad seed now and then":
+        return np.where(rng.random((trials, seeds)) < 0.1, -99, 99), second, 0.9
+    # Few levels, drawn by the same numbers: most pairs of a seed are ties.
+    assert kind == "tied"
+    numbers = rng.random((trials, seeds))
+    one, other = stats.binom(3, 0.6), stats.binom(3, 0.5)
+    a, b = np.meshgrid(range(4), range(4))
+    truth = (one.pmf(a) * other.pmf(b) * ((a > b) + 0.5 * (a == b))).sum()
+    return one.ppf(numbers), other.ppf(numbers), truth
 
 
-def test_probability_of_improvement_is_mann_whitneys():
-    first, second = np.round(draws((2, 40)), 0)
-    interval = statistics.probability_of_improvement(first, second)
-    expected = stats.mannwhitneyu(first, second).statistic / 40**2
-    assert interval.estimate == pytest.approx(expected, rel=1e-12)
-    always = statistics.probability_of_improvement(first + 100, second)
-    bound = stats.binomtest(40, 40).proportion_ci(method="wilson")
+KINDS = (
+    "independent",
+    "paired",
+    "the same but for a constant",
+    "nearly the same",
+    "opposite",
+    "far apart",
+    "all ahead",
+    "a bad seed now and then",
+    "tied",
+)
+
+
+@pytest.mark.parametrize("seeds", [5, 8, 16, 32, 64, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_probability_of_improvement_covers_however_the_seeds_are_paired(kind, seeds):
+    trials = 500 if seeds > 100 else 2_000
+    first, second, truth = paired_draws(kind, trials, seeds)
+    found = statistics.probability_of_improvement(first, second)
+    assert np.all((found.low <= found.estimate) & (found.estimate <= found.high))
+    # It may cover more, where pairing cancels most of the variation; two standard errors less.
+    assert coverage(found, truth) >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / trials)
+    assert np.mean(found.estimate) == pytest.approx(truth, abs=0.015)
+    # Five seeds say little, but 256 do.
+    width = np.mean(found.high - found.low)
+    assert width < {5: 0.95, 8: 0.8, 16: 0.6}.get(seeds, 2.5 / seeds**0.5)
+    # Where pairing cancels most of the variation, so does the interval.
+    assert kind != "nearly the same" or seeds < 16 or width < 0.5 / seeds**0.5
+
+
+def test_probability_of_improvement_of_two_nearly_equal_methods():
+    """The pairs of one seed, all of them lost by a hair, do not count."""
+    seeds = np.random.default_rng(0).normal(size=1500)
+    found = statistics.probability_of_improvement(seeds - 1e-3, seeds)
+    truth = stats.norm.cdf(-1e-3 / np.sqrt(2))
+    assert found.estimate == pytest.approx(truth, abs=2e-5)
+    assert found.low < truth < found.high
+    assert found.high - found.low < 0.003
+
+
+def test_probability_of_improvement_counts_pairs_of_different_seeds():
+    first, second = np.round(draws((2, 3, 40)), 0)
+    found = statistics.probability_of_improvement(first, second)
+    different = ~np.eye(40, dtype=bool)
+    for row in range(3):
+        a, b = first[row][:, None], second[row]
+        wins = (a > b) + 0.5 * (a == b)
+        assert found[row].estimate == pytest.approx(wins[different].mean(), rel=1e-12)
+    turned = statistics.probability_of_improvement(second, first)
+    np.testing.assert_allclose(turned.low, 1 - found.high, rtol=1e-9)
+    # All ahead: Wilson's bound for so many seeds, with Student's quantile.
+    always = statistics.probability_of_improvement(first[0] + 100, second[0])
+    room = stats.t.ppf(0.975, 39) ** 2 / 40
     assert (always.estimate, always.high) == (1, 1)
-    assert always.low == pytest.approx(bound.low, rel=1e-9)
-    never = statistics.probability_of_improvement(first, second + 100)
-    assert never.high == pytest.approx(1 - bound.low, rel=1e-9)
+    assert always.low == pytest.approx(1 / (1 + room), rel=1e-9)
+
+
+def test_a_proportion_has_wilsons_interval():
+    values = np.zeros((3, 30))
+    values[1, :4] = 1
+    values[2] = 1
+    found = statistics.proportion(values)
+    for row, count in enumerate((0, 4, 30)):
+        expected = stats.binomtest(count, 30).proportion_ci(method="wilson")
+        assert found[row].low == pytest.approx(expected.low, abs=1e-12)
+        assert found[row].high == pytest.approx(expected.high, abs=1e-12)
+    with pytest.raises(ValueError, match="outside 0 to 1"):
+        statistics.proportion([0.0, 2.0])
+
+
+def spread_pairs(trials, seeds, skewed):
+    """A method of twice the deviation of another, and a gap of 3 of the other's; paired."""
+    rng = np.random.default_rng(seeds)
+    shared, own, other = rng.normal(size=(3, trials, seeds))
+    if skewed:
+        shared, own, other = (rng.gamma(4.0, size=(3, trials, seeds)) - 4) / 2
+    return 3 + 2 * (0.8 * shared + 0.6 * own), 0.8 * shared + 0.6 * other
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize("seeds", [5, 16, 64])
+def test_ratios_over_few_seeds_cover(seeds, skewed):
+    trials = 2_000
+    first, second = spread_pairs(trials, seeds, skewed)
+    # Skewness of 1 costs the jackknife up to two points; a bootstrap of 16 seeds, up to ten.
+    least = 0.95 - (0.03 if skewed else 0.0) - 3 * np.sqrt(0.95 * 0.05 / trials)
+    assert coverage(statistics.deviation_ratio(first, second), 2.0) >= least
+    assert coverage(statistics.margin_ratio(first, second), 3.0) >= least
+
+
+def test_ratios_are_jackknifed_as_by_hand():
+    first, second = draws((2, 12))
+    for ratio, scale, found in (
+        (
+            lambda a, b: a.std(ddof=1) / b.std(ddof=1),
+            np.log,
+            statistics.deviation_ratio(first, second, 0.9),
+        ),
+        (
+            lambda a, b: (a - b).mean() / b.std(ddof=1),
+            np.asarray,
+            statistics.margin_ratio(first, second, 0.9),
+        ),
+    ):
+        left = np.array(
+            [scale(ratio(np.delete(first, i), np.delete(second, i))) for i in range(12)]
+        )
+        error = np.sqrt(11 / 12 * ((left - left.mean()) ** 2).sum()) * stats.t.ppf(0.95, 11)
+        assert found.estimate == pytest.approx(ratio(first, second))
+        assert scale(found.high) - scale(found.estimate) == pytest.approx(error, rel=1e-9)
+        assert scale(found.estimate) - scale(found.low) == pytest.approx(error, rel=1e-9)
+
+
+def test_a_ratio_has_no_bounds_where_its_denominator_may_be_zero():
+    rng = np.random.default_rng(RNG_KEY)
+    bottom = np.stack([0.1 + rng.normal(size=12), 9 + rng.normal(size=12)])
+    found = statistics.ratio_of_means(1 + rng.normal(size=(2, 12)), bottom)
+    assert (found.low[0], found.high[0]) == (-np.inf, np.inf)
+    assert -1 < found.low[1] < found.high[1] < 1
+
+
+# Published values among the seeds
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+@pytest.mark.parametrize(("group", "deviation"), [(1, False), (5, False), (5, True)])
+@pytest.mark.parametrize("seeds", [5, 16, 64, 250])
+def test_a_value_of_the_same_population_is_seldom_impossible(seeds, group, deviation, skewed):
+    """As often as stated, 1%, however few seeds there are; twice that for skewed ones."""
+    trials = 100 if seeds > 199 else 8_000
+    rng = np.random.default_rng(seeds)
+
+    def sample(count):
+        size = (trials, count)
+        return rng.gamma(4.0, size=size) if skewed else rng.normal(size=size)
+
+    own = sample(group)
+    value = own.std(axis=-1, ddof=1) if deviation else own.mean(axis=-1)
+    found = statistics.among(value, sample(seeds), group=group, deviation=deviation)
+    rate = 0.02 if skewed else 0.01
+    assert (~found.possible).mean() <= rate + 3 * np.sqrt(rate / trials)
+    assert np.all(found.possible | ~found.inside)
+    assert np.all(found.inside | ~found.surely)
+    # More seeds leave less open.
+    undecided = (found.possible & ~found.surely).mean()
+    assert undecided < {5: 0.65, 16: 0.25, 64: 0.1, 250: 0.05}[seeds]
+
+
+@pytest.mark.parametrize(("group", "deviation"), [(1, False), (5, False), (5, True)])
+def test_a_value_at_the_edge_of_the_range_is_undecided(group, deviation):
+    trials = 4_000
+    seeds = np.random.default_rng(3).normal(size=(trials, 16))
+    edge = stats.norm.ppf(0.995) / np.sqrt(group)
+    if deviation:
+        edge = np.sqrt(stats.chi2.ppf(0.995, group - 1) / (group - 1))
+    found = statistics.among(edge, seeds, group=group, deviation=deviation)
+    assert (~found.possible).mean() < 0.07
+    assert found.surely.mean() < 0.07
+
+
+@pytest.mark.parametrize("own", [0.05, 0.5, 10.0])
+@pytest.mark.parametrize("seeds", [16, 250])
+def test_joint_ranges_hold_all_of_a_further_sample(seeds, own, monkeypatch):
+    """Eight cells at once: one in a hundred samples is outside, not up to eight."""
+    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    cells, trials, others = 8, 100, 15
+    rng = np.random.default_rng(seeds)
+
+    def sample(*shape):
+        return rng.normal(size=(*shape[:-1], 1, shape[-1])) + own * rng.normal(
+            size=(*shape[:-1], cells, shape[-1])
+        )
+
+    outside = alone = 0
+    for _ in range(trials):
+        known, further = sample(seeds), sample(others)
+        level = statistics.joint_central(known)
+        low, high = statistics.central_range(known, level)
+        some = (further < low[:, None]) | (further > high[:, None])
+        outside += some.any(axis=0).sum()
+        low, high = statistics.central_range(known)
+        alone += ((further < low[:, None]) | (further > high[:, None])).any(axis=0).sum()
+    # The further samples of one trial share its ranges: count as a third of so many.
+    rate = outside / (others * trials)
+    assert rate <= 0.01 + 3 * np.sqrt(0.01 / (others * trials / 3))
+    assert own < 0.1 or alone > 1.5 * outside
+
+
+def test_joint_levels_between_one_cell_and_independent_cells():
+    rng = np.random.default_rng(RNG_KEY)
+    same = np.tile(rng.normal(size=500), (6, 1))
+    assert statistics.joint_central(same) == pytest.approx(0.99, abs=5e-4)
+    apart = rng.normal(size=(6, 5_000))
+    assert statistics.joint_central(apart) == pytest.approx(0.99 ** (1 / 6), abs=2e-4)
+    # A constant cell is one that never leaves its range.
+    assert 0.99 <= statistics.joint_central(np.vstack([same[:1], np.ones(500)])) <= 0.996
+
+
+# Whatever the data
+
+
+CALLS = {
+    "mean": lambda x: statistics.mean(x[0]),
+    "difference": lambda x: statistics.paired_difference(x[0], x[1]),
+    "ratio of means": lambda x: statistics.ratio_of_means(x[0], x[1]),
+    "deviation": lambda x: statistics.standard_deviation(x[0]),
+    "ratio of deviations": lambda x: statistics.deviation_ratio(x[0], x[1]),
+    "margin": lambda x: statistics.margin_ratio(x[0], x[1]),
+    "median": lambda x: statistics.median(x[0]),
+    "bootstrap": lambda x: statistics.bootstrap(x[0], np.median, resamples=50),
+    "iqm": lambda x: statistics.interquartile_mean(x[0], resamples=50),
+    "improvement": lambda x: statistics.probability_of_improvement(x[0], x[1]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_any_data_give_an_interval_or_say_why_not(name):
+    """Few seeds, ties, constants, outliers, huge and tiny numbers, NaN and infinity."""
+    rng = np.random.default_rng(7)
+    given = 0
+    for trial in range(300):
+        seeds = int(rng.integers(1, 9))
+        values = rng.normal(size=(2, seeds)) * 10.0 ** rng.integers(-12, 13)
+        kind = trial % 7
+        if kind == 1:
+            values = np.round(rng.normal(size=(2, seeds)))
+        elif kind == 2:
+            values[rng.integers(2)] = values[0, 0]
+        elif kind == 3:
+            values[1] = values[0]
+        elif kind == 4:
+            values[:, rng.integers(seeds)] *= 1e6
+        elif kind == 5:
+            values[rng.integers(2), rng.integers(seeds)] = rng.choice([np.nan, np.inf, -np.inf])
+        elif kind == 6:
+            values = values.astype(np.float32)
+        try:
+            found = CALLS[name](values)
+        except statistics.Undefined as error:
+            assert "allowed" in str(error)
+            assert "\n" not in str(error)
+            continue
+        given += 1
+        assert np.isfinite(found.estimate)
+        rounding = 1e-9 * abs(found.estimate)
+        assert found.low - rounding <= found.estimate <= found.high + rounding
+    assert given > 50
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_equal_differences_have_the_p_value_of_the_sign_test(kind):
+    """Not 0: a step of 0.1 in two seeds out of two comes up in one of two by chance."""
+    for seeds in (2, 5, 12):
+        second = np.random.default_rng(seeds).random(seeds).astype(kind)
+        first = (second + kind(0.1)).astype(kind)
+        p = statistics.paired_p_value(first, second)
+        assert p == pytest.approx(stats.binomtest(seeds, seeds).pvalue, rel=1e-9)
+        assert statistics.paired_p_value(second, second) == 1
 
 
 def test_holm_against_values_worked_out_by_hand():
@@ -271,4 +541,4 @@ def test_paired_p_value_is_students():
     found = statistics.paired_p_value(first, second)
     np.testing.assert_allclose(found, stats.ttest_rel(first, second, axis=-1).pvalue, rtol=1e-9)
     assert statistics.paired_p_value(first, first).tolist() == [1, 1, 1]
-    assert statistics.paired_p_value(first[0] + 1, first[0]) < 1e-12
+    assert statistics.paired_p_value(first[0] + 1, first[0]) == pytest.approx(2.0**-29)
