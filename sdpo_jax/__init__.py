@@ -15,7 +15,7 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 """
 
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.grid import Progress, compute, run_grid
+from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
 from sdpo_jax.judge import Judge
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
@@ -74,6 +74,7 @@ __all__ = [
     "View",
     "best_sequence",
     "binary",
+    "compiler_options",
     "compute",
     "constant",
     "continuous",
