@@ -117,6 +117,9 @@ class Sizes:
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
 SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
+# Sizes are integers of programs too.
+MAX_SIZE = 2**31 - 1
+
 # Letters of a value in an error.
 _LONGEST = 120
 
@@ -203,7 +206,8 @@ def as_given(numbers: np.ndarray) -> np.ndarray:
 
 def as_numbers(value: Any) -> np.ndarray | None:
     """A number, or an array or nested lists of some, in float64; ``None`` where it is no such."""
-    if isinstance(value, np.ma.MaskedArray):
+    # NumPy would make an array of a range, however long.
+    if isinstance(value, (np.ma.MaskedArray, range)):
         return None
     try:
         numbers = np.asarray(value)
@@ -267,4 +271,6 @@ def check_sizes(sizes: Sizes) -> None:
         "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
-        check_integer(name, getattr(sizes, name), low, high)
+        value = check_integer(name, getattr(sizes, name), low, high)
+        if value > MAX_SIZE:
+            raise ValueError(f"{name}: {shown(value)}; allowed: up to {MAX_SIZE}")

@@ -23,6 +23,7 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import (
     CONFIG_FIELDS,
+    MAX_SIZE,
     SIZE_FIELDS,
     Config,
     Sizes,
@@ -33,9 +34,10 @@ from sdpo_jax.config import (
     check_value,
     shown,
 )
+from sdpo_jax.judge import Judge
 from sdpo_jax.methods import METHODS, Method, Stateful
 from sdpo_jax.metrics import METRICS, Metric
-from sdpo_jax.oracle import ORACLES, Oracle
+from sdpo_jax.oracle import ORACLES, Hints, Oracle
 from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.train import (
     Optimizer,
@@ -372,11 +374,12 @@ def plan_grid(
     }
     if problem_seed is not None:
         held["problem_seed"] = [_checked_value("problem_seed", problem_seed)]
+    chosen = _checked_metrics(metrics)
     base = Program(
         method=held["method"][0][1],
         sizes=sizes,
-        metrics=_checked_metrics(metrics),
-        record=_checked_names("record", record),
+        metrics=chosen,
+        record=_checked_record(record, chosen),
         record_every=check_integer("record_every", record_every, 1),
         optimizer=held["optimizer"][0][1],
     )
@@ -539,17 +542,20 @@ def _check_nodes(nodes: Any) -> None:
 
 
 def _entries(name: str, given: Any) -> tuple[Any, ...]:
-    if isinstance(given, (str, bytes, bytearray, Mapping)) or not isinstance(given, Collection):
+    refused = isinstance(given, (str, bytes, bytearray, Mapping, range))
+    # An array without dimensions looks like a collection too.
+    if refused or not isinstance(given, Collection) or getattr(given, "ndim", 1) != 1:
         raise ValueError(f"{name}: {shown(given)}; allowed: a sequence, such as ['reward']")
     return tuple(given)
 
 
-def _checked_names(name: str, given: Any) -> tuple[str, ...]:
-    entries = _entries(name, given)
+def _checked_record(given: Any, metrics: Sequence[str | tuple[str, Metric]]) -> tuple[str, ...]:
+    names = [entry if isinstance(entry, str) else entry[0] for entry in metrics]
+    entries = _entries("record", given)
     for entry in entries:
-        if not isinstance(entry, str):
-            raise ValueError(f"{name}: {shown(entry)}; allowed: names of metrics")
-    _check_each_once(name, entries)
+        if not isinstance(entry, str) or entry not in names:
+            raise ValueError(f"record: {shown(entry)}; allowed: the metrics {', '.join(names)}")
+    _check_each_once("record", entries)
     return tuple(map(str, entries))
 
 
@@ -563,6 +569,8 @@ def _checked_metrics(given: Any) -> tuple[str | tuple[str, Metric], ...]:
                 f"metrics: {shown(entry)}; allowed: names of METRICS, or pairs of a name and a "
                 "Metric"
             )
+        if isinstance(entry, str) and entry not in METRICS:
+            raise ValueError(f"metrics: {shown(entry)}; allowed: {', '.join(METRICS)}")
         if not isinstance(entry, str):
             _check_hash("metrics", entry[1])
         names.append(entry if isinstance(entry, str) else entry[0])
@@ -706,7 +714,9 @@ def _checked_values(
     most = _MOST_VALUES if name in CONFIG_FIELDS else _MOST_NAMED
     if len(values) > most:
         raise ValueError(f"{name}: {len(values):,} values; allowed: up to {most:,}")
-    if name in CONFIG_FIELDS and not any(isinstance(value, (bool, np.bool_)) for value in values):
+    values = list(values) if isinstance(values, range) else values
+    odd = (bool, np.bool_, Sequence)
+    if name in CONFIG_FIELDS and not any(isinstance(value, odd) for value in values):
         # All at once, where they are plain numbers; if not, one by one finds the culprit.
         numbers = as_numbers(values)
         if numbers is not None and numbers.ndim == 1:
@@ -783,7 +793,8 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
         if isinstance(value, Oracle):
             _check_held_oracle(value)
             return "custom", value
-        return str(value), oracle_by_name(value)
+        oracle = oracle_by_name(value)
+        return str(value), oracle
     if name == "optimizer":
         return _checked_optimizer(value)
     if name in SEED_AXES:
@@ -802,17 +813,16 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _checked_method(value: Any) -> tuple[str, Any]:
-    if isinstance(value, str):
-        method_function(value)
+    if isinstance(value, str) and value in METHODS:
         return str(value), str(value)
-    if not isinstance(value, Stateful) and not callable(value):
+    if isinstance(value, str) or not (isinstance(value, Stateful) or callable(value)):
         names = ", ".join(METHODS)
         raise ValueError(f"method: {shown(value)}; allowed: {names}, or a function")
     _check_hash("method", value)
     candidate: Any = value
     try:
         method_function(candidate)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         if str(error).startswith("method: "):
             raise
         raise ValueError(
@@ -823,7 +833,8 @@ def _checked_method(value: Any) -> tuple[str, Any]:
 
 def _checked_optimizer(value: Any) -> tuple[str, Any]:
     if not callable(value):
-        return str(value), optimizer_by_name(value)
+        optimizer = optimizer_by_name(value)
+        return str(value), optimizer
     _check_hash("optimizer", value)
     label = _name_of(value)
     make: Any = value
@@ -862,6 +873,9 @@ def _check_held_oracle(oracle: Oracle) -> None:
         raise ValueError(
             f"feedback: {shown(oracle)}; allowed: an Oracle (and no class of its kind)"
         )
+    for name, part, kind in (("hints", oracle.hints, Hints), ("judge", oracle.judge, Judge)):
+        if not (part is None or type(part) is kind):
+            raise ValueError(f"feedback: {name} {shown(part)}; allowed: {kind.__name__} or None")
     for path, leaf in jax.tree_util.tree_leaves_with_path(oracle):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         numbers = None if isinstance(leaf, Tracer) else as_numbers(leaf)
@@ -884,7 +898,7 @@ def check_size(name: str, value: Any) -> None:
     """
     sizes: dict[str, Any] = {"final_window": 1, name: value}
     if name == "final_window" and isinstance(value, (int, np.integer)):
-        sizes["steps"] = max(int(value), Sizes.steps)
+        sizes["steps"] = min(max(int(value), Sizes.steps), MAX_SIZE)
     check_sizes(Sizes(**sizes))
 
 
