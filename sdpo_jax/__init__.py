@@ -7,15 +7,19 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 >>> def reward(seed, noise):
 ...     config = sdpo_jax.Config(noise=noise)
 ...     return sdpo_jax.train(seed, program, config).final["reward"]
->>> rewards = jax.jit(jax.vmap(reward))(jnp.arange(8), jnp.linspace(0.0, 0.5, 8))
+>>> compiled = jax.jit(jax.vmap(reward), compiler_options=sdpo_jax.compiler_options())
+>>> rewards = compiled(jnp.arange(8), jnp.linspace(0.0, 0.5, 8))
 >>> rewards.shape
 (8,)
+
+The options matter where a metric or method of one's own holds a matrix product: see
+``compiler_options``.
 
 ``run_grid`` does the same for whole grids of methods, oracles and numbers, fast and labelled.
 """
 
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.grid import Progress, compute, run_grid
+from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
 from sdpo_jax.judge import Judge
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
@@ -74,6 +78,7 @@ __all__ = [
     "View",
     "best_sequence",
     "binary",
+    "compiler_options",
     "compute",
     "constant",
     "continuous",

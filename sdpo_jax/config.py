@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -116,6 +117,12 @@ class Sizes:
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
 SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
+# Sizes are integers of programs too.
+MAX_SIZE = 2**31 - 1
+
+# Letters of a value in an error.
+_LONGEST = 120
+
 _Rule = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
 _ANY: _Rule = (lambda value: True, "any finite number")
@@ -155,21 +162,85 @@ _ALLOWED: dict[str, _Rule] = {
 def check_value(name: str, value: object) -> None:
     """Check one ``Config`` field; a traced value is let through.
 
+    Programs compute in float32, so a number that is infinite or 0 there, and is not here, is
+    refused: it would be another one than was asked for.
+
     Raises:
         ValueError: the field, the value and what is allowed, in one line.
     """
     allowed, text = _ALLOWED[name]
     if isinstance(value, Tracer):
         return
+    numbers = as_numbers(value)
+    if numbers is None:
+        raise ValueError(f"{name}: {shown(value)} is not a number; allowed: {text}")
+    for number in numbers[~_plain(numbers)].tolist():
+        if not (math.isfinite(number) and allowed(number)):
+            raise ValueError(f"{name}: {number!r}; allowed: {text}")
+        as_float32 = float(as_given(np.asarray(number)))
+        raise ValueError(
+            f"{name}: {number!r} is {as_float32!r} as a float32; allowed: {text}, "
+            f"of size 0 or {_SMALLEST:.3g} to {_LARGEST:.3g}"
+        )
+    # What is allowed is an interval, so it holds all of them where it holds both ends.
+    for number in (float(numbers.min()), float(numbers.max())) if numbers.size else ():
+        if not allowed(number):
+            raise ValueError(f"{name}: {number!r}; allowed: {text}")
+
+
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+def _plain(numbers: np.ndarray) -> np.ndarray:
+    """Which numbers (float64) are finite and keep their size as float32."""
+    size = np.abs(numbers)
+    return (size == 0) | ((size >= _SMALLEST) & (size <= _LARGEST))
+
+
+def as_given(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as programs compute with them: float32, in which very small ones are 0."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = numbers.astype(np.float32)
+    return np.where(np.abs(rounded) < _SMALLEST, np.float32(0), rounded)
+
+
+def as_numbers(value: Any) -> np.ndarray | None:
+    """A number, or an array or nested lists of some, in float64; ``None`` where it is no such."""
+    # NumPy would make an array of a range, however long.
+    if isinstance(value, (np.ma.MaskedArray, range)):
+        return None
     try:
         numbers = np.asarray(value)
-    except ValueError:
-        numbers = np.asarray(None)
-    if numbers.dtype.kind not in "iuf":
-        raise ValueError(f"{name}: {value!r} is not a number; allowed: {text}")
-    for number in numbers.ravel():
-        if not (math.isfinite(number) and allowed(float(number))):
-            raise ValueError(f"{name}: {float(number)!r}; allowed: {text}")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    # Python's integers may be larger than any of NumPy's.
+    if numbers.dtype == object and isinstance(value, int):
+        return np.asarray(math.inf if value > 0 else -math.inf)
+    if not any(jnp.issubdtype(numbers.dtype, kind) for kind in (np.floating, np.integer)):
+        return None
+    return numbers.astype(np.float64)
+
+
+def shown(value: object) -> str:
+    """A value in an error: one line, and not a long one, whatever it is."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """An integer of Python's or NumPy's between two bounds.
+
+    Raises:
+        ValueError: the field, the value and what is allowed, in one line.
+    """
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or value < low or (high is not None and value > high):
+        allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
+        raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
+    return int(value)
 
 
 def check_config(config: Config) -> None:
@@ -200,8 +271,6 @@ def check_sizes(sizes: Sizes) -> None:
         "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
-        value = getattr(sizes, name)
-        integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not integer or value < low or (high is not None and value > high):
-            allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
-            raise ValueError(f"{name}: {value!r}; allowed: {allowed}")
+        value = check_integer(name, getattr(sizes, name), low, high)
+        if value > MAX_SIZE:
+            raise ValueError(f"{name}: {shown(value)}; allowed: up to {MAX_SIZE}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sdpo_jax.config import as_numbers, shown
 from sdpo_jax.metrics import Metric
 from sdpo_jax.plan import Plan
 from sdpo_jax.train import chosen_metrics
@@ -45,6 +46,25 @@ class _Sums:
     counts: np.ndarray | None
 
 
+def check_quantiles(quantiles: Any) -> None:
+    """Check the quantiles that are asked for.
+
+    Raises:
+        ValueError: no sequence of different numbers in [0, 1], in one line.
+    """
+    refused = isinstance(quantiles, (str, bytes, bytearray, set, dict))
+    numbers = None if refused else as_numbers(quantiles)
+    if numbers is not None and numbers.size == 0:
+        return
+    if numbers is None or numbers.ndim != 1:
+        raise ValueError(f"quantiles: {shown(quantiles)}; allowed: a sequence of numbers, 0 to 1")
+    for number in numbers.tolist():
+        if not 0 <= number <= 1:
+            raise ValueError(f"quantiles: {number!r}; allowed: 0 to 1")
+    if len(set(numbers.tolist())) < numbers.size:
+        raise ValueError(f"quantiles: {shown(quantiles)}; allowed: each once")
+
+
 class CurvesOver:
     """The recorded curves of a plan over one of its dimensions."""
 
@@ -60,14 +80,12 @@ class CurvesOver:
                 counts that would fill the memory.
         """
         dimensions = [axis.dimension for axis in plan.axes]
-        if dimension not in dimensions:
+        if not isinstance(dimension, str) or dimension not in dimensions:
             allowed = ", ".join(dimensions)
-            raise ValueError(f"curves_over: {dimension!r}; allowed: one of the axes {allowed}")
+            raise ValueError(f"curves_over: {shown(dimension)}; allowed: one of the axes {allowed}")
         if not plan.base.record:
             raise ValueError(f"curves_over: {dimension!r}; allowed: with curves that are recorded")
-        for quantile in quantiles:
-            if not 0 <= quantile <= 1:
-                raise ValueError(f"quantiles: {quantile!r}; allowed: 0 to 1")
+        check_quantiles(quantiles)
         self._shape = plan.shape
         self._gone = dimensions.index(dimension)
         self._left = [i for i in range(len(dimensions)) if i != self._gone]

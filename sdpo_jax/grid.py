@@ -10,12 +10,12 @@ import itertools
 import os
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,8 +24,8 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax import lanes
-from sdpo_jax.config import Config, Sizes
-from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes
+from sdpo_jax.config import Config, Sizes, check_integer, shown
+from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
 from sdpo_jax.methods import Method
 from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
@@ -54,6 +54,12 @@ _BLOCKS_A_CALL = {"cpu": 16}
 # In one kernel, LLVM unrolls shorter loops before it makes vectors of them, and then not every lane
 # gets the same instructions, and so not the same bits.
 _KERNEL_WIDTH = 32
+
+# Threads; more than this is a mistake in a number.
+_MOST_WORKERS = 4096
+
+# Compiled programs that are kept for the next call; each takes a few megabytes.
+_MOST_PROGRAMS = 128
 
 Arrays = dict[str, np.ndarray]
 
@@ -137,7 +143,8 @@ def run_grid(
             their mean over it, ``NAME_curve_sd`` their standard deviation, ``NAME_curve_count``
             the finite values of each point, and ``NAME_curve_quantile`` their quantiles.
         quantiles: which ones, of metrics that have bounds; right to 1/1000 of a metric's range.
-        block_width: runs of a block. Bits are the same for the same width, whatever the grid.
+        block_width: runs of a block, rounded up to a multiple of 16. Bits are the same for the
+            same width, whatever the grid.
         teacher_nodes: see ``Program``; by default ``default_nodes`` of each run's own numbers.
         logits: whether the last logits are kept, along ``position`` and ``token``.
         workers: blocks computed at a time; by default one a core on a CPU, else one a device.
@@ -152,6 +159,10 @@ def run_grid(
     Raises:
         ValueError: an unknown axis, name or value, in one line, before anything is compiled.
     """
+    check_quantiles(quantiles)
+    devices = _workers(workers)
+    if not (progress is None or callable(progress)):
+        raise ValueError(f"progress: {shown(progress)}; allowed: a function of a Progress")
     plan = plan_grid(
         axes,
         width=default_block_width() if block_width is None else block_width,
@@ -168,7 +179,6 @@ def run_grid(
         teacher_nodes=teacher_nodes,
         logits=logits,
     )
-    devices = _workers(workers)
     size = plan.width * len(devices) * _blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
@@ -371,11 +381,18 @@ def _train_blocks(
 
 
 class _Programs:
-    """Compiled programs, kept for the life of the process."""
+    """Compiled programs: those that were used last are kept.
 
-    def __init__(self) -> None:
+    One that is dropped lives on for as long as somebody holds it.
+    """
+
+    def __init__(self, most: int = _MOST_PROGRAMS) -> None:
+        self._most = most
         self._lock = threading.Lock()
-        self._kept: dict[Any, Future] = {}
+        self._kept: OrderedDict[Any, Future] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def get(
         self, program: Program, logits: bool, width: int, inputs: dict[str, Any], device: Any
@@ -396,12 +413,16 @@ class _Programs:
         own: Future = Future()
         with self._lock:
             found = self._kept.setdefault(key, own)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
         if found is own:
             try:
                 own.set_result(self._compile(program, logits, width, inputs, device))
             except BaseException as error:
                 with self._lock:
-                    del self._kept[key]
+                    if self._kept.get(key) is own:
+                        del self._kept[key]
                 own.set_exception(error)
         return found.result()
 
@@ -470,7 +491,8 @@ def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: A
     return _jitted(program, logits, width, one_kernel=False).lower(*shapes).compile(options)
 
 
-@cache
+# Held only while the devices of one program compile it in turn: it keeps the user's functions.
+@lru_cache(16)
 def _jitted(program: Program, logits: bool, width: int, one_kernel: bool) -> Any:
     def blocks(inputs: dict[str, Any], count: Array) -> dict[str, Array]:
         return _train_blocks(program, logits, width, inputs, count)
@@ -482,9 +504,16 @@ def _jitted(program: Program, logits: bool, width: int, one_kernel: bool) -> Any
 
 
 def compiler_options(device: Any = None) -> dict[str, Any]:
-    """What the compiler is told for a device, the default one if ``None``.
+    """What ``run_grid`` tells the compiler for a device, the default one if ``None``.
 
-    Part of what decides a run's bits.
+    For whoever compiles ``train`` himself: ``jax.jit(f, compiler_options=compiler_options())``.
+    It is part of what decides a run's bits. On a CPU it also leaves out a rewriting pass of XLA
+    that is wrong in jaxlib 0.10.2 and later ones: what is summed up of a small matrix product, such
+    as ``(matrix @ view.reward).sum(0)`` in a metric of one's own, is then another number in the
+    last of a little more than 32,768 runs that are mapped over at once.
+
+    Returns:
+        By option its value; empty where nothing has to be said.
     """
     if (jax.local_devices()[0] if device is None else device).platform != "cpu":
         return {}
@@ -502,8 +531,9 @@ def _workers(given: int | None) -> list[Any]:
     """The device of each worker."""
     devices = jax.local_devices()
     if given is not None:
-        if given < 1:
-            raise ValueError(f"workers: {given!r}; allowed: 1 or more")
+        given = check_integer("workers", given, 1)
+        if given > _MOST_WORKERS:
+            raise ValueError(f"workers: {given}; allowed: up to {_MOST_WORKERS}")
         return [devices[i % len(devices)] for i in range(given)]
     if devices[0].platform == "cpu" and len(devices) == 1:
         return devices * len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
@@ -537,13 +567,12 @@ def _execute(
 
     free = list(devices)
     lock = threading.Lock()
-    executables: dict[tuple[int, Any], Any] = {}
-
     most = _blocks_a_call(devices[0])
 
     def build(group: Group, device: Any) -> float:
         start = time.perf_counter()
-        executables[id(group), device] = _program(plan, group, device)
+        with _named(group):
+            _program(plan, group, device)
         return time.perf_counter() - start
 
     def calculate(group: Group, places: np.ndarray) -> tuple[Arrays, float]:
@@ -551,14 +580,16 @@ def _execute(
             device = free.pop()
         start = time.perf_counter()
         try:
-            inputs = _padded(group, places, most * plan.width)
-            blocks = np.int32(-(-len(places) // plan.width))
-            # The call itself puts arrays on its device, in less time than `device_put`.
-            outcome = executables[id(group), device](inputs, blocks)
-            arrays = {
-                name: np.moveaxis(np.asarray(array), -1, 0)[: len(places)]
-                for name, array in outcome.items()
-            }
+            with _named(group):
+                inputs = _padded(group, places, most * plan.width)
+                blocks = np.int32(-(-len(places) // plan.width))
+                run = _PROGRAMS.get(group.program, plan.logits, plan.width, inputs, device)
+                # The call itself puts arrays on its device, in less time than `device_put`.
+                outcome = run(inputs, blocks)
+                arrays = {
+                    name: np.moveaxis(np.asarray(array), -1, 0)[: len(places)]
+                    for name, array in outcome.items()
+                }
             return arrays, time.perf_counter() - start
         finally:
             with lock:
@@ -642,6 +673,16 @@ def _execute(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _named(group: Group) -> Iterator[None]:
+    """Say of an error in a worker which program it came from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the program of {group.label}")
+        raise
 
 
 def _padded(group: Group, places: np.ndarray, size: int) -> dict[str, Any]:

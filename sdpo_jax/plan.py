@@ -7,21 +7,38 @@ program. Everything is checked here, before anything is compiled.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
-from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
-from sdpo_jax.methods import Method
-from sdpo_jax.metrics import Metric
-from sdpo_jax.oracle import ORACLES, Oracle
+from sdpo_jax.config import (
+    CONFIG_FIELDS,
+    MAX_SIZE,
+    SIZE_FIELDS,
+    Config,
+    Sizes,
+    as_given,
+    as_numbers,
+    check_integer,
+    check_sizes,
+    check_value,
+    shown,
+)
+from sdpo_jax.judge import Judge
+from sdpo_jax.methods import METHODS, Method, Stateful
+from sdpo_jax.metrics import METRICS, Metric
+from sdpo_jax.oracle import ORACLES, Hints, Oracle
+from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.train import (
     Optimizer,
     Program,
@@ -116,7 +133,37 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 # What a run yields besides the metrics.
 FINITE_STEPS = "finite_steps"
-_OWN_VARIABLES = (FINITE_STEPS, "logits")
+
+# What else results hold beside the axes, the metrics and their statistics.
+_OWN_NAMES = (FINITE_STEPS, "logits", "finished", "step", "position", "token", "quantile")
+
+# What a metric yields, by the end of its name.
+_STATISTICS = ("", "_mean", "_curve", "_curve_sd", "_curve_count", "_curve_quantile")
+
+# Blocks are this many runs wide, or a multiple: the float32 of the widest vectors that a processor
+# has. Of another width, the runs that are left over get other instructions than those that fill
+# vectors, and so a run's bits would depend on its place in the block.
+LANES = 16
+
+# More are refused when they are planned: each one is compiled, which takes about a second.
+MAX_PROGRAMS = 1000
+
+# Tokens that the runs of a block sample in one step: a few gigabytes for all arrays of them, in
+# each of the blocks that are computed at a time.
+MAX_TOKENS = 2**25
+
+# Values of an axis that is not one of seeds: of numbers, and of names or sizes.
+_MOST_VALUES = 1_000_000
+
+_MOST_NAMED = 100_000
+
+# Bytes of a run's place in the grid, and of what is needed to find it.
+_BYTES_A_RUN = 12
+
+# What enumerates sequences, and of how many tokens each position of one then is: those of the
+# vocabulary, and for SCAR also none.
+_ENUMERATED = {METHODS["scar"]: 1, METHODS["process_reward"]: 0}
+_ENUMERATED_METRICS = ("expected_reward", "exact_credit", "optimality")
 
 # Cuts that an oracle is padded to in programs that never ask what kind of oracle it is.
 _PADDED_CUTS = 8
@@ -247,7 +294,7 @@ class Plan:
         base: the program of a run, but for what axes and oracles change.
         held: by name, what no axis varies, for readers.
         logits: whether the last logits are kept.
-        width: runs of a block.
+        width: runs of a block, a multiple of ``LANES``.
     """
 
     axes: tuple[Axis, ...]
@@ -308,11 +355,17 @@ def plan_grid(
     teacher_nodes: int | None = None,
     logits: bool = False,
 ) -> Plan:
-    """Check a grid and lay it out. Arguments and errors as for ``run_grid``."""
-    config = Config() if config is None else config
-    sizes = Sizes() if sizes is None else sizes
-    if width < 1:
-        raise ValueError(f"block_width: {width!r}; allowed: 1 or more")
+    """Check a grid and lay it out. Arguments and errors as for ``run_grid``.
+
+    Args:
+        width: runs of a block; rounded up to a multiple of ``LANES``.
+    """
+    config, sizes = _checked_config(config), _checked_sizes(sizes)
+    width = -(-check_integer("block_width", width, 1) // LANES) * LANES
+    if not isinstance(logits, (bool, np.bool_)):
+        raise ValueError(f"logits: {shown(logits)}; allowed: True or False")
+    if teacher_nodes is not None:
+        _check_nodes(teacher_nodes)
     held = {
         "method": [_checked_value("method", method)],
         "feedback": [_checked_value("feedback", feedback)],
@@ -321,24 +374,225 @@ def plan_grid(
     }
     if problem_seed is not None:
         held["problem_seed"] = [_checked_value("problem_seed", problem_seed)]
+    chosen = _checked_metrics(metrics)
     base = Program(
         method=held["method"][0][1],
         sizes=sizes,
-        metrics=tuple(metrics),
-        record=tuple(record),
-        record_every=record_every,
+        metrics=chosen,
+        record=_checked_record(record, chosen),
+        record_every=check_integer("record_every", record_every, 1),
         optimizer=held["optimizer"][0][1],
     )
     checked = _checked_axes(axes, base)
     varied = {name for axis in checked for name in axis.labels}
     if logits and not {"length", "vocab_size"}.isdisjoint(varied):
         raise ValueError("logits: True; allowed: no axis of length or vocab_size beside it")
+    _check_total(checked)
     groups = _groups(checked, held, config, base, teacher_nodes)
+    for group in groups:
+        _check_fits(group, width)
     kept = {name: pairs[0][0] for name, pairs in held.items()}
     kept |= {name: float(getattr(config, name)) for name in CONFIG_FIELDS}
     kept |= {name: getattr(sizes, name) for name in SIZE_FIELDS}
     kept = {name: value for name, value in kept.items() if name not in varied}
-    return Plan(tuple(checked), tuple(groups), base, kept, logits, width)
+    return Plan(tuple(checked), tuple(groups), base, kept, bool(logits), width)
+
+
+def block_bytes(program: Program, hints: bool, width: int) -> int:
+    """Bytes that computing a block takes, by the arrays that a step can't do without.
+
+    Args:
+        program: whose step.
+        hints: whether its oracle gives hints, so that each rollout has a teacher of its own.
+        width: runs of the block.
+    """
+    sizes = program.sizes
+    length, vocab_size, rollouts = sizes.length, sizes.vocab_size, sizes.rollouts
+    # The numbers of copies are those that the compiler reports of the programs here.
+    numbers = 2 * length * rollouts + 40 * length * vocab_size + 2 * vocab_size**2
+    if hints:
+        numbers += 2 * length * vocab_size * rollouts
+    extra = _enumerated(program)
+    if extra:
+        numbers += 2 * max(extra.values()) ** length
+    numbers += len(program.record) * -(-sizes.steps // program.record_every)
+    return 4 * width * numbers
+
+
+def machine_memory() -> int | None:
+    """Bytes of this machine's memory; ``None`` where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _check_fits(group: Group, width: int) -> None:
+    program = group.program
+    sizes = program.sizes
+    tokens = sizes.length * sizes.rollouts * width
+    if tokens > MAX_TOKENS:
+        raise ValueError(
+            f"block_width: {tokens:,} tokens in a step of a block (length {sizes.length} x "
+            f"rollouts {sizes.rollouts} x block_width {width}); allowed: up to {MAX_TOKENS:,} (a "
+            "narrower block is hardly slower)"
+        )
+    there = machine_memory()
+    hints = needs_teacher(program) and group.oracle.hints is not None
+    needed = block_bytes(program, hints, width)
+    if there is not None and needed > there:
+        raise ValueError(
+            f"block_width: a block of {width} runs of {group.label} at length {sizes.length}, "
+            f"vocab_size {sizes.vocab_size} and rollouts {sizes.rollouts} takes "
+            f"{needed / 2**30:,.1f} GiB; allowed: what this machine has, {there / 2**30:.1f} GiB"
+        )
+
+
+def _check_total(axes: Sequence[Axis]) -> None:
+    """Refuse more runs than a plan can hold."""
+    total = math.prod(len(axis) for axis in axes)
+    there = machine_memory()
+    if there is not None and _BYTES_A_RUN * total > there:
+        raise ValueError(
+            f"axes: {total:,} runs; allowed: up to {there // _BYTES_A_RUN:,} on this machine"
+        )
+
+
+def _check_count(programs: int) -> None:
+    if programs > MAX_PROGRAMS:
+        raise ValueError(
+            f"axes: {programs:,} programs or more; allowed: up to {MAX_PROGRAMS:,} (each is "
+            "compiled; values of Sizes, and most methods and optimizers, have one of their own)"
+        )
+
+
+def _sizes_of(axis: Axis) -> int:
+    """How many different sizes an axis has; 1 where it is of something else."""
+    columns = [values for name, values in axis.values.items() if name in SIZE_FIELDS]
+    return max(1, len(set(zip(*columns, strict=True))))
+
+
+def _check_cells(cells: int) -> None:
+    if cells > _MOST_VALUES:
+        raise ValueError(
+            f"axes: {cells:,} combinations of what may need a program of its own ("
+            f"{', '.join(sorted(_PROGRAM_AXES))}); allowed: up to {_MOST_VALUES:,}"
+        )
+
+
+def _enumerated(program: Program) -> dict[str, int]:
+    """What of a program enumerates sequences, and of how many tokens at each position."""
+    vocab_size = program.sizes.vocab_size
+    metrics = chosen_metrics(program)
+    found = {
+        name: vocab_size
+        for name in _ENUMERATED_METRICS
+        if any(METRICS[name] is metric for metric in metrics.values())
+    }
+    method = method_function(program.method)
+    for one, more in _ENUMERATED.items():
+        if method is one:
+            found[one.__name__] = vocab_size + more
+    return found
+
+
+def _check_enumerated(program: Program) -> None:
+    """Refuse what enumerates more sequences than it can."""
+    length = program.sizes.length
+    for name, tokens in _enumerated(program).items():
+        # A power of large numbers takes long to reckon, and longer to print.
+        if length * math.log(tokens) > math.log(MAX_SEQUENCES) + 1e-9:
+            raise ValueError(
+                f"length: {length}, with vocab_size {program.sizes.vocab_size} and {name}, which "
+                f"enumerates {tokens} ** length sequences; allowed: up to {MAX_SEQUENCES} of them"
+            )
+
+
+def _checked_config(config: Any) -> Config:
+    if config is None:
+        return Config()
+    if type(config) is not Config:
+        raise ValueError(f"config: {shown(config)}; allowed: a Config (and no class of its kind)")
+    numbers = {}
+    for name in CONFIG_FIELDS:
+        value = getattr(config, name)
+        check_value(name, value)
+        if isinstance(value, Tracer) or np.ndim(value):
+            raise ValueError(f"config: {name} {shown(value)}; allowed: one number (or an axis)")
+        numbers[name] = float(np.asarray(value))
+    return Config(**numbers)
+
+
+def _checked_sizes(sizes: Any) -> Sizes:
+    if sizes is None:
+        return Sizes()
+    if type(sizes) is not Sizes:
+        raise ValueError(f"sizes: {shown(sizes)}; allowed: a Sizes (and no class of its kind)")
+    for name in SIZE_FIELDS:
+        check_size(name, getattr(sizes, name))
+    return Sizes(**{name: int(getattr(sizes, name)) for name in SIZE_FIELDS})
+
+
+def _check_nodes(nodes: Any) -> None:
+    # 4.0 and True are equal to a number of nodes.
+    if not isinstance(nodes, (int, np.integer)) or isinstance(nodes, bool):
+        choices = ", ".join(map(str, teachers.NODE_CHOICES))
+        raise ValueError(f"teacher_nodes: {shown(nodes)}; allowed: {choices}")
+    teachers.check_nodes(int(nodes))
+
+
+def _entries(name: str, given: Any) -> tuple[Any, ...]:
+    refused = isinstance(given, (str, bytes, bytearray, Mapping, range))
+    # An array without dimensions looks like a collection too.
+    if refused or not isinstance(given, Collection) or getattr(given, "ndim", 1) != 1:
+        raise ValueError(f"{name}: {shown(given)}; allowed: a sequence, such as ['reward']")
+    return tuple(given)
+
+
+def _checked_record(given: Any, metrics: Sequence[str | tuple[str, Metric]]) -> tuple[str, ...]:
+    names = [entry if isinstance(entry, str) else entry[0] for entry in metrics]
+    entries = _entries("record", given)
+    for entry in entries:
+        if not isinstance(entry, str) or entry not in names:
+            raise ValueError(f"record: {shown(entry)}; allowed: the metrics {', '.join(names)}")
+    _check_each_once("record", entries)
+    return tuple(map(str, entries))
+
+
+def _checked_metrics(given: Any) -> tuple[str | tuple[str, Metric], ...]:
+    entries = _entries("metrics", given)
+    names = []
+    for entry in entries:
+        named = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
+        if not (isinstance(entry, str) or (named and entry[0])):
+            raise ValueError(
+                f"metrics: {shown(entry)}; allowed: names of METRICS, or pairs of a name and a "
+                "Metric"
+            )
+        if isinstance(entry, str) and entry not in METRICS:
+            raise ValueError(f"metrics: {shown(entry)}; allowed: {', '.join(METRICS)}")
+        if not isinstance(entry, str):
+            _check_hash("metrics", entry[1])
+        names.append(entry if isinstance(entry, str) else entry[0])
+    _check_each_once("metrics", names)
+    return entries
+
+
+def _check_each_once(name: str, entries: Sequence[str]) -> None:
+    for place, entry in enumerate(entries):
+        if entry in entries[:place]:
+            raise ValueError(f"{name}: {entry!r} occurs twice; allowed: each name once")
+
+
+def _check_hash(name: str, value: Any) -> None:
+    """Programs are found again by what they are made of."""
+    try:
+        hash(value)
+    except TypeError as error:
+        raise ValueError(
+            f"{name}: {shown(value)} has no hash; allowed: a function, or an object that has one "
+            "(such as a frozen dataclass)"
+        ) from error
 
 
 def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
@@ -354,14 +608,26 @@ def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
 
 def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
     """Each dimension with its labels and values, checked."""
+    if not isinstance(axes, Mapping):
+        raise ValueError(
+            f"axes: {shown(axes)}; allowed: a mapping of axes to their values, such as "
+            "{'seed': range(64)}"
+        )
     checked: list[Axis] = []
     for name, given in axes.items():
-        if name in AXES:
+        if isinstance(name, str) and name in AXES:
             parts = {name: given}
-        elif isinstance(given, Mapping) and given and set(given) <= set(AXES):
+        elif (
+            isinstance(name, str)
+            and isinstance(given, Mapping)
+            and given
+            and set(given) <= set(AXES)
+        ):
             parts = given
         else:
-            raise ValueError(f"axes: {name!r}; allowed: {', '.join(AXES)}")
+            raise ValueError(f"axes: {shown(name)}; allowed: {', '.join(AXES)}")
+        if not name or name in _OWN_NAMES:
+            raise ValueError(f"axes: {name!r} is taken; allowed: a name of its own")
         found = {axis: _checked_values(axis, values) for axis, values in parts.items()}
         labels = {axis: labels for axis, (labels, _) in found.items()}
         first = next(iter(labels))
@@ -373,38 +639,66 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
                 )
             if any(axis in other.labels for other in checked):
                 raise ValueError(f"{name}: {axis!r} is an axis already; allowed: each axis once")
-        twice = _repeated(tuple(labels.values()))
-        if twice is not None:
-            shown = repr(twice[0]) if len(twice) == 1 else repr(twice)
-            raise ValueError(f"{name}: {shown} occurs twice; allowed: each value once")
+        _check_values_once(name, labels)
         checked.append(Axis(name, labels, {axis: values for axis, (_, values) in found.items()}))
-    varied = {name for axis in checked for name in (axis.dimension, *axis.labels)}
-    for name in chosen_metrics(base):
-        if name in varied:
-            raise ValueError(f"metrics: {name!r} is also an axis; allowed: a name of its own")
-        if name in _OWN_VARIABLES:
-            raise ValueError(f"metrics: {name!r} is taken; allowed: a name of its own")
-    if base.record and "steps" in varied:
+    _check_variables(base, checked)
+    if base.record and any("steps" in axis.labels for axis in checked):
         raise ValueError("record: curves of different lengths; allowed: no axis of steps")
     return checked
+
+
+def _check_variables(base: Program, axes: Sequence[Axis]) -> None:
+    """Refuse metrics whose results would have a name that something else has."""
+    taken = {name: "also an axis" for axis in axes for name in (axis.dimension, *axis.labels)}
+    taken |= dict.fromkeys(_OWN_NAMES, "taken")
+    for name, metric in chosen_metrics(base).items():
+        if not isinstance(metric, Metric):
+            raise ValueError(f"metrics: {name!r} is {shown(metric)}; allowed: a Metric")
+        for end in _STATISTICS:
+            if name + end in taken:
+                what = repr(name) if not end else f"{name!r} yields {name + end!r}, which"
+                raise ValueError(
+                    f"metrics: {what} is {taken[name + end]}; allowed: a name of its own"
+                )
+        taken |= {name + end: f"also of the metric {name!r}" for end in _STATISTICS}
 
 
 def _plain(labels: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     return labels.tolist() if isinstance(labels, np.ndarray) else labels
 
 
-def _repeated(labels: tuple[Sequence[Any] | np.ndarray, ...]) -> tuple[Any, ...] | None:
-    """Labels that stand together more than once, if there are any."""
-    if len(labels) == 1 and isinstance(labels[0], range):
-        return None
-    if len(labels) == 1 and isinstance(labels[0], np.ndarray):
-        ordered = np.sort(labels[0])
-        again = ordered[1:][ordered[1:] == ordered[:-1]]
-        return (again[0].item(),) if again.size else None
-    rows = list(zip(*map(_plain, labels), strict=True))
-    if len(set(rows)) == len(rows):
-        return None
-    return next(row for row in rows if rows.count(row) > 1)
+def _check_values_once(name: str, labels: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+    """Refuse an axis on which two places are the same to the programs."""
+    if len(labels) == 1 and isinstance(next(iter(labels.values())), range):
+        return
+    given = [
+        as_given(np.asarray(values)) if axis in CONFIG_FIELDS else values
+        for axis, values in labels.items()
+    ]
+    places = _repeated(given)
+    if places is None:
+        return
+    rows = [
+        tuple(_plain(values[place : place + 1])[0] for values in labels.values())
+        for place in places
+    ]
+    one, other = (row[0] if len(labels) == 1 else row for row in rows)
+    what = f"{one!r} occurs twice" if one == other else f"{one!r} and {other!r} are one in float32"
+    raise ValueError(f"{name}: {what}; allowed: each value once")
+
+
+def _repeated(columns: Sequence[Sequence[Any] | np.ndarray]) -> tuple[int, int] | None:
+    """The places of two rows that are equal, if there are any."""
+    if len(columns) == 1 and isinstance(columns[0], np.ndarray):
+        order = np.argsort(columns[0], kind="stable")
+        ordered = columns[0][order]
+        again = np.flatnonzero(ordered[1:] == ordered[:-1])
+        return (int(order[again[0]]), int(order[again[0] + 1])) if again.size else None
+    seen: dict[Any, int] = {}
+    for place, row in enumerate(zip(*map(_plain, columns), strict=True)):
+        if seen.setdefault(row, place) != place:
+            return seen[row], place
+    return None
 
 
 def _checked_values(
@@ -414,58 +708,186 @@ def _checked_values(
 
     Seeds are a range or an array: there may be millions.
     """
-    if isinstance(given, str) or not isinstance(given, (Mapping, Sequence, range, np.ndarray)):
-        raise ValueError(f"{name}: {given!r}; allowed: a sequence of values")
-    if len(given) == 0:
-        raise ValueError(f"{name}: no values; allowed: one or more")
+    values = _listed(name, given)
+    if name in SEED_AXES:
+        return _checked_seeds(name, values)
+    most = _MOST_VALUES if name in CONFIG_FIELDS else _MOST_NAMED
+    if len(values) > most:
+        raise ValueError(f"{name}: {len(values):,} values; allowed: up to {most:,}")
+    values = list(values) if isinstance(values, range) else values
+    odd = (bool, np.bool_, Sequence)
+    if name in CONFIG_FIELDS and not any(isinstance(value, odd) for value in values):
+        # All at once, where they are plain numbers; if not, one by one finds the culprit.
+        numbers = as_numbers(values)
+        if numbers is not None and numbers.ndim == 1:
+            check_value(name, numbers)
+            floats = tuple(numbers.tolist())
+            return floats, floats
+    labels, given_to_runs = zip(*(_labelled_value(name, value) for value in values), strict=True)
+    return labels, given_to_runs
+
+
+def _listed(name: str, given: Any) -> Sequence[Any] | np.ndarray:
+    """What was given as an axis, as a range, an array of one dimension or a list."""
+    refusal = f"{name}: {shown(given)}; allowed: a sequence of values"
     if isinstance(given, Mapping):
         if name not in NAMED_AXES:
-            raise ValueError(f"{name}: {given!r}; allowed: a sequence of values")
-        given = list(given.items())
-    if name in SEED_AXES and isinstance(given, range):
-        for end in (given[0], given[-1]):
+            raise ValueError(refusal)
+        for label in given:
+            if not isinstance(label, str) or not label:
+                raise ValueError(f"{name}: label {shown(label)}; allowed: a name, as text")
+        values: Any = list(given.items())
+    elif isinstance(given, range):
+        values = given
+    elif isinstance(given, (str, bytes, bytearray, memoryview, np.ma.MaskedArray, Tracer)):
+        raise ValueError(refusal)
+    elif hasattr(given, "__array__"):
+        try:
+            array = np.asarray(given)
+        except Exception as error:
+            raise ValueError(refusal) from error
+        if array.ndim != 1:
+            raise ValueError(f"{refusal} (an array of one dimension)")
+        values = array if array.dtype.kind in "iuf" else array.tolist()
+    elif isinstance(given, Sequence):
+        values = list(given)
+    else:
+        raise ValueError(refusal)
+    try:
+        count = len(values)
+    except OverflowError as error:
+        raise ValueError(refusal) from error
+    if count == 0:
+        raise ValueError(f"{name}: no values; allowed: one or more")
+    return values
+
+
+def _checked_seeds(name: str, values: Any) -> tuple[range | np.ndarray, range | np.ndarray]:
+    if isinstance(values, range):
+        for end in (values[0], values[-1]):
             _checked_value(name, end)
-        return given, given
-    if name in SEED_AXES:
-        seeds = np.fromiter(
-            (_checked_value(name, value)[1] for value in given), np.int64, len(given)
-        )
-        return seeds, seeds
-    labels, values = zip(*(_labelled_value(name, value) for value in given), strict=True)
-    return labels, values
+        return values, values
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
+        for end in (values.min(), values.max()):
+            _checked_value(name, end)
+        seeds = values.astype(np.int64)
+    else:
+        checked = (_checked_value(name, value)[1] for value in values)
+        seeds = np.fromiter(checked, np.int64, len(values))
+    return seeds, seeds
 
 
 def _labelled_value(name: str, value: Any) -> tuple[Any, Any]:
     """As ``_checked_value``; a named thing may bring a label of its own."""
-    if name in NAMED_AXES and isinstance(value, tuple):
-        own_label, inner = value
-        return own_label, _checked_value(name, inner)[1]
+    pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+    if name in NAMED_AXES and pair and value[0]:
+        return value[0], _checked_value(name, value[1])[1]
     return _checked_value(name, value)
 
 
 def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     """The label of a value, and what a run is given."""
     if name == "method":
-        method_function(value)
-        return (value if isinstance(value, str) else value.__name__), value
+        return _checked_method(value)
     if name == "feedback":
         if isinstance(value, Oracle):
-            oracles.check_oracle(value)
+            _check_held_oracle(value)
             return "custom", value
-        return value, oracle_by_name(value)
+        oracle = oracle_by_name(value)
+        return str(value), oracle
     if name == "optimizer":
-        if callable(value):
-            return getattr(value, "__name__", "custom"), value
-        return value, optimizer_by_name(value)
+        return _checked_optimizer(value)
     if name in SEED_AXES:
-        if not isinstance(value, (int, np.integer)) or not 0 <= value < 2**32:
-            raise ValueError(f"{name}: {value!r}; allowed: integers from 0 to 2**32 - 1")
+        seed = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not seed or not 0 <= value < 2**32:
+            raise ValueError(f"{name}: {shown(value)}; allowed: integers from 0 to 2**32 - 1")
         return int(value), int(value)
     if name in SIZE_FIELDS:
         check_size(name, value)
         return int(value), int(value)
     check_value(name, value)
-    return float(value), float(value)
+    if isinstance(value, Tracer) or np.ndim(value):
+        raise ValueError(f"{name}: {shown(value)}; allowed: single numbers")
+    number = float(np.asarray(value))
+    return number, number
+
+
+def _checked_method(value: Any) -> tuple[str, Any]:
+    if isinstance(value, str) and value in METHODS:
+        return str(value), str(value)
+    if isinstance(value, str) or not (isinstance(value, Stateful) or callable(value)):
+        names = ", ".join(METHODS)
+        raise ValueError(f"method: {shown(value)}; allowed: {names}, or a function")
+    _check_hash("method", value)
+    candidate: Any = value
+    try:
+        method_function(candidate)
+    except (TypeError, ValueError, AttributeError) as error:
+        if str(error).startswith("method: "):
+            raise
+        raise ValueError(
+            f"method: {shown(value)} has no parameters that can be read; allowed: a function"
+        ) from error
+    return _name_of(value), value
+
+
+def _checked_optimizer(value: Any) -> tuple[str, Any]:
+    if not callable(value):
+        optimizer = optimizer_by_name(value)
+        return str(value), optimizer
+    _check_hash("optimizer", value)
+    label = _name_of(value)
+    make: Any = value
+
+    def step(rate: Any, logits: Any) -> Any:
+        transformation = make(rate)
+        return transformation.update(logits, transformation.init(logits), logits)[0]
+
+    logits = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        updates = jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.float32), logits)
+    # Whatever a function of the user's raises; it is shown, and is the cause.
+    except Exception as error:
+        raise ValueError(
+            f"optimizer: {label} takes no step ({shown(error)}); allowed: a function from a traced "
+            "learning rate to an optax transformation that needs gradients only"
+        ) from error
+    if getattr(updates, "shape", None) != logits.shape:
+        raise ValueError(
+            f"optimizer: {label} yields {shown(updates)}; allowed: updates of the logits' shape"
+        )
+    return label, value
+
+
+def _name_of(value: Any) -> str:
+    """What a function or object is called where it has no label of its own."""
+    while isinstance(value, partial):
+        value = value.func
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) and name else type(value).__name__
+
+
+def _check_held_oracle(oracle: Oracle) -> None:
+    """Check the oracle of an axis: its numbers are those of one run."""
+    if type(oracle) is not Oracle:
+        raise ValueError(
+            f"feedback: {shown(oracle)}; allowed: an Oracle (and no class of its kind)"
+        )
+    for name, part, kind in (("hints", oracle.hints, Hints), ("judge", oracle.judge, Judge)):
+        if not (part is None or type(part) is kind):
+            raise ValueError(f"feedback: {name} {shown(part)}; allowed: {kind.__name__} or None")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(oracle):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        numbers = None if isinstance(leaf, Tracer) else as_numbers(leaf)
+        if numbers is None:
+            raise ValueError(f"feedback: {name} {shown(leaf)}; allowed: numbers")
+        own = 1 if name in ("cuts", "rises", "judge.weights", "judge.bars") else 0
+        if numbers.ndim != own:
+            raise ValueError(
+                f"feedback: {name} of shape {numbers.shape}; allowed: {own} dimensions (an axis "
+                "of feedback has an oracle for each of its values)"
+            )
+    oracles.check_oracle(oracle)
 
 
 def check_size(name: str, value: Any) -> None:
@@ -476,7 +898,7 @@ def check_size(name: str, value: Any) -> None:
     """
     sizes: dict[str, Any] = {"final_window": 1, name: value}
     if name == "final_window" and isinstance(value, (int, np.integer)):
-        sizes["steps"] = max(int(value), Sizes.steps)
+        sizes["steps"] = min(max(int(value), Sizes.steps), MAX_SIZE)
     check_sizes(Sizes(**sizes))
 
 
@@ -487,7 +909,7 @@ def oracle_by_name(name: Any) -> Oracle:
         ValueError: an unknown name.
     """
     if not isinstance(name, str) or name not in ORACLES:
-        raise ValueError(f"feedback: {name!r}; allowed: {', '.join(ORACLES)}")
+        raise ValueError(f"feedback: {shown(name)}; allowed: {', '.join(ORACLES)}")
     return ORACLES[name]()
 
 
@@ -498,7 +920,10 @@ def optimizer_by_name(name: Any) -> Optimizer:
         ValueError: an unknown name.
     """
     if not isinstance(name, str) or name not in OPTIMIZERS:
-        raise ValueError(f"optimizer: {name!r}; allowed: {', '.join(OPTIMIZERS)}")
+        raise ValueError(
+            f"optimizer: {shown(name)}; allowed: {', '.join(OPTIMIZERS)}, or a function from a "
+            "learning rate to an optax transformation"
+        )
     return OPTIMIZERS[name]
 
 
@@ -509,8 +934,6 @@ def _groups(
     base: Program,
     teacher_nodes: int | None,
 ) -> list[Group]:
-    for name in CONFIG_FIELDS:
-        check_value(name, getattr(config, name))
     shape = tuple(len(axis) for axis in axes)
     total = math.prod(shape)
     # A cell is all runs that agree on what decides the program; other axes are left out at first.
@@ -538,6 +961,9 @@ def _groups(
     (which_method, methods), (which_feedback, feedbacks), (which_optimizer, optimizers) = (
         named(name) for name in NAMED_AXES
     )
+    # At least so many, and known at once.
+    _check_count(math.prod(map(_sizes_of, axes)))
+    _check_cells(cells)
     # Static coordinates of each cell, then one group for each combination that occurs.
     static = np.stack([
         which_method,
@@ -563,6 +989,7 @@ def _groups(
         row_sizes = Sizes(**{n: int(v) for n, v in zip(SIZE_FIELDS, row[3:-1], strict=True)})
         program = replace(base, method=method, sizes=row_sizes, optimizer=optimizer)
         check_program(program)
+        _check_enumerated(program)
         if not needs_teacher(program):
             oracle = _padded(oracle)
         elif oracle.gain is not None and oracle.hints is None:
@@ -576,6 +1003,7 @@ def _groups(
             title.append(optimizer_label)
         title += [f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values]
         titles[key] = title
+        _check_count(len(groups))
     columns = Columns(axes, held, config)
     return [
         Group(key[0], ", ".join(titles[key]), *_gathered(parts), columns)
@@ -594,7 +1022,6 @@ def _nodes_of_cells(
         for name in ("feedback_strength", "quality_scale")
     )
     if teacher_nodes is not None:
-        teachers.check_nodes(teacher_nodes)
         return np.full(strength.shape, teacher_nodes)
     length = column("length", sizes.length)
     vocab_size = column("vocab_size", sizes.vocab_size)
@@ -635,7 +1062,7 @@ def _padded(oracle: Oracle) -> Oracle:
     )
 
 
-@cache
+@lru_cache(4096)
 def _typical_range(length: int, vocab_size: int) -> float:
     """The median of the largest range among ``length`` rows of ``vocab_size`` standard normals.
 

@@ -27,13 +27,15 @@ POSITIVE = {"hybrid_threshold", "dpo_strength", "attention_temperature", "temper
 NOT_NEGATIVE = set(NAMES) - ANYTHING - FRACTIONS - POSITIVE
 
 TINY = math.ulp(0.0)
+# The least number that is still itself in float32.
+LEAST = float(np.finfo(np.float32).tiny)
 ABOVE_ONE = math.nextafter(1.0, 2.0)
 
 ACCEPTED = [
-    *((name, value) for name in sorted(ANYTHING) for value in (-1e6, -TINY, 0.0, 1e6)),
-    *((name, value) for name in sorted(FRACTIONS) for value in (0.0, TINY, 1.0)),
-    *((name, value) for name in sorted(POSITIVE) for value in (TINY, 1e6)),
-    *((name, value) for name in sorted(NOT_NEGATIVE) for value in (-0.0, 0.0, TINY, 1e6)),
+    *((name, value) for name in sorted(ANYTHING) for value in (-1e6, -LEAST, 0.0, 1e6)),
+    *((name, value) for name in sorted(FRACTIONS) for value in (0.0, LEAST, 1.0)),
+    *((name, value) for name in sorted(POSITIVE) for value in (LEAST, 1e6)),
+    *((name, value) for name in sorted(NOT_NEGATIVE) for value in (-0.0, 0.0, LEAST, 1e6)),
 ]
 REFUSED = [
     *((name, value, "0 to 1") for name in sorted(FRACTIONS) for value in (-TINY, ABOVE_ONE)),
@@ -85,6 +87,31 @@ def test_what_is_not_a_number_is_refused(name):
     for value in ("loud", 1j, [0.1, [0.2]], object):
         message = refusal(check_value, name, value)
         assert message == f"{name}: {value!r} is not a number; allowed: {ALLOWED[name]}"
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "given"),
+    [
+        (TINY, TINY, "0.0"),
+        (LEAST / 2, LEAST / 2, "0.0"),
+        (1e39, 1e39, "inf"),
+        ([0.1, 1e39], 1e39, "inf"),
+        (np.array([1.0, 1e-50]), 1e-50, "0.0"),
+    ],
+)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - FRACTIONS))
+def test_a_number_that_is_another_one_in_float32_is_refused(name, value, number, given):
+    message = refusal(check_value, name, value)
+    assert message.startswith(f"{name}: {number!r} is {given} as a float32; allowed: ")
+    assert ALLOWED[name] in message
+
+
+def test_a_long_value_is_cut_in_its_message():
+    for value in ("x" * 10**6, "a\nb\r\u2028c", 10**400):
+        message = refusal(check_config, Config(noise=value))
+        assert message.startswith("noise: ")
+        assert len(message) < 200
+        assert len(message.splitlines()) == 1
 
 
 def test_a_text_of_digits_is_not_a_number():

@@ -34,7 +34,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -126,14 +126,15 @@ TOLD_AT_FIRST = (
 )
 
 
-@cache
+# Bounded, since they keep the user's functions.
+@lru_cache(1024)
 def what_is_told(method: Method) -> tuple[str, ...]:
     """The names of the parameters of a method's steps: what it is told at each."""
     update = method.update if isinstance(method, Stateful) else method
     return tuple(inspect.signature(update).parameters)
 
 
-@cache
+@lru_cache(1024)
 def what_is_told_at_first(method: Method) -> tuple[str, ...]:
     """The names of the parameters of a method's ``init``; none where it has no memory."""
     return tuple(inspect.signature(method.init).parameters) if isinstance(method, Stateful) else ()
