@@ -9,6 +9,7 @@ the rounding error that is left would be a push of any size, once it is divided 
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -24,7 +25,8 @@ def less_mean(values: Array, axis: int = 0) -> Array:
 
 def standardised(values: Array) -> Array:
     """Numbers ``[N, *runs]`` less their mean, by their spread; exactly 0 where all are equal."""
-    centred = less_mean(values)
+    # Differences first: a spread that is small beside the numbers is not lost in their mean.
+    centred = jnp.where(equal(values, 0), 0.0, less_mean(values - values[:1]))
     variance = (centred * centred).sum(0) / max(values.shape[0] - 1, 1)
     return centred / (jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) + 1e-6)
 
@@ -34,6 +36,6 @@ def equal(values: Array, axis: int) -> Array:
 
     NaN and infinities are not equal to anything.
     """
-    highest, lowest = values.max(axis, keepdims=True), values.min(axis, keepdims=True)
-    size = jnp.maximum(jnp.abs(highest), jnp.abs(lowest))
-    return highest - lowest <= _ROUNDINGS * jnp.finfo(values.dtype).eps * size
+    first = jax.lax.slice_in_dim(values, 0, 1, axis=axis)
+    furthest = jnp.abs(values - first).max(axis, keepdims=True)
+    return furthest <= _ROUNDINGS * jnp.finfo(values.dtype).eps * jnp.abs(first)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -82,12 +81,10 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
     )
     between = (1 - mix) * _centred(jnp.exp(student), -slope)
 
-    def with_ends() -> Array:
-        ends = jnp.where(mix == 0, _forward(student, teacher, ratio), reverse_kl(student, shift))
-        return jnp.where((mix == 0) | (mix == 1), ends, between)
+    def ends() -> Array:
+        return jnp.where(mix == 0, _forward(student, teacher, ratio), reverse_kl(student, shift))
 
-    # Where no run is at an end, neither is computed; the numbers are the same.
-    return jax.lax.cond(jnp.any((mix == 0) | (mix == 1)), with_ends, lambda: between)
+    return lanes.where_any((mix == 0) | (mix == 1), ends, between)
 
 
 DIVERGENCES: dict[str, Divergence] = {
@@ -169,7 +166,7 @@ def _expected(probs: Array, values: Array) -> Array:
 
 
 def _at_likeliest(probs: Array, values: Array) -> Array:
-    """The values at the tokens of largest probability (of equal ones the largest), ``[T, 1, ...]``."""
+    """The values at the likeliest tokens, of several the largest value, ``[T, 1, ...]``."""
     best = lanes.largest(probs, 1)[:, None]
     return lanes.largest(jnp.where(probs == best, values, -jnp.inf), 1)[:, None]
 

@@ -30,7 +30,6 @@ from functools import cache
 from operator import mul
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -71,14 +70,12 @@ class Levels(NamedTuple):
         tilt: ``[T, V, K, *runs]``, ``exp(beta x_k c)``, largest entry over V scaled to 1.
         scale: ``[T, K, *runs]``, the logarithm of what was divided out.
         steep: ``[*runs]`` bool, where beta times the range of c is too large for them.
-        any_steep: bool, whether it is in any run.
     """
 
     strength: Array
     tilt: Array
     scale: Array
     steep: Array
-    any_steep: Array
 
 
 def teach(
@@ -119,15 +116,13 @@ def teach(
     level_weights = fence(lambda: weights(oracle, seen, feedback, levels, fence))
     taught = from_levels(levels, level_weights, policy, knowledge, fence)
 
-    def where_steep() -> Teacher:
-        if oracle.gain is None:
-            shift = levels.strength * knowledge[:, :, None]
-            exact = from_shifts(shift, policy, fence, level_weights)
-        else:
-            exact = of_each_rollout()
-        return jax.tree.map(lambda one, other: jnp.where(levels.steep, one, other), exact, taught)
+    def exact() -> Teacher:
+        if oracle.gain is not None:
+            return of_each_rollout()
+        shift = levels.strength * knowledge[:, :, None]
+        return from_shifts(shift, policy, fence, level_weights)
 
-    return jax.lax.cond(levels.any_steep, where_steep, lambda: taught)
+    return lanes.where_any(levels.steep, exact, taught)
 
 
 def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
@@ -152,7 +147,7 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     shift = levels * knowledge[:, :, None]
     scale = lanes.largest(shift, 1)
     steep = too_steep(shift, 0 if oracle.gain is None else nodes)
-    return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep, jnp.any(steep))
+    return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep)
 
 
 def from_levels(

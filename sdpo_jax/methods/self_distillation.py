@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import divergence as divergences
+from sdpo_jax import lanes
 from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import Config, Sizes
@@ -72,11 +71,7 @@ def pull(
         return gradient
     # The first of Chebyshev's nodes is the one with the largest feedback.
     steep = teachers.too_steep(lessons.shift[:, :, :1], lessons.shift.shape[2])
-    return jax.lax.cond(
-        jnp.any(steep),
-        lambda: jnp.where(steep, towards(of_each()), gradient),
-        lambda: gradient,
-    )
+    return lanes.where_any(steep, lambda: towards(of_each()), gradient)
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:
