@@ -56,14 +56,11 @@ def pull(
     """
     student = (policy.logits - policy.log_normalizer[:, None])[:, :, None]
     lag = (base - policy.logits)[:, :, None]
-    mix = config.divergence_mix
+    mix, count = config.divergence_mix, student.shape[1] if top_k is None else top_k
 
     def towards(lessons: Lessons) -> Array:
         shift = fence(lambda: lag + lessons.shift)
-        if top_k is None:
-            gradient = fence(lambda: divergence(student, shift, mix))
-        else:
-            gradient = fence(lambda: divergences.top_k(divergence, student, shift, mix, top_k))
+        gradient = fence(lambda: divergences.top_k(divergence, student, shift, mix, count))
         return lesson_plans.mean_of(gradient, lessons.weights, 2)
 
     gradient, of_each = towards(lessons), lessons.of_each
