@@ -49,7 +49,10 @@ class Config:
         dense_share: share of the reward that a method of dense credit spreads over the tokens,
             in [0, 1]; the rest stays at the last one.
         attention_temperature: of the softmax over a sequence's tokens that spreads it; above 0.
-        divergence_mix: a in [0, 1] of the generalised Jensen-Shannon divergence.
+        divergence_mix: a in [0, 1] of the generalised Jensen-Shannon divergence: exactly 0 is the
+            forward KL of the student from the teacher, ``KL(teacher || student)``, exactly 1 the
+            reverse KL, as in TRL. Between, the gradient shrinks to 0 towards both ends, like
+            ``a (1 - a)``, so that there is a jump at each.
         teacher_rate: r in [0, 1], how fast an averaged teacher follows the student.
         trust: in [0, 1], how far a trust-region teacher goes from the first policy to the student.
         demonstration_strength: logits that a demonstration adds to its tokens.

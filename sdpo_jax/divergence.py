@@ -1,5 +1,7 @@
 """Divergences between a student S and a teacher Q, as gradients of the student's logits.
 
+A teacher is given by how it shifts the student's logits, ``Q = softmax(log S + shift)``: where the
+two are nearly alike, the difference of their log probabilities has lost what the shift still holds.
 No gradient flows through the teacher. With the slope ``d_v = dD/dS_v`` every one of them is
 ``S (d - E_S d)``:
 
@@ -7,10 +9,13 @@ No gradient flows through the teacher. With the slope ``d_v = dD/dS_v`` every on
     reverse KL   KL(S || Q)                          S (log(S/Q) - KL(S || Q))
     JSD          (1-a) KL(S || M) + a KL(Q || M)     (1-a) S (log(S/M) - KL(S || M))
 
-with ``M = (1-a) S + a Q``. The generalised Jensen-Shannon divergence goes to 0, not to one of the
-KLs, as a goes to 0 or 1.
+with ``M = (1-a) S + a Q``. The generalised Jensen-Shannon divergence goes to 0 as a goes to 0 or
+1, like ``a`` times the forward and ``1-a`` times the reverse KL. At a = 0 and 1 themselves it is
+set to those, the forward KL at 0 and the reverse KL at 1, as TRL does (``GKDTrainer``): it
+jumps there. Dividing by ``a (1-a)`` would close the gap, but give every other a another step length
+than the published systems have.
 
-Arrays are ``[T, V, ..., *runs]``: tokens on axis 1; student and teacher broadcast.
+Arrays are ``[T, V, ..., *runs]``: tokens on axis 1; student and shift broadcast.
 """
 
 from __future__ import annotations
@@ -25,40 +30,61 @@ from sdpo_jax import lanes
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.policy import Policy
 
-# From log S and log Q, and a where there is one, to the gradient.
+# From log S, the shift, and a where there is one, to the gradient.
 Divergence = Callable[[Array, Array, ArrayLike], Array]
 
 # exp of it is a positive number that changes no sum of probabilities.
 _NOTHING = -80.0
+
+# exp of it times a number too small for float32 is still nothing beside 1.
+_FAR = 60.0
 
 
 def log_softmax(logits: Array, fence: Fence = NO_FENCE) -> Array:
     """Log probabilities over axis 1."""
 
     def normalizer() -> Array:
-        largest = lanes.largest(logits, 1)
-        return largest + jnp.log(lanes.total(jnp.exp(logits - largest[:, None]), 1))
+        return _log_sum_exp(logits)
 
     return logits - fence(normalizer)[:, None]
 
 
-def forward_kl(student: Array, teacher: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of ``KL(Q || S)``; arguments are log probabilities."""
-    return jnp.exp(student) - jnp.exp(teacher)
+def forward_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
+    """Gradient of ``KL(Q || S)`` from log S and the shift, ``[T, V, ...]``."""
+    return _forward(student, *_teacher(student, shift))
 
 
-def reverse_kl(student: Array, teacher: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of ``KL(S || Q)``; arguments are log probabilities."""
-    return _centred(jnp.exp(student), student - teacher)
+def reverse_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
+    """Gradient of ``KL(S || Q)`` from log S and the shift, ``[T, V, ...]``."""
+    # log(S/Q) but for a constant, which is centred away.
+    return _centred(jnp.exp(student), -shift)
 
 
-def jensen_shannon(student: Array, teacher: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of the generalised JSD; arguments are log probabilities, ``mix`` is a."""
-    probs = jnp.exp(student)
-    mixture = (1 - mix) * probs + mix * jnp.exp(teacher)
-    # At a = 0 and 1 the mixture is one of the two, and its logarithm finite all the same.
-    slope = student - jnp.log(jnp.maximum(mixture, jnp.finfo(probs.dtype).tiny))
-    return jnp.asarray((1 - mix) * _centred(probs, slope))
+def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
+    """Gradient of the generalised JSD from log S and the shift, ``[T, V, ...]``.
+
+    Args:
+        student: log S.
+        shift: of the student's logits.
+        mix: a in [0, 1]; exactly 0 is the forward KL, exactly 1 the reverse KL.
+    """
+    mix = jnp.asarray(mix, student.dtype)
+    teacher, ratio = _teacher(student, shift)
+    # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
+    added = mix * jnp.expm1(jnp.minimum(ratio, -_NOTHING))
+    cancels = added < -0.5
+    mixed = (1 - mix) + mix * jnp.exp(jnp.minimum(ratio, 0.0))
+    slope = jnp.where(
+        cancels,
+        jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny)),
+        jnp.log1p(jnp.where(cancels, 0.0, added)),
+    )
+    between = (1 - mix) * _centred(jnp.exp(student), -slope)
+
+    def ends() -> Array:
+        return jnp.where(mix == 0, _forward(student, teacher, ratio), reverse_kl(student, shift))
+
+    return lanes.where_any((mix == 0) | (mix == 1), ends, between)
 
 
 DIVERGENCES: dict[str, Divergence] = {
@@ -69,7 +95,7 @@ DIVERGENCES: dict[str, Divergence] = {
 
 
 def top_k(
-    divergence: Divergence, student: Array, teacher: Array, mix: ArrayLike, count: int
+    divergence: Divergence, student: Array, shift: Array, mix: ArrayLike, count: int
 ) -> Array:
     """The divergence between what is left when only the student's likeliest tokens are told apart.
 
@@ -80,20 +106,23 @@ def top_k(
     Args:
         divergence: one of ``DIVERGENCES``.
         student: ``[T, V, ...]``, log probabilities.
-        teacher: ``[T, V, ...]``, log probabilities.
+        shift: ``[T, V, ...]``, the teacher's, of the student's logits.
         mix: a of the JSD.
         count: k; from V on it is the divergence itself.
     """
     vocab_size = student.shape[1]
     if count >= vocab_size:
-        return divergence(student, teacher, mix)
+        return divergence(student, shift, mix)
     kept = _rank(student) < count
-    buckets = [
-        jnp.concatenate((jnp.where(kept, each, _NOTHING), _log_rest(each, kept)), axis=1)
-        for each in jnp.broadcast_arrays(student, teacher)
-    ]
-    gradient = divergence(buckets[0], buckets[1], mix)
-    share = jnp.exp(student - buckets[0][:, vocab_size:])
+    rest = _log_sum_exp(jnp.where(kept, -jnp.inf, student))[:, None]
+    # A bucket is shifted by the mean of what shifts its tokens.
+    inside = jnp.where(kept, _NOTHING, student - rest)
+    share = jnp.where(kept, 0.0, jnp.exp(student - rest))
+    middle = _at_likeliest(share, shift)
+    moved = middle + _log_mean_exp(inside, share, jnp.where(kept, 0.0, shift - middle))[:, None]
+    buckets = jnp.concatenate((jnp.where(kept, student, _NOTHING), rest), axis=1)
+    shifts = jnp.concatenate((jnp.where(kept, shift, moved), moved), axis=1)
+    gradient = divergence(buckets, shifts, mix)
     return jnp.where(kept, gradient[:, :vocab_size], share * gradient[:, vocab_size:])
 
 
@@ -102,9 +131,63 @@ def entropy_gradient(policy: Policy) -> Array:
     return _centred(policy.probs, policy.logits - policy.log_normalizer[:, None])
 
 
+def _teacher(student: Array, shift: Array) -> tuple[Array, Array]:
+    """Q and ``log Q - log S``, each as exact in proportion to its size as the shift is."""
+    probs = jnp.exp(student)
+    shift = shift - _at_likeliest(probs, shift)
+    above_1, far = _mean_exp(probs, shift)
+    tilted = student + shift
+    tilted = tilted - lanes.largest(tilted, 1)[:, None]
+    weights = jnp.exp(tilted)
+    normalizer = lanes.total(weights, 1)[:, None]
+    ratio = jnp.where(
+        far[:, None], tilted - jnp.log(normalizer) - student, shift - jnp.log1p(above_1)[:, None]
+    )
+    return weights / normalizer, ratio
+
+
+def _forward(student: Array, teacher: Array, ratio: Array) -> Array:
+    """``S - Q``, also where the two are nearly the same."""
+    probs = jnp.exp(student)
+    alike = jnp.abs(ratio) < 1
+    return jnp.where(alike, -probs * jnp.expm1(jnp.where(alike, ratio, 0.0)), probs - teacher)
+
+
 def _centred(probs: Array, slope: Array) -> Array:
     """``S (d - E_S d)``."""
-    return probs * (slope - lanes.total(probs * slope, 1)[:, None])
+    # From the likeliest token on: a student that is nearly sure of it leaves nothing to cancel.
+    slope = slope - _at_likeliest(probs, slope)
+    return probs * (slope - _expected(probs, slope)[:, None])
+
+
+def _expected(probs: Array, values: Array) -> Array:
+    """``E_S`` of values, ``[T, ...]``."""
+    return lanes.total_of(lambda p, value: p * value, 1, probs, values)
+
+
+def _at_likeliest(probs: Array, values: Array) -> Array:
+    """The values at the likeliest tokens, of several the largest value, ``[T, 1, ...]``."""
+    best = lanes.largest(probs, 1)[:, None]
+    return lanes.largest(jnp.where(probs == best, values, -jnp.inf), 1)[:, None]
+
+
+def _log_mean_exp(log_probs: Array, probs: Array, values: Array) -> Array:
+    """``log E_S exp(values)``, ``[T, ...]``; the values are 0 at the likeliest token."""
+    above_1, far = _mean_exp(probs, values)
+    return jnp.where(far, _log_sum_exp(log_probs + values), jnp.log1p(above_1))
+
+
+def _mean_exp(probs: Array, values: Array) -> tuple[Array, Array]:
+    """``E_S exp(values) - 1``, and where that is not the way to take its logarithm, and 0."""
+    above_1 = _expected(probs, jnp.expm1(jnp.minimum(values, _FAR)))
+    far = (lanes.largest(values, 1) > _FAR) | (above_1 < -0.5)
+    return jnp.where(far, 0.0, above_1), far
+
+
+def _log_sum_exp(values: Array) -> Array:
+    """Over axis 1, ``[T, ...]``."""
+    largest = lanes.largest(values, 1)
+    return largest + jnp.log(lanes.total(jnp.exp(values - largest[:, None]), 1))
 
 
 def _rank(values: Array) -> Array:
@@ -119,9 +202,3 @@ def _rank(values: Array) -> Array:
         values,
         place,
     )
-
-
-def _log_rest(log_probs: Array, kept: Array) -> Array:
-    """Log probability of all that is not kept, ``[T, 1, ...]``."""
-    rest = lanes.total(jnp.where(kept, 0.0, jnp.exp(log_probs)), 1)[:, None]
-    return jnp.log(jnp.maximum(rest, jnp.finfo(rest.dtype).tiny))

@@ -13,6 +13,7 @@ teaches nothing: it is masked, and the average is over the others, as in the aut
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -35,11 +36,24 @@ class Lessons(NamedTuple):
             of interpolation may be negative.
         strength: ``[K, *runs]``, ``beta f_k``.
         shift: ``[T, V, K, *runs]``, by how much lesson k moves the teacher's logits.
+        exposure: ``[T, V, K, *runs]``, how much of the table goes into the shift of each token,
+            where a critique does not speak of all of them; ``None`` where all of it does.
+        of_each: where the lessons are Chebyshev nodes, makes those of each rollout by itself, for
+            runs whose shifts are ``teacher.too_steep``; ``None`` where they are exact.
     """
 
     weights: Array
     strength: Array
     shift: Array
+    exposure: Array | None = None
+    of_each: Callable[[], Lessons] | None = None
+
+    def changed(self, change: Callable[[Lessons], Lessons]) -> Lessons:
+        """The lessons after a change, and the same of those of each rollout."""
+        of_each = self.of_each
+        if of_each is None:
+            return change(self)
+        return change(self)._replace(of_each=lambda: change(of_each()))
 
 
 def plan(
@@ -55,12 +69,18 @@ def plan(
     fence: Fence = NO_FENCE,
 ) -> Lessons:
     """The lessons of one step; arguments as for ``teacher.teach``."""
-    if levels is None:
+
+    def of_each() -> Lessons:
         shift = teachers.hint_shift(
             oracle, config, knowledge, feedback, tokens, hint_key, step, fence
         )
         heard = (feedback != 0).astype(shift.dtype)
-        return Lessons(_shares(heard), config.feedback_strength * feedback, shift)
+        strength = config.feedback_strength * feedback
+        exposure = teachers.hint_exposure(oracle, tokens, knowledge.shape[1])
+        return Lessons(_shares(heard), strength, shift, exposure)
+
+    if levels is None:
+        return of_each()
     weights = fence(lambda: teachers.weights(oracle, seen, feedback, levels, fence))
     strength = levels.strength
     if oracle.gain is None:
@@ -70,13 +90,16 @@ def plan(
         )
         weights = _shares(jnp.where(values == 0, 0.0, weights))
     else:
-        # The silent rollouts are taken out of what polynomials made of all of them.
-        silent = lanes.mean((feedback == 0).astype(weights.dtype), 0)
-        heard = 1 - silent
-        weights = jnp.concatenate((weights, -silent[None]))
+        # The silent rollouts are taken out of what polynomials made of all of them, as polynomials
+        # made them: few that are heard would be divided by what another way leaves.
+        silent, heard = (
+            lanes.mean(each.astype(weights.dtype), 0) for each in (feedback == 0, feedback != 0)
+        )
+        at_0 = jnp.asarray(teachers.weights_at_0(weights.shape[0]), weights.dtype)
+        weights = weights - silent * at_0.reshape((-1,) + (1,) * silent.ndim)
         weights = jnp.where(heard > 0, weights / jnp.where(heard > 0, heard, 1.0), 0.0)
-        strength = jnp.concatenate((strength, jnp.zeros_like(strength[:1])))
-    return Lessons(weights, strength, strength * knowledge[:, :, None])
+    shift = strength * knowledge[:, :, None]
+    return Lessons(weights, strength, shift, of_each=None if oracle.gain is None else of_each)
 
 
 def mean_of(values: Array, weights: Array, axis: int) -> Array:

@@ -127,7 +127,9 @@ def entropy(policy: Policy) -> Array:
 def kl_divergence(policy: Policy, other: Policy) -> Array:
     """``KL(policy || other)``, mean over positions, ``[*runs]``, 0 or more."""
     expected = lanes.total(policy.probs * (policy.logits - other.logits), 1)
-    return lanes.mean(expected - policy.log_normalizer + other.log_normalizer, 0)
+    divergence = lanes.mean(expected - policy.log_normalizer + other.log_normalizer, 0)
+    # Where the two are alike, what is left is the rounding of the normalisers, of either sign.
+    return jnp.maximum(divergence, 0.0)
 
 
 def mean_score(probs: Array, tokens: Array, weights: Array) -> Array:

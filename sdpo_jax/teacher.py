@@ -17,10 +17,15 @@ weighted sum over a few *levels* of feedback, ``sum_k w_k softmax(l + beta x_k c
   rollout keeps its own softmax: exact, and the slowest.
 
 ``exp(beta x_k c)`` is the same at every step, so the first two need no exponentials in the loop.
+They hold while beta times the range of the table is moderate. A run whose table is steeper than
+``steepest(nodes)`` allows takes the third way instead, by itself: whatever beta and table, a
+teacher's probability errs by ``LARGEST_ERROR`` at the most, and is exact where the oracle has
+levels.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from operator import mul
 from typing import NamedTuple
@@ -37,8 +42,8 @@ from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
 
-# Far below any float32 rounding of a probability, far above what underflows in a product.
-_SMALLEST_TILT = 1e-30
+# No interpolated probability errs by more. A typical table's errs by a hundredth of it.
+LARGEST_ERROR = 1e-3
 
 # Interpolation weights are made of products of polynomials in fours.
 MAX_NODES = 24
@@ -64,11 +69,13 @@ class Levels(NamedTuple):
         strength: ``[K, *runs]``, ``beta x_k``.
         tilt: ``[T, V, K, *runs]``, ``exp(beta x_k c)``, largest entry over V scaled to 1.
         scale: ``[T, K, *runs]``, the logarithm of what was divided out.
+        steep: ``[*runs]`` bool, where beta times the range of c is too large for them.
     """
 
     strength: Array
     tilt: Array
     scale: Array
+    steep: Array
 
 
 def teach(
@@ -99,11 +106,23 @@ def teach(
         step: index of the step.
         fence: of this step.
     """
-    if levels is not None:
-        level_weights = fence(lambda: weights(oracle, seen, feedback, levels, fence))
-        return from_levels(levels, level_weights, policy, knowledge, fence)
-    shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step, fence)
-    return from_shifts(shift, policy, fence)
+
+    def of_each_rollout() -> Teacher:
+        shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step, fence)
+        return from_shifts(shift, policy, fence)
+
+    if levels is None:
+        return of_each_rollout()
+    level_weights = fence(lambda: weights(oracle, seen, feedback, levels, fence))
+    taught = from_levels(levels, level_weights, policy, knowledge, fence)
+
+    def exact() -> Teacher:
+        if oracle.gain is not None:
+            return of_each_rollout()
+        shift = levels.strength * knowledge[:, :, None]
+        return from_shifts(shift, policy, fence, level_weights)
+
+    return lanes.where_any(levels.steep, exact, taught)
 
 
 def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
@@ -127,8 +146,8 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     levels = jnp.broadcast_to(strength * values, (values.shape[0], *runs))
     shift = levels * knowledge[:, :, None]
     scale = lanes.largest(shift, 1)
-    tilt = jnp.maximum(jnp.exp(shift - scale[:, None]), _SMALLEST_TILT)
-    return Levels(levels, tilt, scale)
+    steep = too_steep(shift, 0 if oracle.gain is None else nodes)
+    return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep)
 
 
 def from_levels(
@@ -156,21 +175,38 @@ def from_levels(
     expected = expected / normalizer
     divergence = levels.strength * expected - levels.scale - jnp.log(normalizer)
     divergence = lanes.total(weights * lanes.mean(divergence, 0), 0)
-    return Teacher(mean, divergence)
+    return Teacher(mean, _not_negative(divergence))
 
 
-def from_shifts(shift: Array, policy: Policy, fence: Fence) -> Teacher:
-    """The teacher averages, a softmax for each rollout, from shifts ``[T, V, N, *runs]``."""
+def from_shifts(shift: Array, policy: Policy, fence: Fence, shares: Array | None = None) -> Teacher:
+    """The teacher averages, a softmax for each shift.
+
+    Args:
+        shift: ``[T, V, K, *runs]``, of the logits.
+        policy: the student.
+        fence: of this step.
+        shares: ``[K, *runs]``, how much each counts, summing to 1; all alike by default.
+    """
     shift = fence(lambda: shift)
     tilted = policy.logits[:, :, None] + shift
     largest = fence(lambda: lanes.largest(tilted, 1))
     weights = fence(lambda: jnp.exp(tilted - largest[:, None]))
     normalizer = fence(lambda: lanes.total(weights, 1))
     probs = weights / normalizer[:, None]
-    mean = lanes.mean(probs, 2)
     log_ratio = largest + jnp.log(normalizer) - policy.log_normalizer[:, None]
-    divergence = lanes.total(probs * shift, 1) - log_ratio
-    return Teacher(mean, lanes.mean(lanes.mean(divergence, 0), 0))
+    divergence = lanes.mean(lanes.total(probs * shift, 1) - log_ratio, 0)
+    if shares is None:
+        mean, divergence = lanes.mean(probs, 2), lanes.mean(divergence, 0)
+    else:
+        mean = lanes.total_of(mul, 2, probs, shares[None, None])
+        divergence = lanes.total(shares * divergence, 0)
+    return Teacher(mean, _not_negative(divergence))
+
+
+def _not_negative(divergence: Array) -> Array:
+    # A difference of two numbers as large as the shifts: where teacher and student are alike,
+    # what is left is their rounding, of either sign.
+    return jnp.maximum(divergence, 0.0)
 
 
 def weights(
@@ -180,6 +216,18 @@ def weights(
     if oracle.gain is None:
         return oracles.level_frequencies(oracle, seen)
     return _interpolation_weights(feedback, levels.tilt.shape[2], fence)
+
+
+def too_steep(shift: Array, nodes: int) -> Array:
+    """Which runs have shifts ``[T, V, K, *runs]`` too steep for levels, ``[*runs]`` bool.
+
+    Args:
+        shift: of the logits, at the levels.
+        nodes: as for ``steepest``.
+    """
+    slope = lanes.largest(shift, 1) + lanes.largest(-shift, 1)
+    # Not "above": what is no number is too steep, and shows as such.
+    return ~(slope <= steepest(nodes, shift.shape[1])).all((0, 1))
 
 
 def hint_shift(
@@ -198,8 +246,7 @@ def hint_shift(
         length, vocab_size = knowledge.shape[:2]
         shape = (length, vocab_size, tokens.shape[1])
         hints = fence(lambda: table + config.hint_noise * streams.normals(key, step, shape, fence))
-        vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
-        vocabulary = vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
+        vocabulary = _vocabulary(vocab_size, tokens)
         at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
         spoken = fence(
             lambda: lanes.total_of(
@@ -215,6 +262,26 @@ def hint_shift(
     return config.feedback_strength * feedback * table
 
 
+def hint_exposure(oracle: Oracle, tokens: Array, vocab_size: int) -> Array | None:
+    """What ``hint_shift`` multiplies each entry of the table by, but for beta and feedback.
+
+    Returns:
+        ``[T, V, N, *runs]``, but for a constant in each row, which no softmax sees; ``None`` for
+        an oracle without hints: 1 everywhere.
+    """
+    if oracle.hints is None:
+        return None
+    reading = oracle.hints
+    sampled = tokens[:, None] == _vocabulary(vocab_size, tokens)
+    return reading.position + reading.token + jnp.where(sampled, reading.sampled, 0.0)
+
+
+def _vocabulary(vocab_size: int, tokens: Array) -> Array:
+    """``[1, V, 1, 1...]``, to be compared with tokens ``[T, 1, N, *runs]``."""
+    vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
+    return vocabulary.reshape((1, vocab_size, 1) + (1,) * (tokens.ndim - 2))
+
+
 def check_nodes(nodes: int) -> None:
     """Check a number of nodes.
 
@@ -224,6 +291,35 @@ def check_nodes(nodes: int) -> None:
     if nodes not in NODE_CHOICES:
         allowed = ", ".join(str(choice) for choice in NODE_CHOICES)
         raise ValueError(f"teacher_nodes: {nodes!r}; allowed: {allowed}")
+
+
+@cache
+def steepest(nodes: int, vocab_size: int) -> float:
+    """The largest slope, ``beta`` times the range of a row of the table, that levels are good for.
+
+    Args:
+        nodes: Chebyshev nodes; 0 for an oracle of levels.
+        vocab_size: V.
+
+    Returns:
+        For nodes, where ``interpolation_error`` reaches ``LARGEST_ERROR``, and never more than
+        for levels: there the tilt is exact, and the slope ends where float32 does. The likeliest
+        token has a probability of ``1/V`` or more and keeps ``exp(-slope)`` of it; up to V numbers
+        below the smallest normal one are lost beside it, and may not come to a rounding error.
+    """
+    numbers = np.finfo(np.float32)
+    exact = math.log(numbers.eps / numbers.tiny) - 2 * math.log(vocab_size)
+    if nodes == 0:
+        return exact
+    low, high = 0.0, exact
+    if interpolation_error(high, nodes) <= LARGEST_ERROR:
+        return high
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if interpolation_error(middle, nodes) <= LARGEST_ERROR else (low, middle)
+        )
+    return low
 
 
 def interpolation_error(slope: float, nodes: int) -> float:
@@ -255,6 +351,11 @@ def nodes_for(slope: float, tolerance: float = 1e-5) -> int:
         if interpolation_error(slope, nodes) <= tolerance:
             return nodes
     return 0
+
+
+def weights_at_0(count: int) -> np.ndarray:
+    """The weights of the nodes for a rollout whose feedback is 0, ``[K]``."""
+    return _products(np.array([-1.0]), count)[:, 0] @ _moments_to_weights(count)
 
 
 def _nodes(count: int) -> np.ndarray:

@@ -353,3 +353,74 @@ def test_the_best_sequence_is_the_best_of_all():
         expected = reference.best_sequence(problem)
         assert tuple(best[:, run]) == expected
         assert best_reward[run] == pytest.approx(reference.reward(problem, expected), abs=ROUNDING)
+
+
+# The methods that take their lessons one by one, at once for the oracles that can share a program:
+# each run has an oracle of its own.
+
+LEVELS = [sdpo_jax.binary(), sdpo_jax.ordinal(), sdpo_jax.constant(0.6)]
+SHARED = {
+    "levels": (
+        jax.tree.map(
+            lambda *each: np.stack(each, -1), *(in_a_shared_structure(each) for each in LEVELS)
+        ),
+        [reference.binary(), reference.ordinal(5), reference.constant(0.6)],
+    ),
+    "continuous": (sdpo_jax.continuous(), [reference.continuous()] * 3),
+    "readings": (
+        replace(sdpo_jax.continuous(), hints=sdpo_jax.Hints(*np.eye(3, dtype=np.float32))),
+        [reference.critique(name) for name in ("position", "token", "sampled")],
+    ),
+}
+TAUGHT = {
+    "sdpo_forward": lambda s, taught: s - taught,
+    "sdpo_reverse": lambda s, taught: np.stack(
+        [p * (np.log(p / q) - reference.kl(p, q)) for p, q in zip(s, taught, strict=True)]
+    ),
+    "sdpo_mixture_probs": lambda s, taught: s - taught,
+    "sdpo_mixture_logits": lambda s, taught: s - taught,
+    "sdpo_annealed": lambda s, taught: s - taught,
+}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+@pytest.mark.parametrize("method", TAUGHT)
+def test_lessons_one_by_one(method, shared):
+    oracle, plain_oracles = SHARED[shared]
+    sizes, index = replace(SMALL, teachers=3), 7
+    program = Program(method, sizes, ("reward",))
+    config = replace(CONFIG, final_strength=0.2)
+    logits, _ = logits_and_table(5, sizes)
+
+    def one(config, oracle):
+        setting, first = sdpo_jax.init(SEEDS, program, config, oracle)
+        _, view = sdpo_jax.step(program, setting, State(logits, first.optimizer), index)
+        shape = (sizes.length, sizes.vocab_size, sizes.rollouts)
+        tables = setting.knowledge[None] if setting.panel is None else setting.panel
+        hints = streams.normals(setting.hint_key, index, shape)
+        return view.update.gradient, view.tokens, view.feedback, tables, hints
+
+    found = jax.jit(one, compiler_options=QUICKLY)(config, oracle)
+    for run in range(RUNS):
+        gradient, tokens, feedback, tables, hints = of_run(found, run)
+        numbers = reference_numbers(config, run)
+        if method == "sdpo_annealed":
+            left = 1 + (0.2 - 1) * index / (sizes.steps - 1)
+            numbers = replace(numbers, feedback_strength=left * numbers.feedback_strength)
+        if method == "sdpo_mixture_logits":
+            tables = tables.mean(0, keepdims=True)
+        plain = of_run(logits, run)
+        student = reference.softmax(plain)
+        pushes = [
+            TAUGHT[method](
+                student,
+                reference.teacher(
+                    plain, table, plain_oracles[run], f, tokens[:, i], hints[:, :, i], numbers
+                ),
+            )
+            for table in tables
+            for i, f in enumerate(feedback)
+            if f != 0
+        ]
+        expected = np.mean(pushes, axis=0) if pushes else 0 * student
+        expect_within(2 * ROUNDING, gradient, expected, f"run {run}")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import special
 
 import sdpo_jax
 from sdpo_jax import METHODS, ORACLES, Config, Program, Sizes, divergence
@@ -55,17 +56,110 @@ def test_a_divergences_gradient_is_that_of_its_definition(name, mix):
         return LOSSES[name](jax.nn.softmax(logits), jax.nn.softmax(teacher), mix)
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in (logits, teacher))
-    found = DIVERGENCES[name](student, shown, mix)
+    student = divergence.log_softmax(jnp.asarray(logits))
+    found = DIVERGENCES[name](student, teacher - logits, mix)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("mix", [0.0, 1.0])
-def test_the_jensen_shannon_divergence_goes_to_nothing_at_both_ends(mix):
-    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in two_policies())
-    found = divergence.jensen_shannon(student, shown, mix)
-    np.testing.assert_allclose(found, 0, atol=1e-6)
+# A student that is nearly sure, one that is nearly uniform, and shifts from tiny to steep.
+STUDENTS = (0.01, 1.0, 8.0)
+SHIFTS = (1e-6, 1e-3, 0.1, 1.0, 10.0)
+MIXES = (0.0, 1e-6, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-6, 1.0)
+
+
+@pytest.fixture(scope="module")
+def tilted():
+    """Log probabilities and shifts ``[V, rows]``, of every kind above."""
+    draw = np.random.default_rng(4)
+    kinds = [(s, k) for s in STUDENTS for k in SHIFTS for _ in range(8)]
+    logits, shift = (
+        np.stack([kind[i] * draw.normal(size=6) for kind in kinds], 1) for i in range(2)
+    )
+    logits = logits - special.logsumexp(logits, axis=0)
+    return logits.astype(np.float32), shift.astype(np.float32)
+
+
+def value(name, logits, shift, mix):
+    """The divergence, in longdouble, of logits and shifts ``[V, rows]``; its ends are the KLs."""
+    logits, shift, mix = (np.asarray(each, np.longdouble) for each in (logits, shift, mix))
+    student, teacher = (
+        np.exp(each - each.max(0)) / np.exp(each - each.max(0)).sum(0)
+        for each in (logits, logits + shift)
+    )
+
+    def kl(one, other):
+        return (one * np.log(one / other)).sum(0)
+
+    if name == "forward" or (name == "jsd" and mix == 0):
+        return kl(teacher, student)
+    if name == "reverse" or (name == "jsd" and mix == 1):
+        return kl(student, teacher)
+    mixture = (1 - mix) * student + mix * teacher
+    return (1 - mix) * kl(student, mixture) + mix * kl(teacher, mixture)
+
+
+def slopes(name, logits, shift, mix):
+    """Its derivative by finite differences, the teacher held."""
+    teacher = np.asarray(logits, np.longdouble) + shift
+    found = np.empty_like(teacher)
+    step = np.longdouble(1e-3)
+    for v in range(len(logits)):
+        move = np.zeros_like(teacher)
+        move[v] = step
+        up, down, twice_up, twice_down = (
+            value(name, logits + way * move, teacher - logits - way * move, mix)
+            for way in (1, -1, 2, -2)
+        )
+        # Of fourth order, for what is left of a difference of longdoubles.
+        found[v] = (8 * (up - down) - (twice_up - twice_down)) / (12 * step)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "mix"),
+    [("forward", 0.5), ("reverse", 0.5), *(("jsd", mix) for mix in MIXES)],
+)
+def test_a_gradient_is_exact_in_proportion_to_its_size(tilted, name, mix):
+    logits, shift = tilted
+    mix = np.float32(mix)
+    found = np.asarray(DIVERGENCES[name](logits[None], shift[None], mix)[0], np.float64)
+    expected = slopes(name, logits, shift, mix)
+    size = abs(expected).max(0)
+    # A difference quotient of longdoubles holds 1e-16.
+    compared = size > 1e-10
+    assert compared.mean() > 0.5
+    error = abs(found - expected).max(0)[compared] / size[compared]
+    # As the inputs are float32: a log probability of 30 holds 2e-6 of its probability.
+    assert error.max() < 1e-5
+
+
+@pytest.mark.parametrize("mix", [1e-6, 1 - 1e-6])
+def test_near_its_ends_the_jsd_is_a_small_share_of_the_kl(tilted, mix):
+    logits, shift = (each[None] for each in tilted)
+    mix = np.float32(mix)
+    gentle = abs(shift).max((0, 1)) < 3
+    share = np.float64(mix) * (1 - np.float64(mix))
+    found = divergence.jensen_shannon(logits, shift, mix)[..., gentle] / share
+    end = divergence.jensen_shannon(logits, shift, np.round(mix))[..., gentle]
+    size = abs(end).max((0, 1))
+    np.testing.assert_allclose(found / size, end / size, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["opsd", *(m for m in VARIANTS if "jsd" in m)])
+def test_at_its_ends_a_method_learns_by_a_kl(case, method):
+    ends = [case.ours(method, divergence_mix=mix) for mix in (0.0, 1.0)]
+    if method == "sdpo_jsd":
+        for end, name in zip(ends, ("forward", "reverse"), strict=True):
+            np.testing.assert_array_equal(end, case.ours(f"sdpo_{name}"))
+    assert min(abs(end).max() for end in ends) > 0.01
+    # One value for each run, ends and others side by side.
+    runs = case.tokens.shape[-1]
+    mixed = np.resize(np.float32([0.0, 0.5, 1.0]), runs)
+    found = case.ours(method, divergence_mix=mixed)
+    alone = [case.ours(method, divergence_mix=mix) for mix in (0.0, 0.5, 1.0)]
+    for place, each in enumerate(alone):
+        np.testing.assert_array_equal(found[..., place::3], each[..., place::3])
 
 
 def bucketed(probs, kept):
@@ -89,17 +183,18 @@ def test_the_top_k_divergence_is_that_of_the_buckets(name, count):
         return total
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in (logits, teacher))
-    found = divergence.top_k(DIVERGENCES[name], student, shown, 0.3, count)
+    student = divergence.log_softmax(jnp.asarray(logits))
+    found = divergence.top_k(DIVERGENCES[name], student, teacher - logits, 0.3, count)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [6, 7])
 def test_all_tokens_are_the_divergence_itself(count):
-    student, shown = (divergence.log_softmax(jnp.asarray(each)) for each in two_policies())
-    found = divergence.top_k(divergence.reverse_kl, student, shown, 0.5, count)
-    np.testing.assert_array_equal(found, divergence.reverse_kl(student, shown))
+    logits, teacher = two_policies()
+    student, shift = divergence.log_softmax(jnp.asarray(logits)), teacher - logits
+    found = divergence.top_k(divergence.reverse_kl, student, shift, 0.5, count)
+    np.testing.assert_array_equal(found, divergence.reverse_kl(student, shift))
 
 
 def test_of_tokens_that_are_as_likely_the_lower_are_kept():
@@ -317,6 +412,26 @@ def test_distillations_gradient_is_that_of_its_loss(case):
 
     expected = jax.grad(loss)(jnp.asarray(case.logits, jnp.float32))
     np.testing.assert_allclose(found[..., 0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 30.0, 1e4, 1e6])
+def test_distillation_is_exact_at_any_temperature(temperature):
+    draw = np.random.default_rng(5)
+    logits, first, table = draw.normal(size=(3, 2, 5)).astype(np.float32)
+    update = METHODS["distillation"](
+        policy=policies.policy(jnp.asarray(logits)),
+        reference=policies.policy(jnp.asarray(first)),
+        knowledge=jnp.asarray(table),
+        config=Config(temperature=temperature, feedback_strength=1.5),
+    )
+    shown = first.astype(np.float64) + 1.5 * table
+    tau = np.float64(np.float32(temperature))
+    student, teacher = (reference.softmax(each / tau) for each in (logits.astype(float), shown))
+    expected = tau * (student - teacher)
+    error = abs(np.asarray(update.gradient) - expected).max() / abs(expected).max()
+    # At 1e6 the reference itself, a difference in float64, holds 1e-9. At 1e-3 a rounding of the
+    # shift is divided by tau.
+    assert error < max(1e-5, 1e-7 / tau)
 
 
 @pytest.mark.parametrize("method", ["opsd", "distillation"])

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from sdpo_jax import ORACLES, Config, Hints, Oracle, oracle, streams, teacher
 from sdpo_jax.lanes import NO_FENCE
-from sdpo_jax.policy import policy
+from sdpo_jax.policy import kl_divergence, policy
 from sdpo_jax.teacher import interpolation_error, nodes_for
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 3, 5, 6, 48
@@ -162,10 +162,18 @@ def test_interpolated_teachers_err_by_no_more_than_the_bound(strength):
     assert_within(found.divergence, divergence, bound + 10 * interpolation_error(slope, nodes))
 
 
+@partial(jax.jit, static_argnames="nodes")
+def interpolated(strength, table, logits, seen, nodes):
+    """From nodes, however steep the table."""
+    levels = teacher.prepare(oracle.continuous(), strength, table, nodes)
+    weights = teacher.weights(oracle.continuous(), seen, seen, levels)
+    return teacher.from_levels(levels, weights, policy(logits), table, NO_FENCE)
+
+
 @pytest.mark.parametrize("nodes", NODES)
 def test_interpolation_is_the_polynomial_through_chebyshevs_points(nodes):
-    strength, table, logits, seen, tokens = batch()
-    found = teach(oracle.continuous(), strength, table, logits, seen, tokens, nodes)
+    strength, table, logits, seen, _ = batch()
+    found = interpolated(strength, table, logits, seen, nodes)
     points = 0.5 + 0.5 * np.polynomial.chebyshev.chebpts1(nodes)
     at_points = [
         softmax_of_each_rollout(strength, table, logits, np.full((1, RUNS), point))
@@ -178,7 +186,9 @@ def test_interpolation_is_the_polynomial_through_chebyshevs_points(nodes):
             BarycentricInterpolator(points, values[..., run])(seen[:, run].astype(float)).mean(0)
             for run in range(RUNS)
         ]
-        assert_within(part, np.stack(expected, -1), bound)
+        expected = np.stack(expected, -1)
+        # Of a divergence nothing negative is left, which a polynomial may be.
+        assert_within(part, expected if expected.ndim > 1 else np.maximum(expected, 0), bound)
 
 
 @pytest.mark.parametrize("nodes", NODES)
@@ -244,6 +254,67 @@ def test_nodes_are_the_fewest_that_meet_the_tolerance(tolerance):
         assert nodes_for(slope, tolerance) == min(meeting, default=0)
         assert nodes_for(-slope, tolerance) == nodes_for(slope, tolerance)
     assert nodes_for(60.0, tolerance) == 0
+
+
+EXTREME = {
+    **{name: FEEDBACK[name] for name in ("binary", "ordinal", "constant", "continuous")},
+    "critique by position": (oracle.critique("position"), lambda seen: seen),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"), [*((name, 0) for name in EXTREME), ("continuous", 8), ("continuous", 24)]
+)
+def test_teachers_are_right_at_any_slope(name, nodes):
+    feedback_type, feedback = EXTREME[name]
+    _, _, _, seen, tokens = batch()
+    draw = np.random.default_rng(8)
+    strength = np.resize(np.float32([1e-3, 1.0, 30.0, 300.0, 1e3, -1e3]), RUNS)
+    size = np.resize(np.float32([0.1, 1.0, 4.0, 1.0, 20.0]), RUNS)
+    shape = (LENGTH, VOCAB_SIZE, RUNS)
+    table = (size * draw.normal(size=shape)).astype(np.float32)
+    logits = np.resize([0.1, 3.0, 30.0, 200.0], RUNS) * draw.normal(size=shape)
+    logits = logits.astype(np.float32)
+    # A token that the student has all but given up, and the teacher wants.
+    logits[:, :2, 0], table[:, :2, 0], strength[0] = [[0, -70]], [[-2, 1.5]], 30
+    logits[:, 2:, 0] = -200
+    found = teach(feedback_type, strength, table, logits, seen, tokens, nodes)
+    seen = seen.astype(np.float64)
+    mean, divergence = softmax_of_each_rollout(strength, table, logits, feedback(seen))
+    slope = abs(strength) * np.ptp(table, axis=1).max(0)
+    bound = 4 * rounding(strength, table, logits) + (teacher.LARGEST_ERROR if nodes else 0)
+    assert_within(found.mean, mean, bound)
+    # The divergence weighs errors of probabilities by shifts up to the slope, while there are any.
+    steepest = teacher.steepest(nodes, VOCAB_SIZE) if nodes else 0
+    assert_within(found.divergence, divergence, bound * (1 + np.minimum(slope, steepest)))
+    assert (np.asarray(found.divergence) >= 0).all()
+
+
+def test_a_steep_run_leaves_the_bits_of_the_others_alone():
+    strength, table, logits, seen, tokens = batch()
+    strength = np.full_like(strength, 1.5)
+    steep = np.where(np.arange(RUNS) % 5 == 2, np.float32(400), strength)
+    for feedback_type, nodes in ((oracle.binary(), 0), (oracle.continuous(), 16)):
+        alone, beside = (
+            teach(feedback_type, each, table, logits, seen, tokens, nodes)
+            for each in (strength, steep)
+        )
+        usual = steep == strength
+        for one, other in zip(alone, beside, strict=True):
+            np.testing.assert_array_equal(one[..., usual], other[..., usual])
+
+
+def test_a_divergence_is_never_negative():
+    draw = np.random.default_rng(9)
+    spread = np.resize([1e-4, 1.0, 30.0, 300.0], RUNS)
+    logits = (spread * draw.normal(size=(LENGTH, VOCAB_SIZE, RUNS))).astype(np.float32)
+    moved = logits * (1 + np.resize([0, 1e-7, 1e-3], RUNS)) + 1.0
+    moved = moved.astype(np.float32)
+    found = np.asarray(jax.jit(lambda a, b: kl_divergence(policy(a), policy(b)))(logits, moved))
+    one, other = (softmax(each.astype(np.float64), axis=1) for each in (logits, moved))
+    expected = stats.entropy(one, other, axis=1).mean(0)
+    assert (found >= 0).all()
+    assert_within(found, expected, 4 * EPSILON * (1 + abs(logits).max((0, 1))))
 
 
 def test_a_hint_on_the_position_cancels():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import lanes
+from sdpo_jax.baseline import equal, less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
@@ -29,7 +30,8 @@ def advantage_weighted(
     """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     average = fence(lambda: lanes.total(policy.probs * knowledge, 1))
     chosen = fence(lambda: jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds"))
-    excess = chosen - average[:, None]
-    scale = fence(lambda: (signal - signal.mean(0)) / (lanes.total(abs(excess), 0) + 1e-8))
+    # Where a position's tokens are all as good, their excess is rounding, and would be divided.
+    excess = jnp.where(equal(knowledge, 1), 0.0, chosen - average[:, None])
+    scale = fence(lambda: less_mean(signal) / (lanes.total(abs(excess), 0) + 1e-8))
     advantage = fence(lambda: scale * excess)
     return Update(-mean_score(policy.probs, tokens, advantage))

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes, sequences
 from sdpo_jax import problem as problems
+from sdpo_jax import sequences
+from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
@@ -38,16 +39,15 @@ def dense_reward(
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
 
     def advantages() -> Array:
-        weight = jax.nn.softmax(
-            abs(contributions(problem, tokens)) / config.attention_temperature, axis=0
-        )
+        sizes = abs(contributions(problem, tokens))
+        # The largest is taken off before it can become infinite.
+        weight = jax.nn.softmax((sizes - sizes.max(0)) / config.attention_temperature, axis=0)
         # What is still to be paid at each position: all of it at the first.
         share, shares = jnp.ones_like(signal), []
         for t in range(tokens.shape[0]):
             shares.append(share)
             share = share - config.dense_share * weight[t]
-        paid = jnp.stack(shares) * signal
-        return paid - lanes.mean(paid, 1)[:, None]
+        return less_mean(jnp.stack(shares) * signal, 1)
 
     return Update(-mean_score(policy.probs, tokens, fence(advantages)))
 

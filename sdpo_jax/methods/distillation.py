@@ -22,6 +22,6 @@ from sdpo_jax.policy import Policy
 def distillation(*, policy: Policy, reference: Policy, knowledge: Array, config: Config) -> Update:
     """``knowledge`` (c) is ``[T, V, *runs]``."""
     temperature = jnp.asarray(config.temperature)
-    shown = reference.logits + config.feedback_strength * knowledge
-    student, teacher = (log_softmax(logits / temperature) for logits in (policy.logits, shown))
-    return Update(temperature * forward_kl(student, teacher), cost=Cost(0, 0))
+    shift = reference.logits - policy.logits + config.feedback_strength * knowledge
+    student = log_softmax(policy.logits / temperature)
+    return Update(temperature * forward_kl(student, shift / temperature), cost=Cost(0, 0))

@@ -7,18 +7,19 @@ Shao et al. (DeepSeekMath, 2402.03300), Eq. 3 and section 4.1.2; std has N - 1 i
 Like theirs it takes one step on a batch by default, where the clip is idle (``Sizes.epochs``).
 Their penalty on the divergence from a reference is the engine's ``kl_weight``, for every method
 alike. Dividing by the spread makes the push the same however small the differences between rollouts
-are: its gradient is that of no fixed objective. A descent gradient, ``[T, V, *runs]``.
+are: its gradient is that of no fixed objective. Rollouts of equal reward have an advantage of 0. A
+descent gradient, ``[T, V, *runs]``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
+from sdpo_jax.baseline import standardised
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Stateful, Update
@@ -36,16 +37,10 @@ def _update(
     config: Config,
     fence: Fence = NO_FENCE,
 ) -> Update:
-    advantage = fence(lambda: _standardised(signal))
+    advantage = fence(lambda: standardised(signal))
     batch, memory = surrogate.batch(memory, step, sizes, policy, tokens, advantage, fence)
     gradient = surrogate.gradient(policy, batch, config.clip) / sizes.length
     return Update(gradient, memory=memory, cost=surrogate.cost(step, sizes))
-
-
-def _standardised(reward: Array) -> Array:
-    centred = reward - reward.mean(0)
-    variance = (centred * centred).sum(0) / max(reward.shape[0] - 1, 1)
-    return centred / (jnp.sqrt(variance) + 1e-6)
 
 
 grpo = Stateful("grpo", surrogate.no_batch, _update)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax.config import Config
-from sdpo_jax.divergence import jensen_shannon, log_softmax
+from sdpo_jax.divergence import jensen_shannon
 from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.policy import Policy
 
@@ -25,6 +25,6 @@ def opsd(*, policy: Policy, reference: Policy, solution: Array, config: Config) 
     vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (solution.ndim - 1))
     shown = jnp.where(solution[:, None] == vocabulary, config.demonstration_strength, 0.0)
     student = policy.logits - policy.log_normalizer[:, None]
-    teacher = log_softmax(reference.logits + shown)
-    gradient = jensen_shannon(student, teacher, jnp.asarray(config.divergence_mix))
+    shift = reference.logits - policy.logits + shown
+    gradient = jensen_shannon(student, shift, config.divergence_mix)
     return Update(gradient, cost=Cost(0, 0))

@@ -17,6 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
+from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Stateful, Update
@@ -34,7 +35,7 @@ def _update(
     config: Config,
     fence: Fence = NO_FENCE,
 ) -> Update:
-    advantage = fence(lambda: signal - signal.mean(0))
+    advantage = fence(lambda: less_mean(signal))
     batch, memory = surrogate.batch(memory, step, sizes, policy, tokens, advantage, fence)
     gradient = surrogate.gradient(policy, batch, config.clip)
     return Update(gradient, memory=memory, cost=surrogate.cost(step, sizes))

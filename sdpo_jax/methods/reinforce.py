@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from jax import Array
 
+from sdpo_jax.baseline import less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
@@ -17,5 +18,5 @@ from sdpo_jax.policy import Policy, mean_score
 
 def reinforce(*, policy: Policy, tokens: Array, signal: Array, fence: Fence = NO_FENCE) -> Update:
     """Eq. 4. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    advantage = fence(lambda: signal - signal.mean(0))
+    advantage = fence(lambda: less_mean(signal))
     return Update(-mean_score(policy.probs, tokens, advantage))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from jax import Array
 
+from sdpo_jax.baseline import less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
@@ -25,4 +26,4 @@ def rloo(*, policy: Policy, tokens: Array, signal: Array, fence: Fence = NO_FENC
 def leave_one_out(reward: Array) -> Array:
     """Each reward less the mean of the others, ``[N, *runs]``; 0 where there are none."""
     rollouts = reward.shape[0]
-    return (reward - reward.mean(0)) * rollouts / max(rollouts - 1, 1)
+    return less_mean(reward) * rollouts / max(rollouts - 1, 1)

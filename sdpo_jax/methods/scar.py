@@ -16,7 +16,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes, shapley
+from sdpo_jax import shapley
+from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Cost, Stateful, Update
@@ -27,8 +28,7 @@ from sdpo_jax.problem import Problem
 def shared_out(phi: Array, signal: Array, config: Config) -> Array:
     """``A`` from Shapley values ``[T, N, *runs]`` and rewards ``[N, *runs]``."""
     credit = config.dense_share * phi
-    credit = credit.at[-1].add((1 - config.dense_share) * signal)
-    return credit - lanes.mean(credit, 1)[:, None]
+    return less_mean(credit.at[-1].add((1 - config.dense_share) * signal), 1)
 
 
 def _init(*, problem: Problem, reference: Policy) -> Array:

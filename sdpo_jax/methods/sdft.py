@@ -17,7 +17,7 @@ from jax import Array
 
 from sdpo_jax import preference
 from sdpo_jax.config import Config
-from sdpo_jax.divergence import log_softmax, reverse_kl
+from sdpo_jax.divergence import reverse_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Stateful, Update
 from sdpo_jax.methods.self_distillation import average, first_average
@@ -40,8 +40,8 @@ def _update(
 
     def gradient() -> Array:
         shown = token_sums(pair.first, jnp.ones_like(pair.verdict), policy.probs.shape[1])
-        teacher = log_softmax(base + config.demonstration_strength * shown)
-        return pair.verdict[0] * reverse_kl(student, teacher)
+        shift = base - policy.logits + config.demonstration_strength * shown
+        return pair.verdict[0] * reverse_kl(student, shift)
 
     return Update(fence(gradient), memory=base)
 

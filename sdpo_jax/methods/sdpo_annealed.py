@@ -33,5 +33,7 @@ def sdpo_annealed(
     """``lessons.shift`` is ``[T, V, K, *runs]``."""
     done = jnp.asarray(step) / max(sizes.steps - 1, 1)
     left = 1 + (config.final_strength - 1) * done
-    weaker = lessons._replace(shift=left * lessons.shift, strength=left * lessons.strength)
+    weaker = lessons.changed(
+        lambda each: each._replace(shift=left * each.shift, strength=left * each.strength)
+    )
     return Update(pull(forward_kl, policy, policy.logits, weaker, config, fence=fence))

@@ -27,7 +27,12 @@ from sdpo_jax.policy import Policy
 def _taught_by(lessons: Lessons, knowledge: Array, table: Array) -> Lessons:
     """The same lessons from a teacher that has another table."""
     difference = (table - knowledge)[:, :, None]
-    return lessons._replace(shift=lessons.shift + lessons.strength * difference)
+
+    def taught(lessons: Lessons) -> Lessons:
+        shown = difference if lessons.exposure is None else lessons.exposure * difference
+        return lessons._replace(shift=lessons.shift + lessons.strength * shown)
+
+    return lessons.changed(taught)
 
 
 def sdpo_mixture_probs(

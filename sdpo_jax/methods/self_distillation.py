@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import divergence as divergences
+from sdpo_jax import lanes
 from sdpo_jax import lessons as lesson_plans
+from sdpo_jax import teacher as teachers
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.divergence import Divergence, log_softmax
+from sdpo_jax.divergence import Divergence
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.methods.base import Method, Stateful, Update
@@ -54,13 +55,20 @@ def pull(
         fence: of this step.
     """
     student = (policy.logits - policy.log_normalizer[:, None])[:, :, None]
-    teacher = fence(lambda: log_softmax(base[:, :, None] + lessons.shift, fence))
-    mix = jnp.asarray(config.divergence_mix)
-    if top_k is None:
-        gradient = fence(lambda: divergence(student, teacher, mix))
-    else:
-        gradient = fence(lambda: divergences.top_k(divergence, student, teacher, mix, top_k))
-    return lesson_plans.mean_of(gradient, lessons.weights, 2)
+    lag = (base - policy.logits)[:, :, None]
+    mix, count = config.divergence_mix, student.shape[1] if top_k is None else top_k
+
+    def towards(lessons: Lessons) -> Array:
+        shift = fence(lambda: lag + lessons.shift)
+        gradient = fence(lambda: divergences.top_k(divergence, student, shift, mix, count))
+        return lesson_plans.mean_of(gradient, lessons.weights, 2)
+
+    gradient, of_each = towards(lessons), lessons.of_each
+    if of_each is None:
+        return gradient
+    # The first of Chebyshev's nodes is the one with the largest feedback.
+    steep = teachers.too_steep(lessons.shift[:, :, :1], lessons.shift.shape[2])
+    return lanes.where_any(steep, lambda: towards(of_each()), gradient)
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:
