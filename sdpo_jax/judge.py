@@ -122,12 +122,12 @@ def judge(
     }
     # Weighted means throughout: nothing is left of a number whose weight is 0, not even a rounding
     # error, by which equal scores could be told apart.
-    shares = {name: jnp.asarray(getattr(judge, name)) for name in looks}
+    shares = {name: jnp.asarray(getattr(judge, name), jnp.float32) for name in looks}
     score = (1 - sum(shares.values())) * reward
     for name, look in looks.items():
         # Where no judge of the batch looks, nothing is computed; the numbers are the same.
-        view = jax.lax.cond(jnp.any(shares[name] > 0), look, lambda: jnp.zeros_like(reward))
-        score = score + shares[name] * view
+        share, used = lanes.is_used(shares[name])
+        score = score + share * lanes.or_zeros(used, look)
 
     def erring() -> Array:
         value = (1 - judge.leniency) * score + judge.leniency
