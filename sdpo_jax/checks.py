@@ -1,13 +1,14 @@
 """What is checked of an argument before anything is traced, and how an error names it.
 
-Every error is one line, ``"field: value; allowed: ..."``. Values that are traced can't be looked at;
-their type and their shape can.
+Every error is one line, ``"field: value; allowed: ..."``. Of values that are
+traced, type and shape can be checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,29 @@ _SHOWN = 80
 # What NumPy raises where it can't make an array of an object.
 _NO_ARRAY = (TypeError, ValueError, OverflowError, RecursionError)
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 REAL, WHOLE = "iuf", "iu"
+
+
+def under_own_settings(function: _Function) -> _Function:
+    """Run a function under the settings of JAX that this library is written for.
+
+    Arrays have the runs behind their own axes, so ranks are promoted everywhere; and what is known
+    before anything is traced is NumPy's. Whoever forbids either to find slips of his own would find
+    ours alone.
+    """
+
+    @wraps(function)
+    def settled(*arguments: Any, **options: Any) -> Any:
+        with (
+            jax.numpy_rank_promotion("allow"),
+            jax.numpy_dtype_promotion("standard"),
+            jax.transfer_guard("allow"),
+        ):
+            return function(*arguments, **options)
+
+    return cast(_Function, settled)
 
 
 def shown(value: object) -> str:
@@ -122,7 +145,7 @@ def over_runs(name: str, value: Any, runs: tuple[int, ...], own: Sequence[int] =
         shapes = dict.fromkeys(((*own, *runs), own))
         raise ValueError(
             f"{name}: shape {shape}; allowed: {' or '.join(map(str, shapes))}, "
-            f"as the seeds have shape {runs}"
+            f"as the runs have shape {runs}"
         )
 
 

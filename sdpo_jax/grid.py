@@ -329,12 +329,16 @@ def _attributes(title: str, more: str = "") -> dict[str, str]:
 
 def _train_block(program: Program, logits: bool, inputs: dict[str, Any]) -> dict[str, Array]:
     """By variable, runs last."""
+    # The words of a raw key are uint32, as two seeds of a grid would be.
+    seed, problem_seed = (
+        jax.lax.bitcast_convert_type(inputs[name], jnp.int32) for name in ("seed", "problem_seed")
+    )
     result: Result = train(
-        inputs["seed"],
+        seed,
         program,
         inputs["config"],
         inputs["oracle"],
-        problem_seed=inputs["problem_seed"],
+        problem_seed=problem_seed,
     )
     outcome = {**result.final, FINITE_STEPS: result.finite_steps}
     outcome |= {f"{name}_mean": value for name, value in result.mean.items()}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,11 +20,13 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
 from sdpo_jax.methods import Method
+from sdpo_jax.methods.base import name_of
 from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.train import (
     Optimizer,
     Program,
+    check_outcomes,
     check_program,
     chosen_metrics,
     method_function,
@@ -324,8 +326,8 @@ def plan_grid(
     base = Program(
         method=held["method"][0][1],
         sizes=sizes,
-        metrics=tuple(metrics),
-        record=tuple(record),
+        metrics=cast(Any, metrics),
+        record=cast(Any, record),
         record_every=record_every,
         optimizer=held["optimizer"][0][1],
     )
@@ -447,7 +449,7 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     """The label of a value, and what a run is given."""
     if name == "method":
         method_function(value)
-        return (value if isinstance(value, str) else value.__name__), value
+        return (value if isinstance(value, str) else name_of(value)), value
     if name == "feedback":
         if isinstance(value, Oracle):
             oracles.check_oracle(value)
@@ -563,6 +565,7 @@ def _groups(
         row_sizes = Sizes(**{n: int(v) for n, v in zip(SIZE_FIELDS, row[3:-1], strict=True)})
         program = replace(base, method=method, sizes=row_sizes, optimizer=optimizer)
         check_program(program)
+        check_outcomes(program, oracle)
         if not needs_teacher(program):
             oracle = _padded(oracle)
         elif oracle.gain is not None and oracle.hints is None:

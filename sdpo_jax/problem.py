@@ -31,9 +31,10 @@ from sdpo_jax.checks import (
     of_type,
     on_host,
     over_runs,
+    under_own_settings,
 )
 from sdpo_jax.policy import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
-from sdpo_jax.streams import Stream
+from sdpo_jax.streams import Key, Stream
 
 # Largest number of sequences, V ** T, that the exact expectations enumerate.
 MAX_SEQUENCES = 2**21
@@ -72,8 +73,9 @@ class ScoreTables(NamedTuple):
     bridges: Array
 
 
+@under_own_settings
 def sample_problem(
-    seed: ArrayLike,
+    seed: ArrayLike | Key,
     length: int,
     vocab_size: int,
     quality_scale: ArrayLike = 1.0,
@@ -113,6 +115,7 @@ def sample_problem(
     )
 
 
+@under_own_settings
 def reward(problem: Problem, tokens: ArrayLike) -> Array:
     """``R`` of Eq. 1 for each of N sequences: ``[T, N, *runs]`` integers to ``[N, *runs]``.
 
@@ -124,14 +127,13 @@ def reward(problem: Problem, tokens: ArrayLike) -> Array:
     """
     problem = _checked(problem)
     length, vocab_size, *runs = problem.quality.shape
-    tokens = _checked_tokens("tokens", tokens, vocab_size)
-    allowed = (length, *tokens.shape[1:2], *runs)
-    if tokens.ndim < 2 or tokens.shape != allowed:
+    given: Any = _checked_tokens("tokens", tokens, vocab_size)
+    if given.ndim < 2 or given.shape != (length, given.shape[1], *runs):
         raise ValueError(
-            f"tokens: shape {tokens.shape}; allowed: "
+            f"tokens: shape {given.shape}; allowed: "
             f"({', '.join(map(str, (length, 'sequences', *runs)))})"
         )
-    packed = policies.pack(jnp.asarray(tokens), vocab_size)
+    packed = policies.pack(jnp.asarray(given), vocab_size)
     return look_up(tabulate(problem), packed, length, vocab_size)
 
 
@@ -199,6 +201,7 @@ def look_up(
     return fence(lambda: jax.nn.sigmoid(sum(lanes.total(part, 0) for part in parts)))
 
 
+@under_own_settings
 def best_sequence(problem: Problem) -> tuple[Array, Array]:
     """The sequence of largest reward, by dynamic programming over positions (Viterbi).
 
@@ -226,6 +229,7 @@ def best_sequence(problem: Problem) -> tuple[Array, Array]:
     return jnp.stack(chosen), jax.nn.sigmoid(value.max(0) / length)
 
 
+@under_own_settings
 def expected_reward(problem: Problem, probs: Array) -> Array:
     """``E[R]`` of the factored policy ``probs`` ``[T, V, *runs]``, summed over all sequences.
 
@@ -239,6 +243,7 @@ def expected_reward(problem: Problem, probs: Array) -> Array:
     return _expectation(value, probs[:cut])
 
 
+@under_own_settings
 def token_advantage(problem: Problem, probs: Array) -> Array:
     """``E[R | s_t = v] - E[R]``, ``[T, V, *runs]``: what the reward really pays for each token.
 
@@ -270,6 +275,7 @@ def uniform_probs(problem: Problem) -> Array:
     return jnp.full_like(problem.quality, 1.0 / problem.quality.shape[1])
 
 
+@under_own_settings
 def optimality(problem: Problem, reward: ArrayLike) -> Array:
     """``(R - R_uniform) / (R_best - R_uniform)``: 0 for the uniform policy, 1 for the best.
 
@@ -282,12 +288,11 @@ def optimality(problem: Problem, reward: ArrayLike) -> Array:
     """
     problem = _checked(problem)
     runs = problem.quality.shape[2:]
-    reward = numbers("reward", reward, "numbers")
-    own = reward.shape[: max(reward.ndim - len(runs), 0)]
-    over_runs("reward", reward, runs, own)
+    given: Any = numbers("reward", reward, "numbers")
+    over_runs("reward", given, runs, given.shape[: max(given.ndim - len(runs), 0)])
     uniform = expected_reward(problem, uniform_probs(problem))
     _, best = best_sequence(problem)
-    return (jnp.asarray(as_float32(reward)) - uniform) / (best - uniform)
+    return (jnp.asarray(as_float32(given)) - uniform) / (best - uniform)
 
 
 def check_enumerable(length: int, vocab_size: int) -> None:

@@ -62,7 +62,7 @@ class Key(NamedTuple):
     low: Array
 
 
-def stream(seed: ArrayLike, name: int) -> Key:
+def stream(seed: ArrayLike | Key, name: int) -> Key:
     """The key of one sub-stream, ``fold_in(key(seed), name)``.
 
     Args:
