@@ -141,7 +141,8 @@ def judge(
 
     seen = _anchored(fence(erring), jnp.asarray(judge.anchoring))
     other = jnp.roll(seen, -(seen.shape[0] // 2), axis=0)
-    verdict = jnp.where(seen > other, 1.0, jnp.where(seen < other, 0.0, 0.5))
+    won, lost, drawn = np.float32([1.0, 0.0, 0.5])
+    verdict = jnp.where(seen > other, won, jnp.where(seen < other, lost, drawn))
     return (1 - judge.preference) * seen + judge.preference * verdict
 
 
