@@ -18,6 +18,7 @@ import optax
 
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
+from sdpo_jax.checks import of_type
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes, check_sizes, check_value
 from sdpo_jax.methods import Method
 from sdpo_jax.methods.base import name_of
@@ -313,6 +314,8 @@ def plan_grid(
     """Check a grid and lay it out. Arguments and errors as for ``run_grid``."""
     config = Config() if config is None else config
     sizes = Sizes() if sizes is None else sizes
+    of_type("config", config, Config)
+    of_type("sizes", sizes, Sizes)
     if width < 1:
         raise ValueError(f"block_width: {width!r}; allowed: 1 or more")
     held = {
