@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from sdpo_jax.checks import numbers, on_host, shown
 from sdpo_jax.policy import MAX_VOCAB_SIZE
 
 # A float or an array ``[*runs]``, traced or not.
@@ -159,15 +160,13 @@ def check_value(name: str, value: object) -> None:
         ValueError: the field, the value and what is allowed, in one line.
     """
     allowed, text = _ALLOWED[name]
-    if isinstance(value, Tracer):
-        return
     try:
-        numbers = np.asarray(value)
+        given = numbers(name, value, text)
     except ValueError:
-        numbers = np.asarray(None)
-    if numbers.dtype.kind not in "iuf":
-        raise ValueError(f"{name}: {value!r} is not a number; allowed: {text}")
-    for number in numbers.ravel():
+        raise ValueError(f"{name}: {shown(value)} is not a number; allowed: {text}") from None
+    if isinstance(given, Tracer):
+        return
+    for number in on_host(given).ravel():
         if not (math.isfinite(number) and allowed(float(number))):
             raise ValueError(f"{name}: {float(number)!r}; allowed: {text}")
 
@@ -204,4 +203,4 @@ def check_sizes(sizes: Sizes) -> None:
         integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not integer or value < low or (high is not None and value > high):
             allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
-            raise ValueError(f"{name}: {value!r}; allowed: {allowed}")
+            raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")

@@ -629,12 +629,10 @@ def _slope_of_share(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
             "is not differentiated (jax.lax.stop_gradient)"
         )
     share = _share_of_error(rho)
-
-    def times(slope: Array, change: Array) -> Array:
-        # Nothing times an infinite slope is nothing: other derivatives stay finite.
-        return jnp.where(change == 0, 0.0, slope * change)
-
-    return share, jax.custom_derivatives.linear_call(times, times, -rho / share, tangent)
+    # As large as a float32 is, and not infinite, of which nothing at all would be left as NaN:
+    # what does not move with rho keeps its own derivative.
+    slope = -rho / jnp.maximum(share, jnp.finfo(share.dtype).tiny)
+    return share, slope * tangent
 
 
 def _first_memory(method: Method, program: Program, setting: Setting, fence: lanes.Fence) -> Any:

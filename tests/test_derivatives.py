@@ -118,7 +118,7 @@ def test_every_derivative_at_the_defaults_is_finite_but_that_of_perfect_knowledg
         return slope, forward(replace(moved, learning_rate=jnp.float32(1))).logits[0, 0]
 
     found, forward = slopes(jax.tree.map(jnp.float32, Config()))
-    infinite = [name for name in NAMES if not np.isfinite(getattr(found, name))]
+    infinite = [name for name in NAMES if not abs(getattr(found, name)) < 1e30]
     assert infinite == ["knowledge"]
     np.testing.assert_allclose(forward, found.learning_rate, rtol=1e-4)
 
@@ -129,7 +129,7 @@ def test_the_derivative_by_perfect_knowledge_is_refused_where_it_is_seen():
     def last(knowledge):
         return sdpo_jax.train(SEED, program, Config(knowledge=knowledge)).logits[0, 0]
 
-    with pytest.raises(ValueError, match="^knowledge: 1.0, where its derivative is infinite"):
+    with pytest.raises(ValueError, match=r"^knowledge: 1\.0, where its derivative is infinite"):
         jax.grad(last)(1.0)
 
 
