@@ -280,6 +280,17 @@ def check_oracle(oracle: Oracle) -> None:
             f"oracle: cuts of shape {shapes[0]}, rises of shape {shapes[1]}; "
             "allowed: one rise for each cut"
         )
+    over = [() if oracle.gain is None else np.shape(oracle.gain), np.shape(oracle.base)]
+    over += [shape[1:] for shape in shapes]
+    try:
+        fits = 0 not in np.broadcast_shapes(*over)
+    except ValueError:
+        fits = False
+    if not fits or len(shapes[0]) != len(shapes[1]):
+        raise ValueError(
+            f"oracle: gain, base, each of cuts and of rises of shapes {', '.join(map(str, over))}; "
+            "allowed: one number, or one a run"
+        )
     if oracle.judge is not None:
         check_judge(oracle.judge)
     if is_traced((oracle.gain, oracle.base, oracle.cuts, oracle.rises)):

@@ -8,7 +8,7 @@ of runs, or, under the caller's own ``vmap``, whatever he maps over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
@@ -98,7 +98,7 @@ class Program:
             given: Any = getattr(self, name)
             if isinstance(given, str) or callable(given):
                 given = (given,)
-            if isinstance(given, Iterable):
+            if isinstance(given, Sequence | Set | Mapping):
                 given = tuple(map(_with_a_name, given))
             object.__setattr__(self, name, given)
 
@@ -446,7 +446,9 @@ def check_program(program: Program) -> None:
             raise ValueError(f"record: {shown(name)}; allowed: the metrics {', '.join(chosen)}")
     if len(set(program.record)) < len(program.record):
         raise ValueError(f"record: {shown(program.record)}; allowed: each metric once")
-    integer("record_every", program.record_every, 1)
+    if integer("record_every", program.record_every, 1) > _MOST:
+        raise ValueError(f"record_every: {shown(program.record_every)}; allowed: 1 or more, "
+                         f"up to {_MOST}")  # fmt: skip
     _check_optimizer(program.optimizer)
     teachers.check_nodes(program.teacher_nodes)
 
