@@ -56,6 +56,11 @@ class Config:
         temperature: of knowledge distillation, above 0.
         entropy_bonus: c, the weight of the policy's entropy in the objective.
         final_strength: share of ``feedback_strength`` that is left at the last step of annealing.
+
+    A run can be differentiated by each of them, its sampled tokens and verdicts held. By
+    ``knowledge`` at 1 the derivative is infinite: refused where the value is seen, and larger than
+    1e30 or not finite where it is traced. By ``clip`` and ``preference_sharpness`` it is 0: they
+    decide what is let through and who is preferred, and move nothing else.
     """
 
     learning_rate: Number = 0.02
