@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from sdpo_jax.checks import integer, on_host, shown
 from sdpo_jax.policy import MAX_VOCAB_SIZE
 
 # A float or an array ``[*runs]``, traced or not.
@@ -59,6 +60,11 @@ class Config:
         temperature: of knowledge distillation, above 0.
         entropy_bonus: c, the weight of the policy's entropy in the objective.
         final_strength: share of ``feedback_strength`` that is left at the last step of annealing.
+
+    A run can be differentiated by each of them, its sampled tokens and verdicts held. By
+    ``knowledge`` at 1 the derivative is infinite: refused where the value is seen, and larger than
+    1e30 or not finite where it is traced. By ``clip`` and ``preference_sharpness`` it is 0: they
+    decide what is let through and who is preferred, and move nothing else.
     """
 
     learning_rate: Number = 0.02
@@ -122,9 +128,6 @@ SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
 # Sizes are integers of programs too.
 MAX_SIZE = 2**31 - 1
-
-# Letters of a value in an error.
-_LONGEST = 120
 
 _Rule = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
@@ -213,8 +216,8 @@ def as_numbers(value: Any) -> np.ndarray | None:
     if isinstance(value, (np.ma.MaskedArray, range)):
         return None
     try:
-        numbers = np.asarray(value)
-    except (ValueError, TypeError, OverflowError):
+        numbers = on_host(value) if isinstance(value, jax.Array) else np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     # Python's integers may be larger than any of NumPy's.
     if numbers.dtype == object and isinstance(value, int):
@@ -222,28 +225,6 @@ def as_numbers(value: Any) -> np.ndarray | None:
     if not any(jnp.issubdtype(numbers.dtype, kind) for kind in (np.floating, np.integer)):
         return None
     return numbers.astype(np.float64)
-
-
-def shown(value: object) -> str:
-    """A value in an error: one line, and not a long one, whatever it is."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """An integer of Python's or NumPy's between two bounds.
-
-    Raises:
-        ValueError: the field, the value and what is allowed, in one line.
-    """
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not integer or value < low or (high is not None and value > high):
-        allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
-        raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
-    return int(value)
 
 
 def check_config(config: Config) -> None:
@@ -274,6 +255,5 @@ def check_sizes(sizes: Sizes) -> None:
         "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
-        value = check_integer(name, getattr(sizes, name), low, high)
-        if value > MAX_SIZE:
-            raise ValueError(f"{name}: {shown(value)}; allowed: up to {MAX_SIZE}")
+        if integer(name, getattr(sizes, name), low, high) > MAX_SIZE:
+            raise ValueError(f"{name}: {shown(getattr(sizes, name))}; allowed: up to {MAX_SIZE}")

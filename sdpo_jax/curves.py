@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sdpo_jax.config import as_numbers, shown
+from sdpo_jax.checks import shown
+from sdpo_jax.config import as_numbers
 from sdpo_jax.metrics import Metric
 from sdpo_jax.plan import Plan
 from sdpo_jax.train import chosen_metrics

@@ -24,20 +24,20 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax import lanes
-from sdpo_jax.config import Config, Sizes, check_integer, shown
+from sdpo_jax.checks import integer, shown
+from sdpo_jax.config import Config, Sizes
 from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
 from sdpo_jax.methods import Method
 from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.plan import (
-    FINITE_STEPS,
     TITLES,
     Chunk,
     Group,
     Plan,
     plan_grid,
 )
-from sdpo_jax.train import Optimizer, Program, Result, chosen_metrics, train
+from sdpo_jax.train import FINITE_STEPS, Optimizer, Program, Result, chosen_metrics, train
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -339,12 +339,16 @@ def _attributes(title: str, more: str = "") -> dict[str, str]:
 
 def _train_block(program: Program, logits: bool, inputs: dict[str, Any]) -> dict[str, Array]:
     """By variable, runs last."""
+    # The words of a raw key are uint32, as two seeds of a grid would be.
+    seed, problem_seed = (
+        jax.lax.bitcast_convert_type(inputs[name], jnp.int32) for name in ("seed", "problem_seed")
+    )
     result: Result = train(
-        inputs["seed"],
+        seed,
         program,
         inputs["config"],
         inputs["oracle"],
-        problem_seed=inputs["problem_seed"],
+        problem_seed=problem_seed,
     )
     outcome = {**result.final, FINITE_STEPS: result.finite_steps}
     outcome |= {f"{name}_mean": value for name, value in result.mean.items()}
@@ -531,7 +535,7 @@ def _workers(given: int | None) -> list[Any]:
     """The device of each worker."""
     devices = jax.local_devices()
     if given is not None:
-        given = check_integer("workers", given, 1)
+        given = integer("workers", given, 1)
         if given > _MOST_WORKERS:
             raise ValueError(f"workers: {given}; allowed: up to {_MOST_WORKERS}")
         return [devices[i % len(devices)] for i in range(given)]

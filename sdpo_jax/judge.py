@@ -38,6 +38,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, sequences, streams
+from sdpo_jax.checks import finite, numbers, of_type, on_host
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.policy import Policy
 from sdpo_jax.problem import Problem
@@ -122,12 +123,12 @@ def judge(
     }
     # Weighted means throughout: nothing is left of a number whose weight is 0, not even a rounding
     # error, by which equal scores could be told apart.
-    shares = {name: jnp.asarray(getattr(judge, name)) for name in looks}
+    shares = {name: jnp.asarray(getattr(judge, name), jnp.float32) for name in looks}
     score = (1 - sum(shares.values())) * reward
     for name, look in looks.items():
         # Where no judge of the batch looks, nothing is computed; the numbers are the same.
-        view = jax.lax.cond(jnp.any(shares[name] > 0), look, lambda: jnp.zeros_like(reward))
-        score = score + shares[name] * view
+        share, used = lanes.is_used(shares[name])
+        score = score + share * lanes.or_zeros(used, look)
 
     def erring() -> Array:
         value = (1 - judge.leniency) * score + judge.leniency
@@ -140,7 +141,8 @@ def judge(
 
     seen = _anchored(fence(erring), jnp.asarray(judge.anchoring))
     other = jnp.roll(seen, -(seen.shape[0] // 2), axis=0)
-    verdict = jnp.where(seen > other, 1.0, jnp.where(seen < other, 0.0, 0.5))
+    won, lost, drawn = np.asarray([1.0, 0.0, 0.5], np.float32)
+    verdict = jnp.where(seen > other, won, jnp.where(seen < other, lost, drawn))
     return (1 - judge.preference) * seen + judge.preference * verdict
 
 
@@ -203,16 +205,17 @@ def check_judge(judge: Judge) -> None:
     Raises:
         ValueError: the strength, its value and what is allowed, in one line.
     """
+    of_type("oracle: judge", judge, Judge)
     for name in STRENGTHS:
-        value = getattr(judge, name)
+        value = numbers(f"oracle: judge.{name}", getattr(judge, name), "0 to 1")
         if isinstance(value, Tracer):
             continue
-        for number in np.asarray(value, np.float64).ravel():
+        for number in on_host(value).ravel():
             if not 0 <= number <= 1:
                 raise ValueError(f"oracle: judge.{name} {float(number)!r}; allowed: 0 to 1")
     looks = [getattr(judge, name) for name in LOOKS]
     if not any(isinstance(look, Tracer) for look in looks):
-        total = np.asarray(sum(np.asarray(look, np.float64) for look in looks))
+        total = np.asarray(sum(on_host(look).astype(np.float64) for look in looks))
         if (total > 1 + 1e-6).any():
             raise ValueError(
                 f"oracle: judge looks at {', '.join(LOOKS)} for {float(total.max()):.3g} in all; "
@@ -220,7 +223,10 @@ def check_judge(judge: Judge) -> None:
             )
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((judge.bars, judge.weights))):
         return
-    bars, weights = np.asarray(judge.bars), np.asarray(judge.weights)
+    bars, weights = (
+        on_host(finite(f"oracle: judge.{name}", getattr(judge, name)))
+        for name in ("bars", "weights")
+    )
     if bars.shape[:1] != (3,) or weights.shape[:1] != (3,):
         raise ValueError(
             f"oracle: judge.bars of shape {bars.shape}, judge.weights of shape {weights.shape}; "

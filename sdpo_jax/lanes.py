@@ -6,13 +6,14 @@ things in XLA's CPU compiler still get in the way, and this file holds the answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -128,6 +129,63 @@ def fits_one_kernel(lowered: str) -> bool:
     return not any(name in lowered for name in _CALLED)
 
 
+def or_zeros(predicate: ArrayLike, make: Callable[[], Tree]) -> Tree:
+    """``make()``, computed only where ``predicate`` is true; otherwise zeros of its shapes."""
+    # Tracing is what a warm start waits for, and fences are nested: `make` is traced once, not
+    # a second time for its shapes.
+    traced: list[Any] = []
+
+    def made() -> Tree:
+        traced.append(jax.tree.map(jax.typeof, value := make()))
+        return value
+
+    def zeros() -> Tree:
+        shapes = traced[-1] if traced else jax.eval_shape(make)
+        return jax.tree.map(_zeros_of_type, shapes)
+
+    return jax.lax.cond(predicate, made, zeros)
+
+
+@jax.custom_jvp
+def is_used(weight: Array) -> tuple[Array, Array]:
+    """A weight, and whether any of it is above 0 or it is differentiated.
+
+    What is only multiplied by a weight need not be computed where that is 0, but for its
+    derivative, which is what the weight is multiplied by.
+    """
+    return weight, jnp.any(weight > 0)
+
+
+@is_used.defjvp
+def _is_used_where_differentiated(primals: Any, tangents: Any) -> Any:
+    weight, used = is_used(*primals)
+    return (weight, jnp.ones_like(used)), (tangents[0], np.zeros(used.shape, jax.dtypes.float0))
+
+
+def shared(tree: Tree, *others: Any) -> Tree:
+    """``tree``, varying over every axis of a mesh that any leaf of ``others`` varies over.
+
+    Only inside of a ``shard_map`` do arrays vary at all. What a loop carries has to vary from its
+    start over all that its body brings in.
+    """
+    leaves = jax.tree.leaves((tree, others))
+    axes = {axis for leaf in leaves for axis in _varying(jax.typeof(leaf))}
+    return jax.tree.map(lambda leaf: _varied(leaf, axes), tree) if axes else tree
+
+
+def _varying(kind: Any) -> frozenset[Any]:
+    return kind.manual_axis_type.varying
+
+
+def _varied(leaf: ArrayLike, axes: Iterable[Any]) -> Array:
+    missing = tuple(axis for axis in axes if axis not in _varying(jax.typeof(leaf)))
+    return jax.lax.pcast(leaf, missing, to="varying") if missing else jnp.asarray(leaf)
+
+
+def _zeros_of_type(kind: Any) -> Array:
+    return _varied(jnp.zeros(kind.shape, kind.dtype), _varying(kind))
+
+
 class Fence:
     """Materialises what more than one consumer reads.
 
@@ -145,19 +203,7 @@ class Fence:
 
     def __call__(self, make: Callable[[], Tree]) -> Tree:
         """The value of ``make()``, computed once."""
-        # Tracing is what a warm start waits for, and fences are nested: `make` is traced once, not
-        # a second time for its shapes.
-        traced: list[Any] = []
-
-        def always() -> Tree:
-            traced.append(jax.tree.map(jax.typeof, value := make()))
-            return value
-
-        def never() -> Tree:
-            shapes = traced[-1] if traced else jax.eval_shape(make)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-        return jax.lax.cond(self._always, always, never)
+        return or_zeros(self._always, make)
 
 
 class _NoFence(Fence):

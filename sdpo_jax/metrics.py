@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
+from sdpo_jax.checks import as_float32, numbers, under_own_settings
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.oracle import Oracle
@@ -82,11 +83,23 @@ class Metric:
     bounds: Callable[[Sizes], tuple[float, float]] | None = None
 
 
+@under_own_settings
 def credit_correlation(direction: Array, worth: Array) -> Array:
     """Pearson correlation over tokens, mean over positions: ``[T, V, *runs]`` to ``[*runs]``.
 
     Rows without any spread count as 0.
+
+    Raises:
+        ValueError: no numbers, or shapes that differ, in one line.
     """
+    direction, worth = (
+        jnp.asarray(as_float32(numbers(name, value, "an array of numbers")))
+        for name, value in (("direction", direction), ("worth", worth))
+    )
+    if direction.ndim < 2 or 0 in direction.shape[:2]:
+        raise ValueError(f"direction: shape {direction.shape}; allowed: positions, tokens, runs")
+    if worth.shape != direction.shape:
+        raise ValueError(f"worth: shape {worth.shape}; allowed: {direction.shape}, as direction's")
     direction, worth = _centred(direction), _centred(worth)
     covariance = lanes.total(direction * worth, 1)
     spread = lanes.total(direction * direction, 1) * lanes.total(worth * worth, 1)

@@ -24,7 +24,22 @@ from jax import Array
 from jax.core import Tracer
 
 from sdpo_jax import lanes
-from sdpo_jax.judge import Judge, check_judge
+from sdpo_jax.checks import (
+    as_float32,
+    finite,
+    integer,
+    is_traced,
+    numbers,
+    of_type,
+    on_host,
+    over_runs,
+    shown,
+    under_own_settings,
+)
+from sdpo_jax.judge import STRENGTHS, Judge, check_judge
+
+# Each level has a teacher of its own.
+MAX_LEVELS = 10_000
 
 READINGS = ("position", "token", "sampled")
 
@@ -51,6 +66,9 @@ class Hints:
     sampled: Any
 
 
+_WEIGHTS = tuple(field.name for field in fields(Hints))
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Oracle:
@@ -74,7 +92,12 @@ class Oracle:
 
 
 def binary(threshold: float = 0.5) -> Oracle:
-    """``1[R~ > threshold]``."""
+    """``1[R~ > threshold]``.
+
+    Raises:
+        ValueError: a threshold that is no finite number.
+    """
+    threshold = _number("threshold", threshold)
     # The next float up, so that "at or above the cut" means "above the threshold".
     cut = np.nextafter(np.float32(threshold), np.float32(np.inf))
     return _levels(np.array([cut]), np.array([1.0]), base=0.0)
@@ -84,10 +107,9 @@ def ordinal(levels: int = 5) -> Oracle:
     """A Likert scale: level / levels for level 1 to ``levels``, by equally spaced cuts.
 
     Raises:
-        ValueError: fewer than 2 levels.
+        ValueError: no integer, fewer than 2 levels, or more than ``MAX_LEVELS``.
     """
-    if levels < 2:
-        raise ValueError(f"levels: {levels}; allowed: 2 or more")
+    levels = integer("levels", levels, 2, MAX_LEVELS)
     cuts = np.arange(1, levels) / levels
     return _levels(cuts, np.full(levels - 1, 1.0 / levels), base=1.0 / levels)
 
@@ -103,14 +125,21 @@ def critique(reading: str = "token") -> Oracle:
     Raises:
         ValueError: an unknown reading.
     """
-    if reading not in READINGS:
-        raise ValueError(f"reading: {reading!r}; allowed: {', '.join(READINGS)}")
+    if not isinstance(reading, str) or reading not in READINGS:
+        raise ValueError(f"reading: {shown(reading)}; allowed: {', '.join(READINGS)}")
     hints = Hints(**{name: np.float32(name == reading) for name in READINGS})
     return Oracle(np.float32(1), np.float32(0), _empty(), _empty(), hints)
 
 
 def constant(value: float = 1.0) -> Oracle:
-    """An oracle that says nothing: the same feedback whatever the reward."""
+    """An oracle that says nothing: the same feedback whatever the reward.
+
+    Raises:
+        ValueError: a value outside of [0, 1].
+    """
+    value = _number("value", value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"value: {shown(value)}; allowed: 0 to 1")
     return _levels(np.zeros(0), np.zeros(0), base=value)
 
 
@@ -128,10 +157,11 @@ def judged(oracle: Oracle | None = None, **strengths: Any) -> Oracle:
     known = {field.name for field in fields(Judge)}
     for name in strengths:
         if name not in known:
-            raise ValueError(f"judge: {name!r}; allowed: {', '.join(sorted(known))}")
-    given = {**vars(Judge()), **strengths}
-    judge = Judge(**{name: np.asarray(value, np.float32) for name, value in given.items()})
+            raise ValueError(f"judge: {shown(name)}; allowed: {', '.join(sorted(known))}")
+    of_type("oracle", oracle, Oracle)
+    judge = Judge(**strengths)
     check_judge(judge)
+    judge = Judge(**{name: _as_array(value) for name, value in vars(judge).items()})
     return replace(oracle, judge=judge)
 
 
@@ -173,8 +203,15 @@ def noisy_reward(reward: Array, noise: Array) -> Array:
     return jnp.clip(reward + noise, 0.0, 1.0)
 
 
+@under_own_settings
 def feedback(oracle: Oracle, seen: Array) -> Array:
-    """``f``, ``[N, *runs]`` in [0, 1], from what the oracle saw, ``[N, *runs]``."""
+    """``f``, ``[N, *runs]`` in [0, 1], from what the oracle saw, ``[N, *runs]``.
+
+    Raises:
+        ValueError: no oracle, or numbers of another type or shape, in one line.
+    """
+    seen = jnp.asarray(as_float32(numbers("seen", seen, "an array of numbers")))
+    oracle = checked(oracle, seen.shape[1:])
     value = jnp.zeros_like(seen) + oracle.base
     if oracle.gain is not None:
         value += oracle.gain * seen
@@ -200,33 +237,70 @@ def level_frequencies(oracle: Oracle, seen: Array) -> Array:
     return jnp.stack([edges[k] - edges[k + 1] for k in range(len(edges) - 1)])
 
 
-def check_oracle(oracle: Oracle) -> None:
-    """Check an oracle's numbers, where they are not traced.
+def checked(oracle: Oracle, runs: tuple[int, ...]) -> Oracle:
+    """An oracle for runs of this shape, its numbers float32.
 
     Raises:
-        ValueError: NaN, cuts that do not ascend, or feedback that leaves [0, 1], in one line.
+        ValueError: as ``check_oracle``, and a number that is neither one nor one a run.
     """
-    leaves = jax.tree.leaves(oracle)
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        return
-    for path, leaf in jax.tree_util.tree_leaves_with_path(oracle):
-        wrong = np.asarray(leaf)[~np.isfinite(np.asarray(leaf))]
-        if wrong.size:
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            raise ValueError(f"oracle: {name} {float(wrong[0])!r}; allowed: finite numbers")
+    check_oracle(oracle)
+    count = np.shape(oracle.cuts)[:1]
+    for name, own in (("gain", ()), ("base", ()), ("cuts", count), ("rises", count)):
+        value = getattr(oracle, name)
+        if value is not None:
+            over_runs(f"oracle: {name}", value, runs, own)
+    for part, names in ((oracle.hints, _WEIGHTS), (oracle.judge, STRENGTHS)):
+        for name in names if part is not None else ():
+            over_runs(f"oracle: {name}", getattr(part, name), runs)
     if oracle.judge is not None:
-        check_judge(oracle.judge)
-    cuts, rises = np.asarray(oracle.cuts), np.asarray(oracle.rises)
-    if cuts.shape[:1] != rises.shape[:1] or cuts.ndim == 0:
+        for name in ("bars", "weights"):
+            for value in getattr(oracle.judge, name):
+                over_runs(f"oracle: judge.{name}", value, runs)
+    return jax.tree.map(as_float32, oracle)
+
+
+def check_oracle(oracle: Oracle) -> None:
+    """Check an oracle's types, and its numbers where they are not traced.
+
+    Raises:
+        ValueError: no oracle, no number, NaN, cuts that do not ascend, or feedback that leaves
+            [0, 1], in one line.
+    """
+    of_type("oracle", oracle, Oracle)
+    if oracle.hints is not None:
+        of_type("oracle: hints", oracle.hints, Hints)
+    parts = {name: getattr(oracle, name) for name in ("gain", "base", "cuts", "rises")}
+    parts |= {f"hints.{name}": getattr(oracle.hints, name) for name in _WEIGHTS if oracle.hints}
+    for name, value in parts.items():
+        if name != "gain" or value is not None:
+            finite(f"oracle: {name}", value)
+    shapes = [np.shape(each) for each in (oracle.cuts, oracle.rises)]
+    if shapes[0][:1] != shapes[1][:1] or not shapes[0]:
         raise ValueError(
-            f"oracle: cuts of shape {cuts.shape}, rises of shape {rises.shape}; "
+            f"oracle: cuts of shape {shapes[0]}, rises of shape {shapes[1]}; "
             "allowed: one rise for each cut"
         )
+    over = [() if oracle.gain is None else np.shape(oracle.gain), np.shape(oracle.base)]
+    over += [shape[1:] for shape in shapes]
+    try:
+        fits = 0 not in np.broadcast_shapes(*over)
+    except ValueError:
+        fits = False
+    if not fits or len(shapes[0]) != len(shapes[1]):
+        raise ValueError(
+            f"oracle: gain, base, each of cuts and of rises of shapes {', '.join(map(str, over))}; "
+            "allowed: one number, or one a run"
+        )
+    if oracle.judge is not None:
+        check_judge(oracle.judge)
+    if is_traced((oracle.gain, oracle.base, oracle.cuts, oracle.rises)):
+        return
+    cuts, rises = on_host(oracle.cuts), on_host(oracle.rises)
     if (np.diff(cuts, axis=0) < 0).any():
         raise ValueError(f"oracle: cuts {cuts.tolist()}; allowed: ascending")
-    gain = 0.0 if oracle.gain is None else np.asarray(oracle.gain)
+    gain = 0.0 if oracle.gain is None else on_host(oracle.gain)
     below = np.zeros((1, *rises.shape[1:]), rises.dtype)
-    steps = np.cumsum(np.concatenate((below, rises)), axis=0) + np.asarray(oracle.base)
+    steps = np.cumsum(np.concatenate((below, rises)), axis=0) + on_host(oracle.base)
     # The extremes lie at the ends of each piece between two cuts.
     edges = np.concatenate((np.zeros_like(below), cuts, np.ones_like(below)))
     values = np.concatenate((steps + gain * edges[:-1], steps + gain * edges[1:]))
@@ -239,6 +313,19 @@ def check_oracle(oracle: Oracle) -> None:
 
 def _levels(cuts: np.ndarray, rises: np.ndarray, base: float) -> Oracle:
     return Oracle(None, np.float32(base), cuts.astype(np.float32), rises.astype(np.float32))
+
+
+def _number(name: str, value: Any) -> float:
+    number = finite(name, value, "a finite number")
+    if number.shape != () or isinstance(number, Tracer):
+        raise ValueError(f"{name}: {shown(value)}; allowed: a finite number, which is not traced")
+    return float(number)
+
+
+def _as_array(value: Any) -> Any:
+    """Float32 numbers, also of several in a tuple."""
+    traced = isinstance(value, tuple | list) and is_traced(value)
+    return as_float32(jnp.stack(value) if traced else value)
 
 
 def _empty() -> np.ndarray:

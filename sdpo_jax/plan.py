@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
 
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
+from sdpo_jax.checks import integer, of_type, shown
 from sdpo_jax.config import (
     CONFIG_FIELDS,
     MAX_SIZE,
@@ -29,19 +29,20 @@ from sdpo_jax.config import (
     Sizes,
     as_given,
     as_numbers,
-    check_integer,
     check_sizes,
     check_value,
-    shown,
 )
-from sdpo_jax.judge import Judge
-from sdpo_jax.methods import METHODS, Method, Stateful
+from sdpo_jax.methods import METHODS, Method
+from sdpo_jax.methods.base import name_of
 from sdpo_jax.metrics import METRICS, Metric
-from sdpo_jax.oracle import ORACLES, Hints, Oracle
+from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.train import (
+    OWN_NAMES,
+    STATISTICS,
     Optimizer,
     Program,
+    check_outcomes,
     check_program,
     chosen_metrics,
     method_function,
@@ -130,15 +131,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "yogi",
     )
 }
-
-# What a run yields besides the metrics.
-FINITE_STEPS = "finite_steps"
-
-# What else results hold beside the axes, the metrics and their statistics.
-_OWN_NAMES = (FINITE_STEPS, "logits", "finished", "step", "position", "token", "quantile")
-
-# What a metric yields, by the end of its name.
-_STATISTICS = ("", "_mean", "_curve", "_curve_sd", "_curve_count", "_curve_quantile")
 
 # Blocks are this many runs wide, or a multiple: the float32 of the widest vectors that a processor
 # has. Of another width, the runs that are left over get other instructions than those that fill
@@ -361,11 +353,11 @@ def plan_grid(
         width: runs of a block; rounded up to a multiple of ``LANES``.
     """
     config, sizes = _checked_config(config), _checked_sizes(sizes)
-    width = -(-check_integer("block_width", width, 1) // LANES) * LANES
+    width = -(-integer("block_width", width, 1) // LANES) * LANES
     if not isinstance(logits, (bool, np.bool_)):
         raise ValueError(f"logits: {shown(logits)}; allowed: True or False")
     if teacher_nodes is not None:
-        _check_nodes(teacher_nodes)
+        teachers.check_nodes(teacher_nodes)
     held = {
         "method": [_checked_value("method", method)],
         "feedback": [_checked_value("feedback", feedback)],
@@ -374,13 +366,12 @@ def plan_grid(
     }
     if problem_seed is not None:
         held["problem_seed"] = [_checked_value("problem_seed", problem_seed)]
-    chosen = _checked_metrics(metrics)
     base = Program(
         method=held["method"][0][1],
         sizes=sizes,
-        metrics=chosen,
-        record=_checked_record(record, chosen),
-        record_every=check_integer("record_every", record_every, 1),
+        metrics=cast(Any, metrics),
+        record=cast(Any, record),
+        record_every=record_every,
         optimizer=held["optimizer"][0][1],
     )
     checked = _checked_axes(axes, base)
@@ -511,8 +502,7 @@ def _check_enumerated(program: Program) -> None:
 def _checked_config(config: Any) -> Config:
     if config is None:
         return Config()
-    if type(config) is not Config:
-        raise ValueError(f"config: {shown(config)}; allowed: a Config (and no class of its kind)")
+    of_type("config", config, Config)
     numbers = {}
     for name in CONFIG_FIELDS:
         value = getattr(config, name)
@@ -526,73 +516,10 @@ def _checked_config(config: Any) -> Config:
 def _checked_sizes(sizes: Any) -> Sizes:
     if sizes is None:
         return Sizes()
-    if type(sizes) is not Sizes:
-        raise ValueError(f"sizes: {shown(sizes)}; allowed: a Sizes (and no class of its kind)")
+    of_type("sizes", sizes, Sizes)
     for name in SIZE_FIELDS:
         check_size(name, getattr(sizes, name))
     return Sizes(**{name: int(getattr(sizes, name)) for name in SIZE_FIELDS})
-
-
-def _check_nodes(nodes: Any) -> None:
-    # 4.0 and True are equal to a number of nodes.
-    if not isinstance(nodes, (int, np.integer)) or isinstance(nodes, bool):
-        choices = ", ".join(map(str, teachers.NODE_CHOICES))
-        raise ValueError(f"teacher_nodes: {shown(nodes)}; allowed: {choices}")
-    teachers.check_nodes(int(nodes))
-
-
-def _entries(name: str, given: Any) -> tuple[Any, ...]:
-    refused = isinstance(given, (str, bytes, bytearray, Mapping, range))
-    # An array without dimensions looks like a collection too.
-    if refused or not isinstance(given, Collection) or getattr(given, "ndim", 1) != 1:
-        raise ValueError(f"{name}: {shown(given)}; allowed: a sequence, such as ['reward']")
-    return tuple(given)
-
-
-def _checked_record(given: Any, metrics: Sequence[str | tuple[str, Metric]]) -> tuple[str, ...]:
-    names = [entry if isinstance(entry, str) else entry[0] for entry in metrics]
-    entries = _entries("record", given)
-    for entry in entries:
-        if not isinstance(entry, str) or entry not in names:
-            raise ValueError(f"record: {shown(entry)}; allowed: the metrics {', '.join(names)}")
-    _check_each_once("record", entries)
-    return tuple(map(str, entries))
-
-
-def _checked_metrics(given: Any) -> tuple[str | tuple[str, Metric], ...]:
-    entries = _entries("metrics", given)
-    names = []
-    for entry in entries:
-        named = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
-        if not (isinstance(entry, str) or (named and entry[0])):
-            raise ValueError(
-                f"metrics: {shown(entry)}; allowed: names of METRICS, or pairs of a name and a "
-                "Metric"
-            )
-        if isinstance(entry, str) and entry not in METRICS:
-            raise ValueError(f"metrics: {shown(entry)}; allowed: {', '.join(METRICS)}")
-        if not isinstance(entry, str):
-            _check_hash("metrics", entry[1])
-        names.append(entry if isinstance(entry, str) else entry[0])
-    _check_each_once("metrics", names)
-    return entries
-
-
-def _check_each_once(name: str, entries: Sequence[str]) -> None:
-    for place, entry in enumerate(entries):
-        if entry in entries[:place]:
-            raise ValueError(f"{name}: {entry!r} occurs twice; allowed: each name once")
-
-
-def _check_hash(name: str, value: Any) -> None:
-    """Programs are found again by what they are made of."""
-    try:
-        hash(value)
-    except TypeError as error:
-        raise ValueError(
-            f"{name}: {shown(value)} has no hash; allowed: a function, or an object that has one "
-            "(such as a frozen dataclass)"
-        ) from error
 
 
 def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
@@ -626,8 +553,8 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
             parts = given
         else:
             raise ValueError(f"axes: {shown(name)}; allowed: {', '.join(AXES)}")
-        if not name or name in _OWN_NAMES:
-            raise ValueError(f"axes: {name!r} is taken; allowed: a name of its own")
+        if not name or name in OWN_NAMES:
+            raise ValueError(f"axes: {shown(name)} is taken; allowed: a name of its own")
         found = {axis: _checked_values(axis, values) for axis, values in parts.items()}
         labels = {axis: labels for axis, (labels, _) in found.items()}
         first = next(iter(labels))
@@ -638,7 +565,9 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
                     f"allowed: as many as {first} has, {len(labels[first])}"
                 )
             if any(axis in other.labels for other in checked):
-                raise ValueError(f"{name}: {axis!r} is an axis already; allowed: each axis once")
+                raise ValueError(
+                    f"{name}: {shown(axis)} is an axis already; allowed: each axis once"
+                )
         _check_values_once(name, labels)
         checked.append(Axis(name, labels, {axis: values for axis, (_, values) in found.items()}))
     _check_variables(base, checked)
@@ -648,19 +577,13 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
 
 
 def _check_variables(base: Program, axes: Sequence[Axis]) -> None:
-    """Refuse metrics whose results would have a name that something else has."""
-    taken = {name: "also an axis" for axis in axes for name in (axis.dimension, *axis.labels)}
-    taken |= dict.fromkeys(_OWN_NAMES, "taken")
-    for name, metric in chosen_metrics(base).items():
-        if not isinstance(metric, Metric):
-            raise ValueError(f"metrics: {name!r} is {shown(metric)}; allowed: a Metric")
-        for end in _STATISTICS:
-            if name + end in taken:
-                what = repr(name) if not end else f"{name!r} yields {name + end!r}, which"
-                raise ValueError(
-                    f"metrics: {what} is {taken[name + end]}; allowed: a name of its own"
-                )
-        taken |= {name + end: f"also of the metric {name!r}" for end in _STATISTICS}
+    """Refuse metrics whose results would have the name of an axis."""
+    taken = {name for axis in axes for name in (axis.dimension, *axis.labels)}
+    for name in chosen_metrics(base):
+        for variable in (name, *(name + end for end in STATISTICS)):
+            if variable in taken:
+                what = repr(name) if variable == name else f"{name!r} yields {variable!r}, which"
+                raise ValueError(f"metrics: {what} is also an axis; allowed: a name of its own")
 
 
 def _plain(labels: Sequence[Any] | np.ndarray) -> Sequence[Any]:
@@ -669,7 +592,8 @@ def _plain(labels: Sequence[Any] | np.ndarray) -> Sequence[Any]:
 
 def _check_values_once(name: str, labels: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
     """Refuse an axis on which two places are the same to the programs."""
-    if len(labels) == 1 and isinstance(next(iter(labels.values())), range):
+    # A range has no value twice, and may be of millions.
+    if any(isinstance(values, range) for values in labels.values()):
         return
     given = [
         as_given(np.asarray(values)) if axis in CONFIG_FIELDS else values
@@ -788,7 +712,8 @@ def _labelled_value(name: str, value: Any) -> tuple[Any, Any]:
 def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     """The label of a value, and what a run is given."""
     if name == "method":
-        return _checked_method(value)
+        method_function(value)
+        return (str(value) if isinstance(value, str) else name_of(value)), value
     if name == "feedback":
         if isinstance(value, Oracle):
             _check_held_oracle(value)
@@ -796,7 +721,10 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
         oracle = oracle_by_name(value)
         return str(value), oracle
     if name == "optimizer":
-        return _checked_optimizer(value)
+        if callable(value):
+            return name_of(value), value
+        optimizer = optimizer_by_name(value)
+        return str(value), optimizer
     if name in SEED_AXES:
         seed = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not seed or not 0 <= value < 2**32:
@@ -812,70 +740,9 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     return number, number
 
 
-def _checked_method(value: Any) -> tuple[str, Any]:
-    if isinstance(value, str) and value in METHODS:
-        return str(value), str(value)
-    if isinstance(value, str) or not (isinstance(value, Stateful) or callable(value)):
-        names = ", ".join(METHODS)
-        raise ValueError(f"method: {shown(value)}; allowed: {names}, or a function")
-    _check_hash("method", value)
-    candidate: Any = value
-    try:
-        method_function(candidate)
-    except (TypeError, ValueError, AttributeError) as error:
-        if str(error).startswith("method: "):
-            raise
-        raise ValueError(
-            f"method: {shown(value)} has no parameters that can be read; allowed: a function"
-        ) from error
-    return _name_of(value), value
-
-
-def _checked_optimizer(value: Any) -> tuple[str, Any]:
-    if not callable(value):
-        optimizer = optimizer_by_name(value)
-        return str(value), optimizer
-    _check_hash("optimizer", value)
-    label = _name_of(value)
-    make: Any = value
-
-    def step(rate: Any, logits: Any) -> Any:
-        transformation = make(rate)
-        return transformation.update(logits, transformation.init(logits), logits)[0]
-
-    logits = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    try:
-        updates = jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.float32), logits)
-    # Whatever a function of the user's raises; it is shown, and is the cause.
-    except Exception as error:
-        raise ValueError(
-            f"optimizer: {label} takes no step ({shown(error)}); allowed: a function from a traced "
-            "learning rate to an optax transformation that needs gradients only"
-        ) from error
-    if getattr(updates, "shape", None) != logits.shape:
-        raise ValueError(
-            f"optimizer: {label} yields {shown(updates)}; allowed: updates of the logits' shape"
-        )
-    return label, value
-
-
-def _name_of(value: Any) -> str:
-    """What a function or object is called where it has no label of its own."""
-    while isinstance(value, partial):
-        value = value.func
-    name = getattr(value, "__name__", None)
-    return name if isinstance(name, str) and name else type(value).__name__
-
-
 def _check_held_oracle(oracle: Oracle) -> None:
     """Check the oracle of an axis: its numbers are those of one run."""
-    if type(oracle) is not Oracle:
-        raise ValueError(
-            f"feedback: {shown(oracle)}; allowed: an Oracle (and no class of its kind)"
-        )
-    for name, part, kind in (("hints", oracle.hints, Hints), ("judge", oracle.judge, Judge)):
-        if not (part is None or type(part) is kind):
-            raise ValueError(f"feedback: {name} {shown(part)}; allowed: {kind.__name__} or None")
+    oracles.check_oracle(oracle)
     for path, leaf in jax.tree_util.tree_leaves_with_path(oracle):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         numbers = None if isinstance(leaf, Tracer) else as_numbers(leaf)
@@ -887,7 +754,6 @@ def _check_held_oracle(oracle: Oracle) -> None:
                 f"feedback: {name} of shape {numbers.shape}; allowed: {own} dimensions (an axis "
                 "of feedback has an oracle for each of its values)"
             )
-    oracles.check_oracle(oracle)
 
 
 def check_size(name: str, value: Any) -> None:
@@ -990,6 +856,7 @@ def _groups(
         program = replace(base, method=method, sizes=row_sizes, optimizer=optimizer)
         check_program(program)
         _check_enumerated(program)
+        check_outcomes(program, oracle)
         if not needs_teacher(program):
             oracle = _padded(oracle)
         elif oracle.gain is not None and oracle.hints is None:

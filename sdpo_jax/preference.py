@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -45,7 +46,7 @@ def judged_pairs(
     thirds = streams.uniforms(key, step, (-(-count // 3),)) if count else ()
     uniform = jnp.concatenate(thirds)[:count] if count else signal[:0]
     odds = sharpness * (signal[:count] - signal[count : 2 * count])
-    verdict = jnp.where(uniform < jax.nn.sigmoid(odds), 1.0, -1.0)
+    verdict = jnp.where(uniform < jax.nn.sigmoid(odds), np.float32(1), np.float32(-1))
     return Pairs(tokens[:, :count], tokens[:, count : 2 * count], verdict)
 
 
@@ -55,7 +56,7 @@ def best_and_worst(tokens: Array, signal: Array) -> Pairs:
     Of equal ones the first; where all are equal there is nothing to prefer, and the verdict is 0.
     """
     best, worst = jnp.argmax(signal, 0), jnp.argmin(signal, 0)
-    verdict = jnp.where(signal.max(0) > signal.min(0), 1.0, 0.0)[None]
+    verdict = (signal.max(0) > signal.min(0)).astype(signal.dtype)[None]
     return Pairs(rollout(tokens, best)[:, None], rollout(tokens, worst)[:, None], verdict)
 
 

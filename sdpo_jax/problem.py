@@ -17,12 +17,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, streams
 from sdpo_jax import policy as policies
-from sdpo_jax.policy import GROUP, Rollouts, token_bits
-from sdpo_jax.streams import Stream
+from sdpo_jax.checks import (
+    WHOLE,
+    as_float32,
+    finite,
+    integer,
+    numbers,
+    of_type,
+    on_host,
+    over_runs,
+    under_own_settings,
+)
+from sdpo_jax.policy import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
+from sdpo_jax.streams import Key, Stream
 
 # Largest number of sequences, V ** T, that the exact expectations enumerate.
 MAX_SEQUENCES = 2**21
@@ -61,8 +73,9 @@ class ScoreTables(NamedTuple):
     bridges: Array
 
 
+@under_own_settings
 def sample_problem(
-    seed: ArrayLike,
+    seed: ArrayLike | Key,
     length: int,
     vocab_size: int,
     quality_scale: ArrayLike = 1.0,
@@ -78,34 +91,57 @@ def sample_problem(
         quality_scale: ``[*runs]`` or scalar, standard deviation of q.
         bigram_scale: ``[*runs]`` or scalar, standard deviation of b.
         pattern_weight: ``[*runs]`` or scalar, what each match with the target adds.
+
+    Raises:
+        ValueError: the argument, its value or shape and what is allowed, in one line.
     """
+    length = integer("length", length, 1)
+    vocab_size = integer("vocab_size", vocab_size, 2, MAX_VOCAB_SIZE)
     key = streams.stream(seed, Stream.PROBLEM)
+    runs = key.high.shape
+
+    def scale(name: str, value: ArrayLike) -> Array:
+        over_runs(name, finite(name, value), runs)
+        return jnp.asarray(as_float32(value))
+
     uniform, _, _ = streams.uniforms(key, 2, (length,))
+    quality = scale("quality_scale", quality_scale)
+    bigram = scale("bigram_scale", bigram_scale)
     return Problem(
-        quality=jnp.asarray(quality_scale) * streams.normals(key, 0, (length, vocab_size)),
-        bigram=jnp.asarray(bigram_scale) * streams.normals(key, 1, (vocab_size, vocab_size)),
+        quality=quality * streams.normals(key, 0, (length, vocab_size)),
+        bigram=bigram * streams.normals(key, 1, (vocab_size, vocab_size)),
         target=(uniform * vocab_size).astype(jnp.int32),
-        pattern_weight=jnp.broadcast_to(
-            jnp.asarray(pattern_weight, jnp.float32), uniform.shape[1:]
-        ),
+        pattern_weight=jnp.broadcast_to(scale("pattern_weight", pattern_weight), runs),
     )
 
 
+@under_own_settings
 def reward(problem: Problem, tokens: ArrayLike) -> Array:
     """``R`` of Eq. 1 for each of N sequences: ``[T, N, *runs]`` integers to ``[N, *runs]``.
 
-    The tokens must lie in ``[0, V)``. Where many batches meet one problem, ``tabulate`` it once
-    and ``look_up`` each.
+    Where many batches meet one problem, ``tabulate`` it once and ``look_up`` each.
+
+    Raises:
+        ValueError: a problem or tokens of another type or shape, or, where they are not traced,
+            tokens outside of ``[0, V)``, in one line.
     """
-    packed = policies.pack(jnp.asarray(tokens), problem.quality.shape[1])
-    length, vocab_size = problem.quality.shape[:2]
+    problem = _checked(problem)
+    length, vocab_size, *runs = problem.quality.shape
+    given: Any = _checked_tokens("tokens", tokens, vocab_size)
+    if given.ndim < 2 or given.shape != (length, given.shape[1], *runs):
+        raise ValueError(
+            f"tokens: shape {given.shape}; allowed: "
+            f"({', '.join(map(str, (length, 'sequences', *runs)))})"
+        )
+    packed = policies.pack(jnp.asarray(given), vocab_size)
     return look_up(tabulate(problem), packed, length, vocab_size)
 
 
 def token_scores(problem: Problem) -> Array:
     """What each token adds to the score by itself, ``[T, V, *runs]``: quality and pattern."""
     vocab_size = problem.quality.shape[1]
-    vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (problem.quality.ndim - 2))
+    vocabulary = jnp.arange(vocab_size, dtype=jnp.int32)
+    vocabulary = vocabulary.reshape((1, vocab_size) + (1,) * (problem.quality.ndim - 2))
     matches = problem.target[:, None] == vocabulary
     return problem.quality + jnp.where(matches, problem.pattern_weight, 0.0)
 
@@ -165,13 +201,18 @@ def look_up(
     return fence(lambda: jax.nn.sigmoid(sum(lanes.total(part, 0) for part in parts)))
 
 
+@under_own_settings
 def best_sequence(problem: Problem) -> tuple[Array, Array]:
     """The sequence of largest reward, by dynamic programming over positions (Viterbi).
 
     Returns:
         tokens: ``[T, *runs]`` int32; the lowest tokens where several sequences are best.
         reward: ``[*runs]``, its reward.
+
+    Raises:
+        ValueError: no problem, in one line.
     """
+    problem = _checked(problem)
     singles = token_scores(problem)
     length = singles.shape[0]
     value = singles[-1]
@@ -188,25 +229,31 @@ def best_sequence(problem: Problem) -> tuple[Array, Array]:
     return jnp.stack(chosen), jax.nn.sigmoid(value.max(0) / length)
 
 
+@under_own_settings
 def expected_reward(problem: Problem, probs: Array) -> Array:
     """``E[R]`` of the factored policy ``probs`` ``[T, V, *runs]``, summed over all sequences.
 
     Raises:
-        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``; arguments of another type or shape.
     """
+    problem = _checked(problem)
+    probs = _checked_probs(problem, probs)
     cut, prefixes, rewards_after = _split(problem)
     value = jax.lax.map(lambda index: _expectation(rewards_after(index), probs[cut:]), prefixes)
     return _expectation(value, probs[:cut])
 
 
+@under_own_settings
 def token_advantage(problem: Problem, probs: Array) -> Array:
     """``E[R | s_t = v] - E[R]``, ``[T, V, *runs]``: what the reward really pays for each token.
 
     The gradient of ``E[R]`` with respect to the logits is ``probs * token_advantage``.
 
     Raises:
-        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``; arguments of another type or shape.
     """
+    problem = _checked(problem)
+    probs = _checked_probs(problem, probs)
     cut, prefixes, rewards_after = _split(problem)
     weight = jnp.ones_like(probs[:1, 0])
     for t in range(cut):
@@ -217,7 +264,8 @@ def token_advantage(problem: Problem, probs: Array) -> Array:
         late, mean = _conditional(rewards_after(index), probs[cut:])
         return sofar + weight * late, mean
 
-    late, value = jax.lax.scan(add, jnp.zeros_like(probs[cut:]), (prefixes, weight))
+    start = lanes.shared(jnp.zeros_like(probs[cut:]), problem)
+    late, value = jax.lax.scan(add, start, (prefixes, weight))
     early, mean = _conditional(value, probs[:cut])
     return jnp.concatenate([early, late]) - mean
 
@@ -227,15 +275,24 @@ def uniform_probs(problem: Problem) -> Array:
     return jnp.full_like(problem.quality, 1.0 / problem.quality.shape[1])
 
 
+@under_own_settings
 def optimality(problem: Problem, reward: ArrayLike) -> Array:
     """``(R - R_uniform) / (R_best - R_uniform)``: 0 for the uniform policy, 1 for the best.
 
+    Args:
+        problem: the reward landscape.
+        reward: ``[..., *runs]``.
+
     Raises:
-        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``.
+        ValueError: ``V ** T`` exceeds ``MAX_SEQUENCES``; arguments of another type or shape.
     """
+    problem = _checked(problem)
+    runs = problem.quality.shape[2:]
+    given: Any = numbers("reward", reward, "numbers")
+    over_runs("reward", given, runs, given.shape[: max(given.ndim - len(runs), 0)])
     uniform = expected_reward(problem, uniform_probs(problem))
     _, best = best_sequence(problem)
-    return (jnp.asarray(reward) - uniform) / (best - uniform)
+    return (jnp.asarray(as_float32(given)) - uniform) / (best - uniform)
 
 
 def check_enumerable(length: int, vocab_size: int) -> None:
@@ -247,22 +304,70 @@ def check_enumerable(length: int, vocab_size: int) -> None:
         )
 
 
-def check_problem(problem: Problem, shape: tuple[int, ...]) -> None:
-    """Check a problem's shapes against logits ``[T, V, *runs]``.
+def check_problem(problem: Problem, shape: tuple[int, ...]) -> Problem:
+    """Check a problem against logits ``[T, V, *runs]``.
+
+    Returns:
+        The same with float32 numbers and int32 tokens.
 
     Raises:
-        ValueError: the field, its shape and what is allowed, in one line.
+        ValueError: the field, its type, shape or a value, and what is allowed, in one line; values
+            where they are not traced.
     """
+    of_type("problem", problem, Problem)
     length, vocab_size, *runs = shape
     allowed = {
         "quality": (length, vocab_size, *runs),
         "bigram": (vocab_size, vocab_size, *runs),
         "target": (length, *runs),
     }
+    parts: dict[str, Any] = {}
     for name, expected in allowed.items():
-        given = np.shape(getattr(problem, name))
-        if given != expected:
-            raise ValueError(f"problem.{name}: shape {given}; allowed: {expected}")
+        part = numbers(f"problem.{name}", getattr(problem, name), "an array of numbers")
+        if part.shape != expected:
+            raise ValueError(f"problem.{name}: shape {part.shape}; allowed: {expected}")
+        parts[name] = part
+    weight = finite("problem.pattern_weight", problem.pattern_weight)
+    over_runs("problem.pattern_weight", weight, tuple(runs))
+    target = _checked_tokens("problem.target", parts["target"], vocab_size)
+    return Problem(
+        as_float32(finite("problem.quality", parts["quality"])),
+        as_float32(finite("problem.bigram", parts["bigram"])),
+        target,
+        as_float32(weight),
+    )
+
+
+def _checked(problem: Problem) -> Problem:
+    """A problem whose shapes fit each other."""
+    of_type("problem", problem, Problem)
+    shape = numbers("problem.quality", problem.quality, "an array of numbers").shape
+    if len(shape) < 2 or shape[0] < 1 or not 2 <= shape[1] <= MAX_VOCAB_SIZE:
+        raise ValueError(
+            f"problem.quality: shape {shape}; allowed: positions, 1 or more, "
+            f"and tokens, 2 to {MAX_VOCAB_SIZE}, in front of the runs"
+        )
+    return check_problem(problem, shape)
+
+
+def _checked_tokens(name: str, tokens: Any, vocab_size: int) -> Any:
+    allowed = f"integers from 0 to {vocab_size - 1}"
+    tokens = numbers(name, tokens, allowed, WHOLE)
+    if not isinstance(tokens, Tracer):
+        concrete = on_host(tokens)
+        wrong = concrete[(concrete < 0) | (concrete >= vocab_size)]
+        if wrong.size:
+            raise ValueError(f"{name}: {int(wrong.flat[0])}; allowed: {allowed}")
+    return tokens.astype(np.int32)
+
+
+def _checked_probs(problem: Problem, probs: Any) -> Array:
+    probs = numbers("probs", probs, "an array of numbers")
+    if probs.shape != problem.quality.shape:
+        raise ValueError(
+            f"probs: shape {probs.shape}; allowed: {problem.quality.shape}, as problem.quality has"
+        )
+    return jnp.asarray(as_float32(probs))
 
 
 def all_rewards(problem: Problem) -> Array:

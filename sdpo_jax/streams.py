@@ -21,12 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from sdpo_jax.checks import WHOLE, numbers, on_host, shown
 from sdpo_jax.lanes import NO_FENCE, Fence
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
+
+_CIPHER = "threefry2x32"
+_SEEDS = "integers from 0 to 2**32 - 1, or typed keys (jax.random.key)"
 
 # The 64 bits of a cipher block serve three uniforms of this many bits.
 _UNIFORM_BITS = 21
@@ -57,18 +62,52 @@ class Key(NamedTuple):
     low: Array
 
 
-def stream(seed: ArrayLike, name: int) -> Key:
+def stream(seed: ArrayLike | Key, name: int) -> Key:
     """The key of one sub-stream, ``fold_in(key(seed), name)``.
 
     Args:
-        seed: ``[*runs]`` integers in ``[0, 2**32)``, or typed threefry keys ``[*runs]`` whose two
-            words are then used as they are.
+        seed: as for ``root``, or what that returned.
         name: which sub-stream, a ``Stream`` or any number of the caller's own.
 
     Raises:
-        ValueError: a seed that is no such integer, where it is not traced.
+        ValueError: a seed that is none, in one line.
     """
-    return Key(*_threefry(_root(seed), jnp.uint32(0), jnp.uint32(name)))
+    key = seed if isinstance(seed, Key) else root(seed)
+    return Key(*_threefry(key, jnp.uint32(0), jnp.uint32(name)))
+
+
+def root(seed: ArrayLike, field: str = "seed") -> Key:
+    """The key that a seed is, ``key(seed)``.
+
+    Args:
+        seed: ``[*runs]`` integers in ``[0, 2**32)``, or typed threefry keys ``[*runs]`` whose two
+            words are then used as they are. The words of a raw key (``jax.random.PRNGKey``) can't
+            be told from two seeds of their type, and are refused, as are those seeds.
+        field: what the seed is called in messages.
+
+    Raises:
+        ValueError: another type, whether traced or not, or an integer out of range where it is
+            not traced, in one line.
+    """
+    if isinstance(seed, Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        if jax.random.key_impl(seed) != _CIPHER:
+            raise ValueError(f"{field}: {shown(seed)}; allowed: keys of {_CIPHER}, or integers")
+        data = jax.random.key_data(seed)
+        return Key(data[..., 0], data[..., 1])
+    # Checked, and converted, before JAX makes an int32 of it.
+    given = numbers(field, seed, _SEEDS, WHOLE)
+    if given.dtype == np.uint32 and given.shape[-1:] == (_words_of_a_raw_key(),):
+        raise ValueError(
+            f"{field}: {shown(given)}, as raw keys are; allowed: typed keys, jax.random.key(5) "
+            "and not PRNGKey(5), or integers of another type, such as int32"
+        )
+    if not isinstance(given, Tracer):
+        concrete = on_host(given)
+        if (concrete < 0).any() or (concrete >= 2**32).any():
+            raise ValueError(f"{field}: {shown(seed)}; allowed: {_SEEDS}")
+        given = concrete.astype(np.uint32)
+    low = jnp.asarray(given).astype(jnp.uint32)
+    return Key(jnp.zeros_like(low), low)
 
 
 def words(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -120,18 +159,8 @@ def normals(key: Key, step: ArrayLike, shape: tuple[int, ...], fence: Fence = NO
     return jax.lax.slice_in_dim(numbers, 0, shape[-1], axis=axis)
 
 
-def _root(seed: ArrayLike) -> Key:
-    if isinstance(seed, Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
-        data = jax.random.key_data(seed)
-        return Key(data[..., 0], data[..., 1])
-    if not isinstance(seed, Array):
-        # Checked, and converted, before JAX makes an int32 of it.
-        given = np.asarray(seed)
-        if given.dtype.kind not in "iu" or (given < 0).any() or (given >= 2**32).any():
-            raise ValueError(f"seed: {seed!r}; allowed: integers from 0 to 2**32 - 1, or keys")
-        seed = given.astype(np.uint32)
-    low = jnp.asarray(seed).astype(jnp.uint32)
-    return Key(jnp.zeros_like(low), low)
+def _words_of_a_raw_key() -> int:
+    return 2 if jax.config.jax_default_prng_impl == _CIPHER else 4  # pyright: ignore
 
 
 # A function of its own to JAX, which then traces and lowers its 20 rounds once for each shape.

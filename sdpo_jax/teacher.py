@@ -37,6 +37,7 @@ from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
+from sdpo_jax.checks import shown
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.oracle import Oracle
@@ -288,9 +289,9 @@ def check_nodes(nodes: int) -> None:
     Raises:
         ValueError: a number that ``prepare`` has no weights for, in one line.
     """
-    if nodes not in NODE_CHOICES:
+    if type(nodes) is not int or nodes not in NODE_CHOICES:
         allowed = ", ".join(str(choice) for choice in NODE_CHOICES)
-        raise ValueError(f"teacher_nodes: {nodes!r}; allowed: {allowed}")
+        raise ValueError(f"teacher_nodes: {shown(nodes)}; allowed: {allowed}")
 
 
 @cache

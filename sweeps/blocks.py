@@ -24,7 +24,8 @@ import numpy as np
 from sdpo_jax.grid import describe
 from sdpo_jax.methods import METHODS, Stateful
 from sdpo_jax.metrics import METRICS
-from sdpo_jax.plan import FINITE_STEPS, OPTIMIZERS, Group, Plan
+from sdpo_jax.plan import OPTIMIZERS, Group, Plan
+from sdpo_jax.train import FINITE_STEPS
 from sweeps.reading import read_bytes
 from sweeps.writing import make_room, write_atomically
 

@@ -29,7 +29,7 @@ MODULES = {
 
 # From the bottom to the top. A module imports only modules of lower layers.
 LAYERS = [
-    {"lanes"},
+    {"lanes", "checks"},
     {"streams"},
     {"policy"},
     {"problem", "config"},

@@ -166,9 +166,12 @@ def drawn(length=4, vocab_size=4, count=4096, **scales):
 
 @pytest.mark.parametrize("runs", [(), (2,), (2, 3)])
 def test_shapes_and_types_of_a_drawn_problem(runs):
-    seeds = np.arange(math.prod(runs), dtype=np.uint32).reshape(runs)
-    problem = jax.eval_shape(lambda seed: problems.sample_problem(seed, 5, 3), seeds)
-    problems.check_problem(problem, (5, 3, *runs))
+    seeds = np.arange(math.prod(runs), dtype=np.int32).reshape(runs)
+
+    def draw(seed):
+        return problems.check_problem(problems.sample_problem(seed, 5, 3), (5, 3, *runs))
+
+    problem = jax.eval_shape(draw, seeds)
     assert problem.pattern_weight.shape == runs
     for values in (problem.quality, problem.bigram, problem.pattern_weight):
         assert values.dtype == jnp.float32

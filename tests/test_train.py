@@ -27,6 +27,7 @@ from sdpo_jax import (
     Problem,
     Program,
     Sizes,
+    Stateful,
     Update,
     teacher,
 )
@@ -459,15 +460,22 @@ def test_the_hybrids_threshold_chooses_between_two_methods():
     assert abs(distilled - reinforced).max() > 0.01
 
 
-def hears_the_signal(*, policy, signal, feedback):
-    """A method that learns nothing and reports what it was told."""
-    return Update(jnp.zeros_like(policy.probs), jnp.stack([signal, feedback]))
+def reports(*, policy, signal, feedback, memory):
+    return Update(jnp.zeros_like(policy.probs), memory=jnp.stack([signal, feedback]))
+
+
+# A method that learns nothing and remembers what it was told.
+hears_the_signal = Stateful(
+    "hears_the_signal",
+    lambda policy, sizes: jnp.zeros((2, sizes.rollouts, *policy.logits.shape[2:])),
+    reports,
+)
 
 
 def test_the_signal_is_the_reward_the_feedback_or_between():
     share = np.array([0, 0.3, 1, 0.9])
     view = stepped(hears_the_signal, numbers(learn_from_feedback=share), sdpo_jax.binary())
-    signal, feedback = np.asarray(view.update.weight)
+    signal, feedback = np.asarray(view.update.memory)
     np.testing.assert_array_equal(feedback, view.feedback)
     assert set(np.unique(feedback)) == {0.0, 1.0}
     expected = (1 - share) * np.asarray(view.reward) + share * feedback

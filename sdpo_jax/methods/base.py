@@ -26,7 +26,10 @@ parameter       shape                        meaning
 ``fence``       ``Fence``                    materialises what is read twice (see ``lanes``)
 =============== ============================ ==================================================
 
-It returns the descent gradient: the update is ``l <- l - lr (sign g + lambda (pi - pi_ref))``.
+Any other parameter must have a default, and keeps it.
+
+It returns an ``Update``, or the descent gradient alone: the policy's update is
+``l <- l - lr (sign g + lambda (pi - pi_ref))``. What it returns is checked where it is traced.
 """
 
 from __future__ import annotations
@@ -34,10 +37,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from sdpo_jax.checks import as_float32, numbers, shown
 
 
 class Cost(NamedTuple):
@@ -90,7 +98,7 @@ class Stateful:
         return self.name
 
 
-Method = Callable[..., Update] | Stateful
+Method = Callable[..., Update | Array] | Stateful
 
 TOLD: Mapping[str, str] = {
     "policy": "the student",
@@ -126,15 +134,156 @@ TOLD_AT_FIRST = (
 )
 
 
+def name_of(method: Any) -> str:
+    """What a method is called: its ``__name__``, that of what it wraps, or its class's."""
+    if isinstance(method, partial):
+        return name_of(method.func)
+    name = getattr(method, "__name__", None)
+    return name if isinstance(name, str) else type(method).__name__
+
+
 # Bounded, since they keep the user's functions.
 @lru_cache(1024)
 def what_is_told(method: Method) -> tuple[str, ...]:
-    """The names of the parameters of a method's steps: what it is told at each."""
-    update = method.update if isinstance(method, Stateful) else method
-    return tuple(inspect.signature(update).parameters)
+    """The names of the parameters of a method's steps: what it is told at each.
+
+    A parameter with a default that is none of the above keeps it.
+    """
+    return _asked(method.update if isinstance(method, Stateful) else method, tuple(TOLD))
 
 
 @lru_cache(1024)
 def what_is_told_at_first(method: Method) -> tuple[str, ...]:
     """The names of the parameters of a method's ``init``; none where it has no memory."""
-    return tuple(inspect.signature(method.init).parameters) if isinstance(method, Stateful) else ()
+    return _asked(method.init, TOLD_AT_FIRST) if isinstance(method, Stateful) else ()
+
+
+def _asked(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[str, ...]:
+    fixed = function.keywords if isinstance(function, partial) else {}
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        each.name
+        for each in parameters
+        if each.name not in fixed and (each.default is each.empty or each.name in known)
+    )
+
+
+def check_method(method: Any) -> None:
+    """Refuse what is no method, or asks for what the loop has nothing for.
+
+    Raises:
+        ValueError: the method, the parameter and what is allowed, in one line.
+    """
+    name = name_of(method)
+    if isinstance(method, Stateful) and not isinstance(method.name, str):
+        raise ValueError(f"method: its name {shown(method.name)}; allowed: a string")
+    parts = (method.init, method.update) if isinstance(method, Stateful) else (method,)
+    if isinstance(method, type) or not all(callable(part) for part in parts):
+        raise ValueError(f"method: {shown(method)}; allowed: a name, a function or a Stateful")
+    try:
+        hash(method)
+    except TypeError as error:
+        raise ValueError(
+            f"method: {name} has no hash; allowed: what can be a key, as functions can"
+        ) from error
+    for part in parts:
+        try:
+            parameters = inspect.signature(part).parameters.values()
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"method: {name} has no signature; allowed: a function whose parameters have names"
+            ) from error
+        for each in parameters:
+            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+                raise ValueError(
+                    f"method: {name} takes {str(each).partition(':')[0]!r} without a keyword; "
+                    "allowed: parameters that name what it is told (functools.wraps keeps a "
+                    "wrapped one's)"
+                )
+    for names, allowed in (
+        (what_is_told(method), tuple(TOLD)),
+        (what_is_told_at_first(method), TOLD_AT_FIRST),
+    ):
+        unknown = [each for each in names if each not in allowed]
+        if unknown:
+            raise ValueError(
+                f"method: {name} asks for {unknown[0]!r}; allowed: {', '.join(allowed)}"
+            )
+    if "memory" in what_is_told(method) and not isinstance(method, Stateful):
+        raise ValueError(f"method: {name} asks for 'memory'; allowed: in a Stateful method only")
+
+
+def as_update(method: Method, outcome: Any, logits: Array, memory: Any) -> Update:
+    """What a method returned, checked and with the engine's types.
+
+    Args:
+        method: whose it is.
+        outcome: an ``Update``, or its gradient alone.
+        logits: ``[T, V, *runs]``.
+        memory: what the method was told it had kept.
+
+    Raises:
+        ValueError: an array of another shape or type, and both, in one line.
+    """
+    runs = logits.shape[2:]
+    update = outcome if isinstance(outcome, Update) else Update(outcome)
+    what = f"method: {name_of(method)} returns"
+    cost = update.cost
+    if cost is not None:
+        if not isinstance(cost, Cost):
+            raise ValueError(f"{what} a cost that is {shown(cost)}; allowed: a Cost or None")
+        cost = Cost(*(
+            returned(f"{what} a cost in {field}", number, (runs, ()))
+            for field, number in zip(Cost._fields, cost, strict=True)
+        ))  # fmt: skip
+    weight = update.weight
+    if weight is not None:
+        weight = returned(f"{what} a weight", weight, (runs,))
+    check_kept(f"{what} a memory", update.memory, memory)
+    return Update(
+        returned(f"{what} a gradient", update.gradient, (logits.shape,)),
+        weight,
+        update.memory,
+        cost,
+    )
+
+
+def returned(what: str, value: Any, shapes: tuple[tuple[int, ...], ...]) -> Array:
+    """An array of real numbers of one of the shapes, as float32.
+
+    Args:
+        what: whose it is, as the beginning of the message.
+        value: what was returned.
+        shapes: those that are allowed.
+
+    Raises:
+        ValueError: its shape or type and those that are allowed, in one line.
+    """
+    array = numbers(f"{what} that is no array", value, "an array of real numbers")
+    if array.shape not in shapes:
+        raise ValueError(f"{what} of shape {array.shape}; allowed: {' or '.join(map(str, shapes))}")
+    return jnp.asarray(as_float32(array))
+
+
+def check_kept(what: str, kept: Any, before: Any) -> None:
+    """Check that a memory has the structure, shapes and types that it had before the step."""
+    structures = [jax.tree.structure(each) for each in (kept, before)]
+    if structures[0] != structures[1]:
+        given, allowed = (" ".join(str(each).split()) for each in structures)
+        raise ValueError(f"{what} of structure {given}; allowed: {allowed}, as before the step")
+    olds = jax.tree_util.tree_leaves_with_path(before)
+    for (path, old), new in zip(olds, jax.tree.leaves(kept), strict=True):
+        given, allowed = (_kind_of(each) for each in (new, old))
+        if given != allowed:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"{what}{where and ' in '}{where} of type {given}; allowed: {allowed}, "
+                "as before the step"
+            )
+
+
+def _kind_of(leaf: Any) -> str:
+    if not isinstance(leaf, Array | np.ndarray | np.generic | bool | int | float | complex):
+        return shown(leaf)
+    kind = jax.typeof(leaf)
+    return f"{kind.dtype.name}[{','.join(map(str, kind.shape))}]"

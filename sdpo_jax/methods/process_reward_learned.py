@@ -25,7 +25,9 @@ from sdpo_jax.policy import Policy, mean_score
 
 def _init(*, policy: Policy) -> prefixes.Model:
     # Rewards lie in (0, 1): from the middle the constants have the least way to go.
-    constant = jnp.full((policy.logits.shape[0] + 1, *policy.logits.shape[2:]), 0.5)
+    constant = jnp.full(
+        (policy.logits.shape[0] + 1, *policy.logits.shape[2:]), 0.5, policy.logits.dtype
+    )
     return prefixes.Model(constant, jnp.zeros_like(policy.logits))
 
 

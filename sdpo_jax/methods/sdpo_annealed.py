@@ -31,7 +31,7 @@ def sdpo_annealed(
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``lessons.shift`` is ``[T, V, K, *runs]``."""
-    done = jnp.asarray(step) / max(sizes.steps - 1, 1)
+    done = jnp.asarray(step, jnp.float32) / max(sizes.steps - 1, 1)
     left = 1 + (config.final_strength - 1) * done
     weaker = lessons.changed(
         lambda each: each._replace(shift=left * each.shift, strength=left * each.strength)

@@ -1,0 +1,80 @@
+"""JAX's global settings and devices are the caller's: each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Every method and every metric is traced; no number of double precision may appear on the way.
+TRACED = """
+import jax, jax.numpy as jnp, sdpo_jax
+from jax.extend.core import jaxprs_in_params
+from sdpo_jax import METHODS, METRICS, ORACLES, Config, Program, Sizes
+
+def kinds(jaxpr):
+    for equation in jaxpr.eqns:
+        yield from (str(var.aval.dtype) for var in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from kinds(inner)
+
+sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=3, final_window=2, epochs=2)
+for place, method in enumerate(METHODS):
+    oracle = list(ORACLES.values())[place % len(ORACLES)]()
+    program = Program(method, sizes, metrics=("reward",) if place else tuple(METRICS))
+    train = lambda seed: sdpo_jax.train(seed, program, Config(noise=0.1), oracle)
+    traced, result = jax.make_jaxpr(train, return_shape=True)(jnp.arange(3))
+    assert "float64" not in set(kinds(traced.jaxpr)), method
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(result)} == {"float32", "int32"}, method
+"""
+
+SMALL = """
+import jax, jax.numpy as jnp, numpy as np, sdpo_jax
+from sdpo_jax import Config, Program, Sizes
+sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=3, final_window=2)
+program = Program("sdpo", sizes, metrics=("reward", "expected_reward"), record=("expected_reward",))
+def run(seed, noise):
+    return sdpo_jax.train(seed, program, Config(noise=noise, learning_rate=1.0))
+seeds, noise = jnp.arange(4), jnp.array([0.0, 0.1, 0.2, 0.3])
+"""
+
+EAGER = f"{SMALL}\nrun(seeds, noise)\n"
+
+SHARDED = f"""{SMALL}
+from jax.sharding import PartitionSpec as P
+expected = jax.jit(run)(seeds, noise)
+placed = jax.tree.map(lambda leaf: P(*[None] * (leaf.ndim - 1), "runs"), expected)
+mesh = jax.make_mesh((2,), ("runs",))
+inputs = jax.device_put((seeds, noise), jax.NamedSharding(mesh, P("runs")))
+mapped = jax.shard_map(run, mesh=mesh, in_specs=(P("runs"), P("runs")), out_specs=placed)
+found = jax.jit(mapped)(*inputs)
+jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6),
+             found, expected)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "settings"),
+    [
+        (
+            TRACED,
+            {
+                "JAX_ENABLE_X64": "1",
+                "JAX_NUMPY_RANK_PROMOTION": "raise",
+                "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+                "JAX_TRANSFER_GUARD": "disallow",
+            },
+        ),
+        (EAGER, {"JAX_DISABLE_JIT": "1", "JAX_DEBUG_NANS": "1"}),
+        (SHARDED, {"JAX_NUM_CPU_DEVICES": "2"}),
+    ],
+    ids=["types", "eager", "sharded"],
+)
+def test_the_engine_runs_under_other_settings_of_jax(script, settings):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **settings}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
