@@ -152,4 +152,4 @@ class _Lazy(BackendArray):
         # One axis after another: several lists at once would mean points to numpy.
         for axis in reversed(range(len(back))):
             found = found[(slice(None),) * (axis + 1) + (back[axis],)]
-        return found.reshape(*kept, *found.shape[1:])
+        return found.reshape((*kept, *found.shape[1:]))
