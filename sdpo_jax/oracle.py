@@ -216,7 +216,8 @@ def check_oracle(oracle: Oracle) -> None:
             raise ValueError(f"oracle: {name} {float(wrong[0])!r}; allowed: finite numbers")
     if oracle.judge is not None:
         check_judge(oracle.judge)
-    cuts, rises = np.asarray(oracle.cuts), np.asarray(oracle.rises)
+    # In float64: of a hundred levels the rounding errors of their sum would count.
+    cuts, rises = np.asarray(oracle.cuts, float), np.asarray(oracle.rises, float)
     if cuts.shape[:1] != rises.shape[:1] or cuts.ndim == 0:
         raise ValueError(
             f"oracle: cuts of shape {cuts.shape}, rises of shape {rises.shape}; "
