@@ -291,11 +291,12 @@ def _deeper(raw: Any, most: int) -> bool:
 
 def _name_of(stem: str) -> str:
     """A plain word for a file's name: the same where it is one, and never that of another file."""
-    word = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
-    if word == stem and len(word) <= _LONGEST_NAME and not _DEVICES.fullmatch(word):
-        return word
     # A file system may give the name back with its accents apart.
-    whole = unicodedata.normalize("NFC", stem).encode("utf-8", "surrogatepass")
+    stem = unicodedata.normalize("NFC", stem)
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
+    if word and word == stem and len(word) <= _LONGEST_NAME and not _DEVICES.fullmatch(word):
+        return word
+    whole = stem.encode("utf-8", "surrogatepass")
     return f"{word[: _LONGEST_NAME - 9] or 'sweep'}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
@@ -820,6 +821,8 @@ def _short_form(name: str, given: Any) -> list[Any] | range:
         if len(span) > most:
             raise _refused(f"at most {most} values")
         return _seeds_or_list(name, span)
+    # Made one by one, of seeds too.
+    most = min(most, MAX_VALUES)
     if len(numbers) != 3 or not isinstance(numbers[2], int) or not 1 <= numbers[2] <= most:
         raise _refused(f"{form} = [from, to, count], the count an integer from 1 to {most}")
     first, last, count = numbers
@@ -927,10 +930,12 @@ def _at_least_one(value: Any) -> int:
 
 
 def _nodes(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _refused("integers")
     try:
         check_nodes(value)
-    except (ValueError, TypeError) as error:
-        raise _refused(_after(error) if isinstance(error, ValueError) else "integers") from None
+    except ValueError as error:
+        raise _refused(_after(error)) from None
     return value
 
 
