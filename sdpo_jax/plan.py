@@ -82,7 +82,7 @@ NAMED_AXES = ("method", "feedback", "optimizer")
 AXES = (*NAMED_AXES, *SEED_AXES, *CONFIG_FIELDS, *SIZE_FIELDS)
 
 # The axes that decide which program a run needs.
-PROGRAM_AXES = {*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale"}
+_PROGRAM_AXES = {*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale"}
 
 # Those of optax that need a learning rate and nothing else, and draw no random numbers.
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -395,7 +395,7 @@ def _plain(labels: Sequence[Any] | np.ndarray) -> Sequence[Any]:
 
 def _repeated(labels: tuple[Sequence[Any] | np.ndarray, ...]) -> tuple[Any, ...] | None:
     """Labels that stand together more than once, if there are any."""
-    if any(isinstance(each, range) for each in labels):
+    if len(labels) == 1 and isinstance(labels[0], range):
         return None
     if len(labels) == 1 and isinstance(labels[0], np.ndarray):
         ordered = np.sort(labels[0])
@@ -514,7 +514,7 @@ def _groups(
     shape = tuple(len(axis) for axis in axes)
     total = math.prod(shape)
     # A cell is all runs that agree on what decides the program; other axes are left out at first.
-    deciding = [i for i, axis in enumerate(axes) if not PROGRAM_AXES.isdisjoint(axis.labels)]
+    deciding = [i for i, axis in enumerate(axes) if not _PROGRAM_AXES.isdisjoint(axis.labels)]
     others = [i for i in range(len(axes)) if i not in deciding]
     narrow = tuple(shape[i] for i in deciding)
     cells = math.prod(narrow)

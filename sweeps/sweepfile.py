@@ -42,7 +42,7 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.judge import STRENGTHS
-from sdpo_jax.plan import AXES, FINITE_STEPS, PROGRAM_AXES, SEED_AXES, check_size
+from sdpo_jax.plan import AXES, FINITE_STEPS, NAMED_AXES, SEED_AXES, check_size
 from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.teacher import check_nodes
 from sweeps.text import plain
@@ -53,7 +53,7 @@ MAX_VALUES = 50_000
 # Combinations of what may decide the program: of each it is found out which one it needs.
 MAX_CELLS = 50_000
 # Each takes seconds to compile.
-MAX_PROGRAMS = 2_000
+MAX_PROGRAMS = 1_000
 MAX_ORACLES = 1_000
 MAX_GRIDS = 100
 MAX_LEVELS = 100
@@ -84,6 +84,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PART = r"""(?:"[^"\n]*+"|'[^'\n]*+'|[\w-]++)[ \t]*+"""
 _MANY_PARTS = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MAX_DEPTH}}}")
 _RANGES = ("linspace", "logspace", "range", "count")
+# Axes that may decide which program a run needs.
+_DECIDING = (*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale")
 # Numbers of an oracle that may be several.
 _OF_ORACLES = ("levels", "threshold", "value", "gain", "likelihood")
 _SEQUENCE = (
@@ -481,7 +483,7 @@ class _Reader:
             )
         for count, what, most in (
             (_runs(axes), "runs", MAX_RUNS),
-            (_runs(axes, PROGRAM_AXES), "combinations that may need programs", MAX_CELLS),
+            (_runs(axes, _DECIDING), "combinations that may need programs", MAX_CELLS),
             (_programs(axes), "programs", MAX_PROGRAMS),
         ):
             if count > most:
