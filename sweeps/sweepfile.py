@@ -61,6 +61,7 @@ MAX_BYTES = 2**20
 MAX_DEPTH = 32
 # Mistakes that are listed; of a file with more of them the others are counted.
 MAX_LISTED = 50
+_OF_ONE_TABLE = 20
 ONLY_GRID = "main"
 # Ends the name of a grid's second table.
 COMPARISONS = "-comparisons"
@@ -238,11 +239,12 @@ def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
             except ValueError as error:
                 where = ("grid", grid_name) if "grid" in raw else ()
                 reader.mistakes.append(_from_library(where, None, error))
-    programs = sum(len(plan.groups) for plan in plans.values())
-    if programs > MAX_PROGRAMS:
-        reader.mistakes.append(Mistake("file", f"{programs} programs", f"at most {MAX_PROGRAMS}"))
     if reader.mistakes:
         raise SweepError(shown, reader.mistakes)
+    programs = sum(len(plan.groups) for plan in plans.values())
+    if programs > MAX_PROGRAMS:
+        too_many = Mistake("file", f"{programs} programs", f"at most {MAX_PROGRAMS}")
+        raise SweepError(shown, [too_many])
     return Sweep(name, top.get("title", ""), grids, text, plans)
 
 
@@ -350,10 +352,10 @@ class _Reader:
         except ValidationError as error:
             found = error.errors(include_url=False)
             # Those that nobody will read are not put into words.
-            told = (_translated(path, each, model) for each in found[:MAX_LISTED])
+            told = (_translated(path, each, model) for each in found[:_OF_ONE_TABLE])
             self.mistakes += dict.fromkeys(told)
-            if len(found) > MAX_LISTED:
-                more = f"{len(found) - MAX_LISTED} mistakes more"
+            if len(found) > _OF_ONE_TABLE:
+                more = f"{len(found) - _OF_ONE_TABLE} mistakes more"
                 self._note(path, more, "none", quoted=False)
             return None
         return {name: getattr(found, name) for name in found.model_fields_set}
