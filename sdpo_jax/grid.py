@@ -280,7 +280,7 @@ def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
     def shaped(array: Any) -> Any:
         if isinstance(array, ExplicitlyIndexed):
             return MemoryCachedArray(LazilyIndexedArray(array))
-        return array.reshape(*plan.shape, *array.shape[1:])
+        return array.reshape((*plan.shape, *array.shape[1:]))
 
     dims = tuple(axis.dimension for axis in plan.axes)
     described = describe(plan)

@@ -295,7 +295,8 @@ def check_oracle(oracle: Oracle) -> None:
         check_judge(oracle.judge)
     if is_traced((oracle.gain, oracle.base, oracle.cuts, oracle.rises)):
         return
-    cuts, rises = on_host(oracle.cuts), on_host(oracle.rises)
+    # In float64: of a hundred levels the rounding errors of their sum would count.
+    cuts, rises = (on_host(each).astype(float) for each in (oracle.cuts, oracle.rises))
     if (np.diff(cuts, axis=0) < 0).any():
         raise ValueError(f"oracle: cuts {cuts.tolist()}; allowed: ascending")
     gain = 0.0 if oracle.gain is None else on_host(oracle.gain)

@@ -360,7 +360,7 @@ def plan_grid(
         teachers.check_nodes(teacher_nodes)
     held = {
         "method": [_checked_value("method", method)],
-        "feedback": [_checked_value("feedback", feedback)],
+        "feedback": [_labelled_value("feedback", feedback)],
         "optimizer": [_checked_value("optimizer", optimizer)],
         "seed": [_checked_value("seed", seed)],
     }

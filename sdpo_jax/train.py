@@ -94,13 +94,14 @@ class Program:
     teacher_nodes: int = 0
 
     def __post_init__(self) -> None:
-        # A name by itself is one of them, and not its letters; a list has no hash.
+        # A name by itself is one of them, and not its letters; a list has no hash, and an array
+        # no truth.
         for name in ("metrics", "record"):
             given: Any = getattr(self, name)
             if isinstance(given, str) or callable(given):
                 given = (given,)
-            if isinstance(given, np.ndarray):
-                given = given.tolist()
+            if isinstance(given, np.ndarray | Array) and not isinstance(given, Tracer):
+                given = on_host(given).tolist()
             entries = isinstance(given, Sequence | Set | Mapping)
             # A range may be of any length, and bytes are numbers.
             if entries and not isinstance(given, range | bytes | bytearray | memoryview):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shlex
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sweeps.text import lines, plain
 from sweeps.writing import Busy
 
 DEFAULT_SEEDS = 1000
@@ -54,13 +56,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what a sweep file would take: runs, blocks, time, memory, disk. Nothing is saved.
+    """Say what a sweep would take: runs, blocks, time, memory, disk. Nothing is saved.
 
     The time comes from training a block of the largest programs on this machine.
     """
 
     file: tyro.conf.Positional[Path]
-    """The sweep file."""
+    """The sweep file, or a folder that `run` wrote: the sweep that it holds."""
     budget: float = 20.0
     """Seconds to spend on measuring."""
 
@@ -141,7 +143,7 @@ class Calibrate:
     out: Path = Path("results/calibration")
     """Folder of the results."""
     problems: int | None = None
-    """Problems for each setting (default: 128; 16 with --quick)."""
+    """Problems for each setting (default: 160; 64 with --quick)."""
     quick: bool = False
     """A first look: few settings, few problems."""
 
@@ -183,6 +185,9 @@ def main(arguments: list[str] | None = None) -> int:
         interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a letter of a title shows its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="python -m sweeps",
@@ -193,14 +198,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _dispatch(command, line)
     except (ValueError, Busy, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {lines(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         name = error.filename or error.filename2
         where = f"{name}: " if name else ""
         print(
-            f"error: {where}{error.strerror or error}; what was saved before is kept, and the "
-            "same command goes on",
+            f"error: {lines(f'{where}{error.strerror or error}')}; what was saved before is kept, "
+            "and the same command goes on",
             file=sys.stderr,
         )
         return 2
@@ -288,7 +293,7 @@ def _run(out: Path, sweep: object, on_change: str) -> int:
         print(f"stopped: {folder.runs - left:,} of {folder.runs:,} runs saved; go on with: {again}")
         return stop.status
     took = duration(time.perf_counter() - begun)
-    print(f"{sweep.name}: {folder.runs:,} runs, {took}, in {out}")
+    print(f"{plain(sweep.name)}: {folder.runs:,} runs, {took}, in {out}")
     print(f"look: python -m sweeps render {shlex.quote(str(out))}, or sweeps.open({str(out)!r})")
     return 0
 
@@ -342,17 +347,16 @@ def _reproduce(command: Reproduce, line: str) -> int:
 
 
 def _audit(command: Audit, line: str) -> int:
-    from rich.console import Console
-
     from sweeps.audit import page, plan
     from sweeps.audit.run import audit
+    from sweeps.display import console
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
     chosen = plan.quick() if command.quick else plan.full(command.seeds or AUDIT_SEEDS)
     out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
-    console = Console(stderr=True)
-    audit(out, chosen, line, lambda text: console.print(text, highlight=False))
+    shown = console(stderr=True)
+    audit(out, chosen, line, shown.print)
     for text in page.summary_lines(out):
         print(text)
     print(f"Page: {out / page.PAGE}")

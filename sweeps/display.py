@@ -19,10 +19,16 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from sdpo_jax import Progress
+from sweeps.text import lines, plain
 
 # Seconds between two looks at the bar, and between two plain lines.
 _REFRESH = 0.1
 _LINE_EVERY = 10.0
+
+
+def console(**options: Any) -> Console:
+    """A console that shows text as it is: names and titles may hold what looks like markup."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
 
 
 class _Speed(ProgressColumn):
@@ -33,17 +39,17 @@ class _Speed(ProgressColumn):
 class Display:
     """Told of each piece of work of a sweep; shows runs, speed, time left and the program."""
 
-    def __init__(self, console: Console | None = None):
-        self._console = console or Console(stderr=True)
+    def __init__(self, shown: Console | None = None):
+        self._console = shown or console(stderr=True)
         self._live = self._console.is_terminal
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Speed(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[doing]}"),
+            TextColumn("{task.fields[doing]}", markup=False),
             console=self._console,
             disable=not self._live,
         )
@@ -63,13 +69,13 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(lines(text), soft_wrap=True)
 
     def start(self, title: str, done: int, total: int) -> None:
         """Work of so many runs begins, of which some are done already."""
         self._base, self._total = done, total
         self._begun = self._shown = time.perf_counter()
-        self._title = title
+        self._title = title = plain(title)
         self._task = self._bar.add_task(title, total=total, completed=done, doing="starting")
 
     def advance(self, told: Progress) -> None:
@@ -77,7 +83,7 @@ class Display:
         now = time.perf_counter()
         last = told.done == told.total
         if told.kind == "compile":
-            self._bar.update(self._task, doing=f"compiled {told.label}")
+            self._bar.update(self._task, doing=f"compiled {plain(told.label)}")
             if told.done == 0:
                 # What the first programs took says nothing of the time that is left.
                 self._begun = now
@@ -86,7 +92,7 @@ class Display:
             return
         self._shown = now
         done = self._base + told.done
-        self._bar.update(self._task, completed=done, doing=told.label)
+        self._bar.update(self._task, completed=done, doing=plain(told.label))
         if not self._live:
             rate = told.done / max(now - self._begun, 1e-9)
             left = (told.total - told.done) / rate

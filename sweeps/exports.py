@@ -86,10 +86,8 @@ def _parquet(data: xr.Dataset, path: Path) -> None:
 
 
 def _csv(data: xr.Dataset, path: Path) -> None:
-    # Nine digits are enough to give back every float32.
-    write_atomically(
-        path, lambda temporary: table(data).to_csv(temporary, index=False, float_format="%.9g")
-    )
+    # Each number in as many digits as give it back: labels are float64, results float32.
+    write_atomically(path, lambda temporary: table(data).to_csv(temporary, index=False))
 
 
 def table(data: xr.Dataset) -> Any:

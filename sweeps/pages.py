@@ -18,12 +18,14 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps import figures, statistics, store, summary
+from sweeps import figures, statistics, store, summary, sweepfile
+from sweeps import text as texts
 from sweeps.folder import Folder, digest
 from sweeps.health import broken_runs, health
 from sweeps.opening import of_grid
 from sweeps.report import NAME, inline_svg, style
-from sweeps.style import METHOD_LOOKS, RC
+from sweeps.style import METHOD_LOOKS, RC, Look
+from sweeps.text import all_drawn, drawn, exact, plain
 
 TEMPLATE = "sweep.html.j2"
 TABLES = "tables"
@@ -56,7 +58,7 @@ def render_sweep(directory: Path) -> list[Path]:
         table = directory / TABLES / f"{grid}.csv"
         paths.append(store.write_text(table, _csv(rows)))
         if compared:
-            comparison = directory / TABLES / f"{grid}-comparisons.csv"
+            comparison = directory / TABLES / f"{grid}{sweepfile.COMPARISONS}.csv"
             paths.append(store.write_text(comparison, _csv(compared)))
         drawings = []
         for metric in summary.metrics_of(data):
@@ -70,7 +72,7 @@ def render_sweep(directory: Path) -> list[Path]:
         shown.append(
             {
                 "name": grid,
-                "title": folder.sweep.grids[grid].title,
+                "title": plain(folder.sweep.grids[grid].title),
                 "health": str(health(data)),
                 "axes": _axes(data),
                 "figures": drawings,
@@ -85,9 +87,9 @@ def render_sweep(directory: Path) -> list[Path]:
     source = resources.files("sweeps").joinpath(TEMPLATE).read_text(encoding="utf-8")
     page = environment.from_string(source).render(
         style=style(),
-        title=folder.sweep.title or folder.sweep.name,
+        title=plain(folder.sweep.title or folder.sweep.name),
         grids=shown,
-        text=folder.sweep.text,
+        text=texts.lines(folder.sweep.text),
         command=f"python -m sweeps render {shlex.quote(str(directory))}",
         fingerprints=[
             {"digest": digest(each), "source": each["source"][:12], **each["versions"]}
@@ -117,6 +119,10 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     values = data[metric].where(~broken).isel({dim: 0 for dim in fixed})
     panels = min(values.sizes[panels_by], MAX_PANELS) if panels_by else 1
     lines = min(values.sizes[by], MAX_LINES) if by else 1
+    labels = [_name(data, by, line) for line in range(lines)] if by else [""]
+    looks = [METHOD_LOOKS.get(label) if by == "method" else None for label in labels]
+    names = [look.label if look else label for look, label in zip(looks, labels, strict=True)]
+    shown = all_drawn(names)
     columns = min(panels, 2)
     rows = -(-panels // columns)
     with matplotlib.style.context(["default", RC]):
@@ -128,16 +134,19 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
             part = values.isel({panels_by: panel}) if panels_by else values
             for line in range(lines):
                 one = part.isel({by: line}) if by else part
-                _line(ax, one, along, line, _name(data, by, line) if by else "")
+                _line(ax, one, along, line, shown[line], looks[line])
             if panels_by:
-                ax.set_title(f"{panels_by} {_name(data, panels_by, panel)}")
+                ax.set_title(drawn(f"{panels_by} {_name(data, panels_by, panel)}"))
         for ax in axes[-1]:
             ax.set_xlabel(_title(data, along) if along else "")
         for ax in axes[:, 0]:
             ax.set_ylabel(_title(data, metric))
-        handles, labels = axes[0, 0].get_legend_handles_labels()
         if by:
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(lines, 3))
+            figure.legend(
+                *axes[0, 0].get_legend_handles_labels(),
+                loc="outside lower center",
+                ncols=min(lines, 3),
+            )
     caption = "Mean over seeds with 95% intervals; broken runs left out."
     for dim in fixed:
         caption += f" {dim} is {_name(data, dim, 0)}."
@@ -148,7 +157,14 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     return figure, caption
 
 
-def _line(ax: Axes, values: xr.DataArray, along: str | None, number: int, label: str) -> None:
+def _line(
+    ax: Axes,
+    values: xr.DataArray,
+    along: str | None,
+    number: int,
+    label: str,
+    look: Look | None,
+) -> None:
     array = values.transpose(*([along] if along else []), ...).values
     array = array.reshape(array.shape[0] if along else 1, -1)
     centre, low, high = np.full((3, len(array)), np.nan)
@@ -170,23 +186,21 @@ def _line(ax: Axes, values: xr.DataArray, along: str | None, number: int, label:
             else:
                 ax.set_xscale("symlog", linthresh=float(at[at > 0].min()))
     colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-    if label in METHOD_LOOKS:
-        look = METHOD_LOOKS[label]
-        colour, marker, label = look.colour, look.marker, look.label
+    if look is not None:
+        colour, marker = look.colour, look.marker
     if np.isfinite(low).any():
         ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
     ax.plot(at, centre, color=colour, marker=marker, markersize=4, label=label)
     if words and along:
         names = values[along].values if along in values.coords else at
-        ax.set_xticks(at, [str(each) for each in names], rotation=30 if len(at) > 3 else 0)
+        ax.set_xticks(at, all_drawn(list(names)), rotation=30 if len(at) > 3 else 0)
 
 
 def _name(data: xr.Dataset, dim: str, place: int) -> str:
     if dim in data.coords:
-        label = data[dim].values[place]
-        return f"{label:g}" if isinstance(label, np.floating) else str(label)
+        return plain(exact(data[dim].values[place]))
     zipped = [name for name, each in data.coords.items() if each.dims == (dim,)]
-    return ", ".join(f"{name} {data[name].values[place]}" for name in zipped)
+    return ", ".join(f"{name} {plain(exact(data[name].values[place]))}" for name in zipped)
 
 
 def _title(data: xr.Dataset, name: str) -> str:
@@ -200,9 +214,9 @@ def _axes(data: xr.Dataset) -> list[tuple[str, str]]:
     for name, coordinate in data.coords.items():
         if name == "step" or not coordinate.dims:
             continue
-        labels = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in coordinate.values]
-        short = labels if len(labels) <= 12 else [*labels[:3], "...", labels[-1]]
-        found.append((f"{name} ({len(labels)})", ", ".join(short)))
+        values = coordinate.values
+        some = values if len(values) <= 12 else [*values[:3], "...", values[-1]]
+        found.append((f"{name} ({len(values)})", ", ".join(plain(exact(each)) for each in some)))
     return found
 
 
@@ -210,11 +224,7 @@ def _csv(rows: Sequence[summary.Row]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow(
-            "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-            for value in row.values()
-        )
+    writer.writerows(_texts(row, 6) for row in rows)
     return file.getvalue()
 
 
@@ -223,11 +233,18 @@ def _shown(rows: Sequence[summary.Row]) -> dict[str, Any]:
         return {"header": [], "rows": []}
     return {
         "header": [name.replace("_", " ") for name in rows[0]],
-        "rows": [
-            [
-                "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-                for value in row.values()
-            ]
-            for row in rows[:SHOWN_ROWS]
-        ],
+        "rows": [list(map(plain, _texts(row, 4))) for row in rows[:SHOWN_ROWS]],
     }
+
+
+def _texts(row: summary.Row, digits: int) -> list[str]:
+    """A row as text: labels so that they select again, estimates in so many digits."""
+    labels = list(row)[: list(row).index("metric")]
+    return [
+        ""
+        if value is None
+        else f"{value:.{digits}g}"
+        if isinstance(value, float) and name not in labels
+        else exact(value)
+        for name, value in row.items()
+    ]

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import itertools
 import math
 import os
 import re
+import stat
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -27,6 +30,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WrapValidator,
     create_model,
     model_validator,
 )
@@ -38,16 +42,54 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.judge import STRENGTHS
-from sdpo_jax.plan import AXES, SEED_AXES, check_size
+from sdpo_jax.plan import AXES, NAMED_AXES, SEED_AXES, check_size
 from sdpo_jax.problem import MAX_SEQUENCES
 from sdpo_jax.teacher import check_nodes
+from sdpo_jax.train import OWN_NAMES, STATISTICS
+from sweeps.text import plain
 
 MAX_RUNS = 20_000_000
+# Values of an axis that is no seed: of these each is checked, labelled and kept by itself.
+MAX_VALUES = 50_000
+# Combinations of what may decide the program: of each it is found out which one it needs.
+MAX_CELLS = 50_000
+# Each takes seconds to compile.
+MAX_PROGRAMS = 1_000
+MAX_ORACLES = 1_000
+MAX_GRIDS = 100
 MAX_LEVELS = 100
+MAX_BYTES = 2**20
+MAX_DEPTH = 32
+# Mistakes that are listed; of a file with more of them the others are counted.
+MAX_LISTED = 50
+_OF_ONE_TABLE = 20
 ONLY_GRID = "main"
+# Ends the name of a grid's second table.
+COMPARISONS = "-comparisons"
+
+# Names that results have for themselves: no dimension can be called so.
+RESERVED = frozenset(
+    {
+        *AXES,
+        *METRICS,
+        *(metric + end for metric in METRICS for end in STATISTICS),
+        *OWN_NAMES,
+    }
+)
+# Names that can't be files everywhere.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+_LONGEST_NAME = 64
+_SMALLEST = float(np.finfo(np.float32).smallest_normal)
 _LARGEST = float(np.finfo(np.float32).max)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+# A dotted name of many parts, which takes a parser of TOML a time that grows with their square.
+_PART = r"""(?:"[^"\n]*+"|'[^'\n]*+'|[\w-]++)[ \t]*+"""
+_MANY_PARTS = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MAX_DEPTH}}}")
 _RANGES = ("linspace", "logspace", "range", "count")
+# Axes that may decide which program a run needs.
+_DECIDING = (*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale")
+# Numbers of an oracle that may be several.
+_OF_ORACLES = ("levels", "threshold", "value", "gain", "likelihood")
 _SEQUENCE = (
     "a list, {linspace = [from, to, count]}, {logspace = [from, to, count]}, "
     "{range = [from, end]} or {count = N}"
@@ -72,7 +114,7 @@ class Mistake:
 
     def __str__(self) -> str:
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"{self.path}: {self.problem}{hint}; allowed: {self.allowed}"
+        return plain(f"{self.path}: {self.problem}{hint}; allowed: {self.allowed}")
 
 
 class SweepError(ValueError):
@@ -81,7 +123,10 @@ class SweepError(ValueError):
     def __init__(self, name: str, mistakes: Sequence[Mistake]):
         self.mistakes = tuple(mistakes)
         count = f"{len(mistakes)} mistake" + ("s" if len(mistakes) > 1 else "")
-        super().__init__("\n  ".join([f"{name}: {count}", *map(str, mistakes)]))
+        more = len(mistakes) - MAX_LISTED
+        rest = [f"... and {more} more"] if more > 0 else []
+        shown = map(str, mistakes[:MAX_LISTED])
+        super().__init__("\n  ".join([plain(f"{name}: {count}"), *shown, *rest]))
 
 
 @dataclass(frozen=True)
@@ -129,11 +174,29 @@ def read(path: str | os.PathLike[str]) -> Sweep:
         OSError: the file can't be read.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SweepError(str(path), [Mistake("file", f"{error.reason}", "UTF-8 text")]) from None
-    return parse(text, path.stem, str(path))
+    problem, allowed = _not_a_page(path)
+    if not problem:
+        try:
+            # Some editors put a mark of the byte order first.
+            return parse(path.read_text(encoding="utf-8-sig"), path.stem, str(path))
+        except UnicodeDecodeError as error:
+            problem, allowed = error.reason, "UTF-8 text"
+    raise SweepError(str(path), [Mistake("file", problem, allowed)])
+
+
+def _not_a_page(path: Path) -> tuple[str, str]:
+    """What stands in the place of a sweep file, and what may; empty where nothing is wrong.
+
+    Looked at before it is opened: a pipe would be waited for, a large file read for minutes.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        return "a folder", "a page of TOML; `resume` goes on with what `run` wrote into a folder"
+    if not stat.S_ISREG(found.st_mode):
+        return "a pipe or a device", "a page of TOML"
+    if found.st_size > MAX_BYTES:
+        return f"{found.st_size:,} bytes", f"at most {MAX_BYTES:,}"
+    return "", ""
 
 
 def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
@@ -148,16 +211,15 @@ def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
         SweepError: mistakes in it, all of them.
     """
     shown = stem if shown is None else shown
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SweepError(shown, [_syntax(text, str(error))]) from None
+    raw = _loaded(text, shown)
     reader = _Reader()
     top = reader.section((), raw, _Top) or {}
-    name = top.get("name", re.sub(r"[^A-Za-z0-9_-]+", "-", stem))
+    name = top.get("name", _name_of(stem))
     shared = reader.section(("base",), raw.get("base", {}), _Base)
     grids = {}
-    for path, part in _parts(raw):
+    parts = list(_parts(raw))
+    reader.names([path[-1] for path, _ in parts if path])
+    for path, part in parts if len(parts) <= MAX_GRIDS else ():
         title = part.get("title", "")
         grid_name = path[-1] if path else ONLY_GRID
         own = {} if not path else reader.section((*path, "base"), part.get("base", {}), _Base)
@@ -166,6 +228,10 @@ def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
         grids[grid_name] = reader.grid(path, title, base, axes)
     if raw.get("grid") == {}:
         reader.mistakes.append(Mistake("grid", "no grids", "one or more tables [grid.NAME]"))
+    runs = sum(_runs(grid.axes) for grid in grids.values())
+    if runs > MAX_RUNS and not reader.mistakes:
+        reader.mistakes.append(Mistake("grid", f"{runs} runs", f"at most {MAX_RUNS}"))
+    # All of them before the first one is trained: the last may be the one that can't be.
     plans = {}
     if not reader.mistakes:
         for grid_name, grid in grids.items():
@@ -176,7 +242,91 @@ def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
                 reader.mistakes.append(_from_library(where, None, error))
     if reader.mistakes:
         raise SweepError(shown, reader.mistakes)
+    programs = sum(len(plan.groups) for plan in plans.values())
+    if programs > MAX_PROGRAMS:
+        too_many = Mistake("file", f"{programs} programs", f"at most {MAX_PROGRAMS}")
+        raise SweepError(shown, [too_many])
     return Sweep(name, top.get("title", ""), grids, text, plans)
+
+
+def _loaded(text: str, shown: str) -> dict[str, Any]:
+    """The tables of a text.
+
+    Raises:
+        SweepError: it is no TOML, or TOML that would take too long or too much of the stack.
+    """
+    many = _MANY_PARTS.search(text)
+    deep = Mistake("file", f"more than {MAX_DEPTH} levels deep", f"at most {MAX_DEPTH}")
+    if len(text) > MAX_BYTES:
+        mistake = Mistake("file", f"{len(text):,} characters", f"at most {MAX_BYTES:,}")
+    elif many is not None:
+        number = text.count("\n", 0, many.start()) + 1
+        mistake = Mistake(f"line {number}", f"a name of more than {MAX_DEPTH} parts", "fewer")
+    elif not text.strip():
+        mistake = Mistake("file", "empty", "a page of TOML, with [axes] or [base]")
+    else:
+        try:
+            raw = tomllib.loads(text)
+            if not _deeper(raw, MAX_DEPTH):
+                return raw
+            mistake = deep
+        except tomllib.TOMLDecodeError as error:
+            mistake = _syntax(text, str(error))
+        except RecursionError:
+            mistake = deep
+        except ValueError as error:
+            # From Python's own readers of numbers and dates.
+            reason = str(error).partition(";")[0]
+            mistake = Mistake("file", reason, "numbers and dates that can be read")
+    raise SweepError(shown, [mistake]) from None
+
+
+def _deeper(raw: Any, most: int) -> bool:
+    """Whether tables and lists stand more than so many levels deep in each other."""
+    level = [raw]
+    for _ in range(most):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, (dict, list)) for each in level)
+
+
+def _name_of(stem: str) -> str:
+    """A plain word for a file's name: the same where it is one, and never that of another file."""
+    # A file system may give the name back with its accents apart.
+    stem = unicodedata.normalize("NFC", stem)
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
+    if word and word == stem and len(word) <= _LONGEST_NAME and not _DEVICES.fullmatch(word):
+        return word
+    whole = stem.encode("utf-8", "surrogatepass")
+    return f"{word[: _LONGEST_NAME - 9] or 'sweep'}-{hashlib.sha256(whole).hexdigest()[:8]}"
+
+
+def _runs(axes: Mapping[str, Any], names: Collection[str] = AXES) -> int:
+    """How many runs axes have; only of those dimensions that have one of the names, if given."""
+    return math.prod(
+        len(next(iter(parts.values())))
+        for parts in _dimensions(axes)
+        if not parts.keys().isdisjoint(names)
+    )
+
+
+def _programs(axes: Mapping[str, Any]) -> int:
+    """How many programs axes need at least: one for all that agree on the sizes."""
+    return math.prod(
+        len(set(zip(*(parts[name] for name in parts.keys() & set(SIZE_FIELDS)), strict=True)))
+        for parts in _dimensions(axes)
+        if not parts.keys().isdisjoint(SIZE_FIELDS)
+    )
+
+
+def _dimensions(axes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The axes of each dimension."""
+    for dimension, values in axes.items():
+        yield values if isinstance(values, Mapping) else {dimension: values}
 
 
 def _parts(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
@@ -201,9 +351,30 @@ class _Reader:
         try:
             found = model.model_validate(raw)
         except ValidationError as error:
-            self.mistakes += _unique(_translated(path, each, model) for each in error.errors())
+            found = error.errors(include_url=False)
+            # Those that nobody will read are not put into words.
+            told = (_translated(path, each, model) for each in found[:_OF_ONE_TABLE])
+            self.mistakes += dict.fromkeys(told)
+            if len(found) > _OF_ONE_TABLE:
+                more = f"{len(found) - _OF_ONE_TABLE} mistakes more"
+                self._note(path, more, "none", quoted=False)
             return None
         return {name: getattr(found, name) for name in found.model_fields_set}
+
+    def names(self, grids: Sequence[str]) -> None:
+        """Check that each grid of several has files of its own."""
+        if len(grids) > MAX_GRIDS:
+            self._note(("grid",), f"{len(grids)} grids", f"at most {MAX_GRIDS}", quoted=False)
+        # Some file systems take two names that differ in capitals for one.
+        owner: dict[str, str] = {}
+        for grid in grids:
+            for file in (grid, f"{grid}{COMPARISONS}"):
+                other = owner.setdefault(file.lower(), grid)
+                if other != grid:
+                    problem = f"{file}.csv would be a table of {other!r} too"
+                    allowed = f"names that differ in more than capitals and {COMPARISONS}"
+                    self._note(("grid", grid), problem, allowed, quoted=False)
+                    break
 
     def axes(self, path: tuple, part: Mapping[str, Any]) -> dict[str, Any]:
         """By dimension, the axes that are right: a list of values, or axes zipped."""
@@ -219,8 +390,8 @@ class _Reader:
         seen = dict.fromkeys(plain if isinstance(plain, Mapping) else (), "axes")
         for dimension, table in zips.items():
             where = (*path, "zip", dimension)
-            if not _NAME.fullmatch(dimension) or dimension in (*AXES, *METRICS):
-                self._note(where, dimension, "a word that is no axis and no metric")
+            if not _is_word(dimension) or dimension in RESERVED:
+                self._note(where, _short(dimension), _A_DIMENSION, quoted=False)
             parts = self._each(where, table)
             if not isinstance(table, Mapping):
                 continue
@@ -243,12 +414,23 @@ class _Reader:
                         quoted=False,
                     )
             if len(set(lengths.values())) == 1 and len(parts) == len(table):
-                rows = list(zip(*(map(_label, parts[name]) for name in table), strict=True))
-                if len(set(rows)) < len(rows):
-                    twice = next(row for row in rows if rows.count(row) > 1)
-                    self._note(where, f"{twice} occurs twice", "each row once", quoted=False)
+                self._rows(where, parts)
                 found[dimension] = {name: parts[name] for name in table}
         return found
+
+    def _rows(self, where: tuple, parts: Mapping[str, Sequence[Any]]) -> None:
+        """Check that zipped axes have no row twice, and no label for two things."""
+        if not any(isinstance(values, range) for values in parts.values()):
+            rows = zip(*(_as_told(name, values) for name, values in parts.items()), strict=True)
+            twice = _twice(rows)
+            if twice is not None:
+                row = tuple(_label(values[twice[1]]) for values in parts.values())
+                self._note(where, f"{_short(row)} occurs twice", "each row once", quoted=False)
+        named: dict[Any, Any] = {}
+        for place, value in enumerate(parts.get("feedback", ())):
+            if named.setdefault(value.label(), value) != value:
+                here = (*where, "feedback", place)
+                self._note(here, value.label(), "a name for each kind of feedback")
 
     def _each(self, path: tuple, table: Any) -> dict[str, Any]:
         """The axes of a table that are right, each checked by itself."""
@@ -302,12 +484,14 @@ class _Reader:
                 exact[0],
                 f"vocab_size ** length of at most {MAX_SEQUENCES} for exact metrics",
             )
-        runs = math.prod(
-            len(next(iter(values.values())) if isinstance(values, Mapping) else values)
-            for values in axes.values()
-        )
-        if runs > MAX_RUNS:
-            self._note((*path, "axes"), f"{runs} runs", f"at most {MAX_RUNS}", quoted=False)
+        for count, what, most in (
+            (_runs(axes), "runs", MAX_RUNS),
+            (_runs(axes, _DECIDING), "combinations that may need programs", MAX_CELLS),
+            (_programs(axes), "programs", MAX_PROGRAMS),
+        ):
+            if count > most:
+                allowed = f"at most {most}"
+                self._note((*path, "axes"), f"{count} {what}", allowed, quoted=False)
         options = {
             name: _argument(name, value)
             for name, value in base.items()
@@ -331,7 +515,7 @@ class _Reader:
 
 def _argument(name: str, value: Any) -> Any:
     """A base entry as ``plan_grid`` takes it."""
-    return value.oracle() if name == "feedback" else value
+    return (_label(value), value.oracle()) if name == "feedback" else value
 
 
 def _named(name: str, values: list[Any]) -> Any:
@@ -355,15 +539,22 @@ def _number(name: str) -> Any:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _refused(f"numbers, {_allowed(name, 'x')}")
-        if math.isfinite(value) and abs(value) > _LARGEST:
-            raise _refused("numbers that fit into 32 bits")
+        value = _fits_32_bits(value)
         try:
             check_value(name, value)
         except ValueError as error:
             raise _refused(_after(error)) from None
-        return float(value)
+        return value
 
     return Annotated[Any, AfterValidator(check)]
+
+
+def _fits_32_bits(value: float) -> float:
+    """A number as programs can take it: what is not, they would read as 0 or as infinite."""
+    fits = value == 0 or _SMALLEST <= abs(value) <= _LARGEST
+    if not fits and not (isinstance(value, float) and not math.isfinite(value)):
+        raise _refused("numbers that fit into 32 bits: 0, or 1.2e-38 to 3.4e+38 in size")
+    return float(value)
 
 
 def _allowed(name: str, wrong: Any) -> str:
@@ -404,7 +595,13 @@ def _choice(names: Collection[str]) -> Any:
     return Annotated[Any, AfterValidator(check)]
 
 
-_Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+_Finite = Annotated[float, Field(allow_inf_nan=False, strict=True), AfterValidator(_fits_32_bits)]
+
+
+def _printable(value: str) -> str:
+    if not value or value != plain(value) or value != value.strip():
+        raise _refused("one line of printable text, 1 character or more")
+    return value
 
 
 _Share = Annotated[_Finite, Field(ge=0, le=1)]
@@ -419,7 +616,7 @@ class _Oracle(BaseModel):
     """What every kind of oracle has; ``judge`` are the strengths of a judge's biases."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str | None = None
+    name: Annotated[str, Field(strict=True), AfterValidator(_printable)] | None = None
     judge: _Judge | None = None  # pyright: ignore[reportInvalidTypeForm]
 
     def label(self) -> str:
@@ -429,6 +626,18 @@ class _Oracle(BaseModel):
         kind = getattr(self, "kind")  # noqa: B009
         numbers = ", ".join(f"{key}={value}" for key, value in given.items())
         return self.name or (f"{kind}({numbers})" if numbers else kind)
+
+    def told(self) -> Any:
+        """What tells it from others in a run: its numbers in 32 bits, and its name."""
+
+        def narrow(value: Any) -> Any:
+            if isinstance(value, dict):
+                return tuple((key, narrow(each)) for key, each in value.items())
+            if isinstance(value, list):
+                return tuple(map(narrow, value))
+            return np.float32(value) if isinstance(value, float) else value
+
+        return narrow(self.model_dump(exclude_unset=True))
 
     def plain(self) -> oracles.Oracle:
         """The oracle without a judge of its own."""
@@ -570,34 +779,43 @@ _Feedback: Any = Annotated[
 ]
 
 
-def _expanded(name: str, given: Any) -> list[Any]:
+def _expanded(name: str, given: Any) -> list[Any] | range:
     """A list as it is, or one of the short forms of a list."""
     values = given if isinstance(given, list) else _short_form(name, given)
     if name == "feedback":
+        # Counted before they are made, and no further than to the first that is too many.
+        so_far = itertools.accumulate(map(_oracles_in, values))
+        if any(count > MAX_ORACLES for count in so_far):
+            raise _refused(f"at most {MAX_ORACLES} kinds of feedback")
         values = list(itertools.chain.from_iterable(map(_each_oracle, values)))
     if not values:
         raise _refused("one or more values")
-    if len(values) > MAX_RUNS:
-        raise _refused(f"at most {MAX_RUNS} values")
+    if len(values) > _most(name):
+        raise _refused(f"at most {_most(name)} values")
     return values
 
 
-def _short_form(name: str, given: Any) -> list[Any]:
+def _most(name: str) -> int:
+    """How many values an axis may have."""
+    if name in SEED_AXES:
+        return MAX_RUNS
+    return MAX_ORACLES if name in _OF_ORACLES else MAX_VALUES
+
+
+def _short_form(name: str, given: Any) -> list[Any] | range:
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in _RANGES:
         choices = list(_RANGES) if isinstance(given, dict) and len(given) == 1 else []
         raise _refused(_SEQUENCE, choices)
     ((form, numbers),) = given.items()
-    whole = name in (*SEED_AXES, *SIZE_FIELDS)
-    if name not in (*SEED_AXES, *SIZE_FIELDS, *CONFIG_FIELDS) and name != "levels":
+    whole = name in (*SEED_AXES, *SIZE_FIELDS, "levels")
+    if name not in (*SEED_AXES, *SIZE_FIELDS, *CONFIG_FIELDS, *_OF_ORACLES):
         raise _refused("a list of names")
+    most = _most(name)
     if form == "count":
-        if isinstance(numbers, bool) or not isinstance(numbers, int) or not 0 < numbers <= MAX_RUNS:
-            raise _refused(f"count = an integer from 1 to {MAX_RUNS}")
-        return list(range(numbers))
-    if not isinstance(numbers, list) or not all(
-        isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
-        for n in numbers
-    ):
+        if isinstance(numbers, bool) or not isinstance(numbers, int) or not 0 < numbers <= most:
+            raise _refused(f"count = an integer from 1 to {most}")
+        return _seeds_or_list(name, range(numbers))
+    if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
         raise _refused(_SEQUENCE)
     if form == "range":
         if len(numbers) not in (2, 3) or not all(isinstance(n, int) for n in numbers):
@@ -605,11 +823,13 @@ def _short_form(name: str, given: Any) -> list[Any]:
         if len(numbers) == 3 and numbers[2] == 0:
             raise _refused("range = [from, end, step] with a step other than 0")
         span = range(*numbers)
-        if len(span) > MAX_RUNS:
-            raise _refused(f"at most {MAX_RUNS} values")
-        return list(span)
-    if len(numbers) != 3 or not isinstance(numbers[2], int) or not 1 <= numbers[2] <= MAX_RUNS:
-        raise _refused(f"{form} = [from, to, count], the count an integer, 1 or more")
+        if len(span) > most:
+            raise _refused(f"at most {most} values")
+        return _seeds_or_list(name, span)
+    # Made one by one, of seeds too.
+    most = min(most, MAX_VALUES)
+    if len(numbers) != 3 or not isinstance(numbers[2], int) or not 1 <= numbers[2] <= most:
+        raise _refused(f"{form} = [from, to, count], the count an integer from 1 to {most}")
     first, last, count = numbers
     if form == "logspace":
         if first <= 0 or last <= 0:
@@ -619,24 +839,58 @@ def _short_form(name: str, given: Any) -> list[Any]:
         points = np.linspace(first, last, count)
     # Labels that can be typed again: 0.3, not 0.30000000000000004.
     values = [float(f"{point:.12g}") for point in points]
-    return [round(value) for value in values] if whole or name == "levels" else values
+    return [round(value) for value in values] if whole else values
+
+
+def _seeds_or_list(name: str, span: range) -> list[int] | range:
+    """Seeds stay a range: there may be millions."""
+    return span if name in SEED_AXES else list(span)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that numpy's ranges can take."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63
+
+
+def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
+    """The entries of a feedback table that stand for several numbers."""
+    found = {}
+    for key in _OF_ORACLES:
+        given = value.get(key)
+        if isinstance(given, (list, dict)):
+            found[key] = given if isinstance(given, list) else _short_form(key, given)
+    return found
+
+
+def _judges_lists(value: dict[str, Any]) -> dict[str, list[Any]]:
+    """The same of its judge."""
+    judge = value.get("judge")
+    if not isinstance(judge, dict):
+        return {}
+    return {key: each for key, each in judge.items() if isinstance(each, list)}
+
+
+def _oracles_in(value: Any) -> int:
+    """How many oracles an entry of a list of feedback stands for."""
+    if not isinstance(value, dict):
+        return 1
+    lists = (*_lists(value).values(), *_judges_lists(value).values())
+    return math.prod(map(len, lists))
 
 
 def _each_oracle(value: Any) -> list[Any]:
     """A feedback table with a list where a number belongs stands for several."""
     if not isinstance(value, dict):
         return [value]
-    several = {}
-    for key in ("levels", "threshold", "value", "gain", "likelihood"):
-        if isinstance(value.get(key), (list, dict)):
-            given = value[key]
-            several[key] = given if isinstance(given, list) else _short_form("levels", given)
+    several = _lists(value)
     rows = itertools.product(*several.values())
     tables = [{**value, **dict(zip(several, row, strict=True))} for row in rows]
     judge = value.get("judge")
     if not isinstance(judge, dict):
         return tables
-    lists = {key: each for key, each in judge.items() if isinstance(each, list)}
+    lists = _judges_lists(value)
     judges = [
         {**judge, **dict(zip(lists, row, strict=True))}
         for row in itertools.product(*lists.values())
@@ -644,12 +898,34 @@ def _each_oracle(value: Any) -> list[Any]:
     return [{**table, "judge": each} for table in tables for each in judges]
 
 
-def _once(values: list[Any]) -> list[Any]:
-    labels = [_label(value) for value in values]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise _refused(f"each value once ({twice!r} occurs twice)")
+def _once(name: str, values: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(values, range):
+        return values
+    for told in (_as_told(name, values), map(_label, values)):
+        twice = _twice(told)
+        if twice is None:
+            continue
+        one, other = (_label(values[place]) for place in twice)
+        if one == other:
+            raise _refused(f"each value once ({_short(one)} occurs twice)")
+        raise _refused(f"each value once ({one!r} and {other!r} are one number in 32 bits)")
     return values
+
+
+def _as_told(name: str, values: Sequence[Any]) -> Iterator[Any]:
+    """What a run is given: numbers of 32 bits, of which two labels may be one."""
+    if name in CONFIG_FIELDS:
+        return map(np.float32, values)
+    return (value.told() if isinstance(value, _Oracle) else value for value in values)
+
+
+def _twice(values: Iterable[Any]) -> tuple[int, int] | None:
+    """The places of the first value that occurs again, if there is one."""
+    first: dict[Any, int] = {}
+    for place, value in enumerate(values):
+        if first.setdefault(value, place) != place:
+            return first[value], place
+    return None
 
 
 def _at_least_one(value: Any) -> int:
@@ -659,10 +935,12 @@ def _at_least_one(value: Any) -> int:
 
 
 def _nodes(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _refused("integers")
     try:
         check_nodes(value)
-    except (ValueError, TypeError) as error:
-        raise _refused(_after(error) if isinstance(error, ValueError) else "integers") from None
+    except ValueError as error:
+        raise _refused(_after(error)) from None
     return value
 
 
@@ -672,9 +950,31 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _is_word(value: str) -> bool:
+    """Whether it can be the name of a file and of a variable everywhere."""
+    return (
+        bool(_NAME.fullmatch(value))
+        and len(value) <= _LONGEST_NAME
+        and (not _DEVICES.fullmatch(value))
+    )
+
+
+_A_WORD = (
+    f"a word of at most {_LONGEST_NAME} letters, digits, - and _, the first a letter, "
+    "that is no device (con, nul, ...)"
+)
+_A_DIMENSION = f"{_A_WORD}, no axis, no metric, and no other name of the results (step, token, ...)"
+
+
 def _word(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise _refused("a word of letters, digits, - and _")
+    if not isinstance(value, str) or not _is_word(value):
+        raise _refused(_A_WORD)
+    return value
+
+
+def _whole_text(value: str) -> str:
+    if any(unicodedata.category(c) == "Cc" and c not in "\n\t" for c in value):
+        raise _refused("text without control characters")
     return value
 
 
@@ -685,14 +985,24 @@ _FIELDS: dict[str, Any] = {
     **{name: _integer(name) for name in (*SEED_AXES, *SIZE_FIELDS)},
     **{name: _number(name) for name in CONFIG_FIELDS},
 }
-_Names: Any = Annotated[list[_choice(METRICS)], AfterValidator(_once)]
+_Names: Any = Annotated[list[_choice(METRICS)], AfterValidator(functools.partial(_once, "metrics"))]
 _FORBID = ConfigDict(extra="forbid")
 
 
 def _axis(name: str, once: bool) -> Any:
-    checks = [AfterValidator(_once)] if once else []
-    expand = BeforeValidator(functools.partial(_expanded, name))
-    return Annotated[(list[_FIELDS[name]], *checks, expand)]
+    checks = [AfterValidator(functools.partial(_once, name))] if once else []
+    return Annotated[
+        (list[_FIELDS[name]], WrapValidator(functools.partial(_each_of, name)), *checks)
+    ]
+
+
+def _each_of(name: str, given: Any, check: Callable[[Any], Any]) -> Any:
+    """The values of an axis, checked one by one; of a range of seeds the ends."""
+    values = _expanded(name, given)
+    if isinstance(values, range):
+        check([values[0], values[-1]])
+        return values
+    return check(values)
 
 
 def _model(name: str, fields: dict[str, Any]) -> Any:
@@ -718,7 +1028,7 @@ _Base = _model(
 
 class _GridTable(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    title: Annotated[str, Field(strict=True)] = ""
+    title: Annotated[str, Field(strict=True), AfterValidator(_whole_text)] = ""
     base: dict[str, Any] = {}
     axes: dict[str, Any] = {}
     zip: dict[str, Any] = {}
@@ -790,10 +1100,6 @@ def _owner(model: Any, place: tuple) -> Any:
     return _GridTable if place[0] == "grid" and len(place) > 1 else model
 
 
-def _unique(mistakes: Iterator[Mistake]) -> list[Mistake]:
-    return list(dict.fromkeys(mistakes))
-
-
 def _nearest(given: Any, names: Sequence[str]) -> str | None:
     if not isinstance(given, str):
         return None
@@ -804,19 +1110,28 @@ def _nearest(given: Any, names: Sequence[str]) -> str | None:
 def _dotted(path: tuple) -> str:
     text = ""
     for part in path:
+        part = part if isinstance(part, int) or len(part) <= _LONGEST_NAME else _short(part)
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text or "file"
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    try:
+        return _cut(repr(value), 80)
+    except ValueError:
+        # Python writes no integer of thousands of digits.
+        return "an integer of thousands of digits"
+
+
+def _cut(text: str, most: int = 400) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _from_library(path: tuple, name: str | None, error: ValueError) -> Mistake:
     field_name, _, rest = str(error).partition(": ")
     problem, _, allowed = rest.partition("; allowed: ")
-    return Mistake(_dotted((*path, name or field_name)), problem or rest, allowed or "see above")
+    where = name or field_name
+    return Mistake(_dotted((*path, where)), _cut(problem or rest), _cut(allowed or "see above"))
 
 
 def _syntax(text: str, message: str) -> Mistake:
@@ -825,4 +1140,4 @@ def _syntax(text: str, message: str) -> Mistake:
     found = re.search(r"at line (\d+)", message)
     number = min(int(found[1]), len(lines)) if found else len(lines)
     reason = re.sub(r"\s*\(at .*", "", message)
-    return Mistake(f"line {number}", f"{reason} in {lines[number - 1].strip()!r}", "TOML")
+    return Mistake(f"line {number}", f"{reason} in {_short(lines[number - 1].strip())}", "TOML")

@@ -40,7 +40,7 @@ LAYERS = [
     {"lessons"},
     {"preference"},
     {"reward_model", "prefixes", "shapley"},
-    {"divergence"},
+    {"divergence", "baseline"},
     {"methods.base"},
     {"surrogate"},
     {

@@ -20,8 +20,11 @@ import sdpo_jax
 import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
+from sweeps import __main__ as cli
 from sweeps import blocks, folder, replay, sweepfile, writing
 from sweeps.__main__ import main
+from sweeps.audit import plan as audit_plan
+from sweeps.calibration import design
 from sweeps.folder import Folder
 from sweeps.health import health
 
@@ -473,6 +476,19 @@ def test_help_teaches(capsys):
             main([command, "--help"])
         assert stop.value.code == 0
         assert len(capsys.readouterr().out.split()) > 20
+
+
+def test_help_tells_the_defaults_as_they_are(capsys):
+    told = {
+        "calibrate": (design.Settings().problems, design.QUICK.problems),
+        "reproduce": (cli.DEFAULT_SEEDS, cli.QUICK_SEEDS),
+        "audit": (cli.AUDIT_SEEDS, audit_plan.quick().seeds),
+    }
+    for command, (full, quick) in told.items():
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+        assert f"(default: {full}; {quick} with --quick)" in said
 
 
 def test_keys_tell_runs_apart_by_all_that_they_are_given():

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sdpo_jax
 import sweeps
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, ORACLES, grid
+from sdpo_jax import METHODS, METRICS, OPTIMIZERS, ORACLES, grid, judge
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.plan import AXES, TITLES
-from sweeps import sweepfile
+from sweeps import opening, sweepfile
 from sweeps.sweepfile import SweepError, parse
 
 EXAMPLES = sorted((Path(sweeps.__file__).parent / "examples").glob("*.toml"))
@@ -218,7 +219,58 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         ("[zip.seed]\nnoise = [1]\nbias = [1]", ["zip.seed", "no axis"]),
         ("[zip.a]\nnoise = [1]", ["zip.a", "two or more"]),
         ("[zip.a]\nnoise = [1, 1]\nbias = [1, 1]", ["zip.a", "twice"]),
+        ("[zip.a]\nnoise = [0.1, 0.10000000001]\nbias = [1, 1]", ["zip.a", "twice"]),
+        ("[axes]\nnoise = [0.1, 0.10000000001]", ["axes.noise", "one number in 32 bits"]),
+        ("[axes]\nlearning_rate = [1e-50]", ["axes.learning_rate[0]", "32 bits"]),
+        ("[axes]\nfeedback = [{kind = 'constant', value = 1e-50}]", ["value", "32 bits"]),
+        ("[axes]\nfeedback = [{kind = 'binary', threshold = [0.1, 0.10000000001]}]", ["32 bits"]),
+        ("[base]\nnoise = " + "9" * 400, ["base.noise", "32 bits"]),
+        ("[base]\nnoise = " + "9" * 5000, ["digits"]),
+        ("[axes]\nnoise = { linspace = [0, " + "9" * 400 + ", 3] }", ["axes.noise"]),
+        ("a = " + "[" * 10_000 + "]" * 10_000, ["levels deep"]),
+        ("a = " + "{a = " * 10_000 + "1" + "}" * 10_000, ["levels deep"]),
+        (".".join("a" * 10_000) + " = 1", ["line 1", "32 parts"]),
+        ("", ["empty"]),
+        ("[axes]\nnoise = { linspace = [0, 1, 20000000] }", ["axes.noise", "50000"]),
+        ("[axes]\nseed = { linspace = [0, 1, 20000000] }", ["axes.seed", "50000"]),
+        ("[axes]\nfeedback = [{kind = 'ordinal', levels = {count = 20000000}}]", ["1000"]),
+        (
+            "[axes]\nfeedback = [{kind = 'rubric', judge = {"
+            + ", ".join(f"{bias} = {[i / 100 for i in range(100)]}" for bias in judge.BIASES[:5])
+            + "}}]",
+            ["axes.feedback", "at most 1000 kinds"],
+        ),
+        ("[axes]\nsteps = { range = [20, 3020] }", ["3000 programs", "1000"]),
+        (
+            "[axes]\nfeedback_strength = { linspace = [0, 1, 1000] }\n"
+            "quality_scale = { linspace = [0, 1, 1000] }",
+            ["1000000 combinations", "50000"],
+        ),
+        ("[grid.A.axes]\nseed = [1]\n[grid.a.axes]\nseed = [1]", ["grid.a", "a.csv", "'A'"]),
+        (
+            "[grid.a.axes]\nseed = [1]\n[grid.a-comparisons.axes]\nseed = [1]",
+            ["grid.a-comparisons", "a-comparisons.csv"],
+        ),
+        ("[grid.con.axes]\nseed = [1]", ["grid.con", "device"]),
+        ("name = 'nul'\n[axes]\nseed = [1]", ["name", "device"]),
+        (f"name = '{'x' * 65}'\n[axes]\nseed = [1]", ["name", "at most 64"]),
+        ('title = "\\u001b[2J"\n[axes]\nseed = [1]', ["title", "control characters"]),
+        (
+            "[zip.a]\nfeedback = [{kind = 'binary', name = 'x'}, {kind = 'ordinal', name = 'x'}]\n"
+            "noise = [0.1, 0.2]",
+            ["zip.a.feedback[1]", "'x'"],
+        ),
+        # What the library finds when it lays the grids out.
+        ("[base]\nrollouts = 1048576", ["block_width", "402,653,184 tokens"]),
+        ("[base]\nblock_width = 1048576", ["block_width", "tokens"]),
+        ("[base]\nlength = 20000", ["block_width", "length 20000"]),
+        ("[grid.a]\n[grid.b.base]\nmethod = 'scar'\nlength = 30", ["grid.b.length", "scar"]),
+        (
+            "[grid.a]\n[grid.b.base]\nmethod = 'process_reward'\nlength = 30",
+            ["grid.b.length", "process_reward"],
+        ),
     ],
+    ids=lambda each: each[:40] if isinstance(each, str) else "",
 )
 def test_what_entries_say_together(text, words):
     with pytest.raises(SweepError) as error:
@@ -226,6 +278,67 @@ def test_what_entries_say_together(text, words):
     assert len(error.value.mistakes) == 1
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(sweepfile.RESERVED))
+def test_no_dimension_has_a_name_of_the_results(name):
+    with pytest.raises(SweepError) as error:
+        parse(f"[zip.{name}]\nnoise = [0.1, 0.2]\nbias = [0.0, 0.1]", "x")
+    assert [mistake.path for mistake in error.value.mistakes] == [f"zip.{name}"]
+
+
+def test_what_results_hold_is_reserved():
+    plan = parse("[base]\nrecord = ['reward']\nlogits = true", "x").plans["main"]
+    dims = {dim for dims, _ in grid.describe(plan).values() for dim in dims}
+    assert {*grid.describe(plan), *dims, opening.FINISHED} <= sweepfile.RESERVED
+
+
+def test_all_grids_are_laid_out_before_one_is_trained_and_the_wrong_one_is_named(monkeypatch):
+    laid = []
+
+    def refuse(axes, **options):
+        laid.append(options["sizes"].length)
+        if len(laid) > 1:
+            raise ValueError("length: 7; allowed: less")
+
+    monkeypatch.setattr(sdpo_jax, "plan_grid", refuse)
+    with pytest.raises(SweepError) as error:
+        parse("[grid.a]\n[grid.b.base]\nlength = 7\n[grid.c.base]\nlength = 8", "x")
+    assert laid == [6, 7, 8]
+    assert [each.path for each in error.value.mistakes] == ["grid.b.length", "grid.c.length"]
+
+
+def test_millions_of_seeds_are_one_range():
+    plan = parse("[axes]\nseed = { count = 20000000 }", "x").plans["main"]
+    assert plan.shape == (20_000_000,)
+    assert plan.axes[0].labels["seed"] == range(20_000_000)
+
+
+def test_of_many_mistakes_a_readable_number_is_listed():
+    with pytest.raises(SweepError) as error:
+        parse("[axes]\nnoise = { linspace = [-5, -1, 50000] }", "x")
+    said = str(error.value)
+    assert "49980 mistakes more" in said
+    assert len(said.splitlines()) < 60
+
+
+def test_several_numbers_of_an_oracle_stay_as_they_are():
+    feedback = "[{kind = 'binary', threshold = {linspace = [0.2, 0.8, 3]}}]"
+    assert labels(f"[axes]\nfeedback = {feedback}")["feedback"] == [
+        "binary(threshold=0.2)", "binary(threshold=0.5)", "binary(threshold=0.8)",
+    ]  # fmt: skip
+    assert len(labels("[axes]\nfeedback = [{kind = 'ordinal', levels = {range = [2, 101]}}]")[
+        "feedback"
+    ]) == 99  # fmt: skip
+
+
+def test_feedback_of_the_base_keeps_its_name():
+    for given, name in (
+        ("'critique'", "critique"),
+        ("{ kind = 'ordinal', levels = 7 }", "ordinal(levels=7)"),
+        ("{ kind = 'binary', name = 'mine' }", "mine"),
+    ):
+        assert parse(f"[base]\nfeedback = {given}", "x").plans["main"].held["feedback"] == name
 
 
 def typo(rng, name):
