@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 from benchmarks.compare import TITLES
+from sdpo_jax import plan_grid
+from sdpo_jax.config import CONFIG_FIELDS
 from sweeps.claims.write import tally
 
 ROOT = Path(__file__).parents[1]
@@ -121,3 +123,14 @@ def test_the_code_runs_from_top_to_bottom():
     assert names["rewards"].shape == (3, 2)  # pyright: ignore
     assert names["data"].sizes == {"method": 3, "feedback": 4, "noise": 3, "seed": 2}  # pyright: ignore
     assert names["mine"].reward.shape == (1, 2, 2)  # pyright: ignore
+
+
+def test_which_numbers_choose_a_program():
+    choosing = set()
+    for name in CONFIG_FIELDS:
+        # Both ends of what every field allows.
+        plan = plan_grid({name: [0.001, 1.0]}, width=16)
+        if len({group.program for group in plan.groups}) > 1:
+            choosing.add(name)
+    assert choosing == {"feedback_strength", "quality_scale"}
+    assert "but for beta and the scale of q" in README
