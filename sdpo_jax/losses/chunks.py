@@ -52,14 +52,18 @@ def _without_gradient(leaf: Array) -> Array:
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_chunks(formula: Formula, chunk: int, logits: Array, others: Any, numbers: Any) -> Array:
     axis = logits.ndim - 2
-    taken = partial(_take, axis=axis)
+    count, rest = divmod(logits.shape[axis], chunk)
 
-    def body(start: Any, width: int, values: Array) -> Array:
-        part, other = jax.tree.map(partial(taken, start, width), (logits, others))
-        return _put(values, formula(part, other, numbers), start, axis)
+    def values(start: Any, width: int) -> Array:
+        part, other = _take(start, width, (logits, others), axis)
+        return formula(part, other, numbers)
 
-    found = jax.eval_shape(formula, logits, others, numbers)
-    return _over_chunks(logits.shape[axis], chunk, body, jnp.zeros(found.shape, found.dtype))
+    # [chunks, ..., chunk] to [..., chunks x chunk].
+    found = lax.map(lambda index: values(index * chunk, chunk), jnp.arange(count))
+    found = jnp.moveaxis(found, 0, axis).reshape(*logits.shape[:axis], count * chunk)
+    if not rest:
+        return found
+    return jnp.concatenate((found, values(count * chunk, rest)), axis=axis)
 
 
 def _forward(
@@ -73,16 +77,18 @@ def _backward(
 ) -> tuple[Array, None, None]:
     logits, others, numbers = residuals
     axis = logits.ndim - 2
+    count, rest = divmod(logits.shape[axis], chunk)
 
-    def body(start: Any, width: int, gradient: Array) -> Array:
+    def written(start: Any, width: int, gradient: Array) -> Array:
         # Where no gradient has been written yet there still are the logits.
-        part, pull, other = jax.tree.map(
-            lambda each: _take(start, width, each, axis=axis), (gradient, cotangent, others)
-        )
+        part, pull, other = _take(start, width, (gradient, cotangent, others), axis)
         _, pulled = jax.vjp(lambda part: formula(part, other, numbers), part)
-        return _put(gradient, pulled(pull)[0], start, axis)
+        return lax.dynamic_update_slice_in_dim(gradient, pulled(pull)[0], start, axis)
 
-    return _over_chunks(logits.shape[axis], chunk, body, logits), None, None
+    gradient = lax.fori_loop(
+        0, count, lambda index, gradient: written(index * chunk, chunk, gradient), logits
+    )
+    return (written(count * chunk, rest, gradient) if rest else gradient), None, None
 
 
 _in_chunks.defvjp(_forward, _backward)
@@ -90,18 +96,6 @@ _in_chunks.defvjp(_forward, _backward)
 _compiled = jax.jit(_in_chunks, static_argnums=(0, 1))
 
 
-def _over_chunks(
-    length: int, chunk: int, body: Callable[[Any, int, Array], Array], array: Array
-) -> Array:
-    """``body(start, width, array)`` for each chunk; the last may be shorter."""
-    count, rest = divmod(length, chunk)
-    array = lax.fori_loop(0, count, lambda index, array: body(index * chunk, chunk, array), array)
-    return body(count * chunk, rest, array) if rest else array
-
-
-def _take(start: Any, width: int, array: Array, *, axis: int) -> Array:
-    return lax.dynamic_slice_in_dim(array, start, width, axis)
-
-
-def _put(array: Array, part: Array, start: Any, axis: int) -> Array:
-    return lax.dynamic_update_slice_in_dim(array, part, start, axis)
+def _take(start: Any, width: int, arrays: Any, axis: int) -> Any:
+    """The positions from ``start`` on of every array of a pytree."""
+    return jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, width, axis), arrays)
