@@ -19,9 +19,9 @@ FILE = Path(__file__).with_name("recorded.npz")
 
 BATCH, LENGTH, VOCAB_SIZE = 4, 5, 11
 LENGTHS = (5, 2, 0, 4)
-MIXES = (0.0, 0.3, 0.5, 1.0)
-TOP_K = (1, 4, 7, 11)
-TEMPERATURES = (1.0, 2.0)
+MIXES = (0.0, 0.3, 1.0)
+TOP_K = (1, 4, 11)
+TEMPERATURES = (2.0,)
 CLIPS = (0.8, 2.0)
 REDUCTIONS = ("grpo", "bnpo", "dr_grpo", "dapo")
 BANDS = ((0.2, 0.2), (0.2, 0.28))
@@ -217,7 +217,8 @@ def record() -> dict[str, np.ndarray]:
 
         def model(**_):
             return SimpleNamespace(
-                log_probs=selective_log_softmax(leaf, tokens),
+                # Theirs are 0 where a token is no part of the completion.
+                log_probs=selective_log_softmax(leaf, tokens) * mask,
                 entropy=nothing,
                 mean_logits=nothing,
                 is_top1=nothing.bool(),
