@@ -13,7 +13,7 @@ logits will do.
 >>> def loss(student):
 ...     values = losses.distillation(student, teacher, divergence="reverse_kl", where=mask)
 ...     return losses.token_mean(values, mask)
->>> jax.grad(loss)(student).shape
+>>> jax.jit(jax.grad(loss))(student).shape
 (4, 16, 100)
 """
 

@@ -20,7 +20,8 @@ def test_the_contenders_compute_the_same():
                 jax.value_and_grad(lambda *given, f=values: f(*given).mean())(*given)
                 for values in (contender.obvious(loss), contender.ours(loss, 2))
             ]
-            for loss in benchmark.LOSSES
+            # Every run of the benchmark compares them all.
+            for loss in ("reverse_kl", "top_k", "entropy")
         }
 
     program = jax.jit(all_of_them, compiler_options={"xla_backend_optimization_level": 0})
