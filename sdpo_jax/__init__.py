@@ -16,8 +16,10 @@ The options matter where a metric or method of one's own holds a matrix product:
 ``compiler_options``.
 
 ``run_grid`` does the same for whole grids of methods, oracles and numbers, fast and labelled.
+``sdpo_jax.losses`` has the losses for models of one's own.
 """
 
+from sdpo_jax import losses
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
 from sdpo_jax.judge import Judge
@@ -88,6 +90,7 @@ __all__ = [
     "feedback",
     "init",
     "judged",
+    "losses",
     "optimality",
     "ordinal",
     "plan_grid",

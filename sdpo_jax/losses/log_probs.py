@@ -1,0 +1,98 @@
+"""Log probabilities of tokens, and the entropy, from logits.
+
+    token_log_probs   log pi(s_t) = l[s_t] - log sum_v exp l[v]
+    entropy           H(pi) = -sum_v pi[v] log pi[v]
+
+Both at a temperature tau, ``l / tau``. The entropy is what a bonus for exploration takes:
+``loss - coefficient * entropy``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from sdpo_jax.losses import checks
+from sdpo_jax.losses.chunks import in_chunks
+
+
+def token_log_probs(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    chunk: int | None = None,
+) -> Array:
+    """The log probability of each token, ``[..., T]``.
+
+    Args:
+        logits: ``[..., T, V]``; position t holds the distribution of token t.
+        tokens: ``[..., T]`` integers in ``[0, V)``. Of one outside it the value is NaN, unless it
+            lies under the mask.
+        temperature: above 0; the logits are divided by it.
+        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        chunk: positions at a time (see ``chunks.in_chunks``).
+
+    Raises:
+        ValueError: an argument of another shape, type or range.
+    """
+    logits = checks.floating("logits", logits, 2)
+    tokens = jnp.asarray(tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(f"tokens: of type {tokens.dtype}; allowed: an integer type")
+    checks.alike("tokens", tokens, logits.shape[:-1])
+    mask = checks.mask(where, logits.shape[:-1])
+    numbers = checks.number("temperature", temperature, 0, above=True)
+    return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), numbers)
+
+
+def entropy(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    chunk: int | None = None,
+) -> Array:
+    """The entropy in nats at each position, ``[..., T]``, from 0 to ``log V``.
+
+    Args:
+        logits: ``[..., T, V]``.
+        temperature: above 0; the logits are divided by it.
+        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        chunk: positions at a time (see ``chunks.in_chunks``).
+
+    Raises:
+        ValueError: an argument of another shape, type or range.
+    """
+    logits = checks.floating("logits", logits, 2)
+    mask = checks.mask(where, logits.shape[:-1])
+    numbers = checks.number("temperature", temperature, 0, above=True)
+    return in_chunks(_entropy, chunk, logits, mask, numbers)
+
+
+def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array:
+    """The logits at a temperature, in float32 or more; 0 under the mask."""
+    return checks.kept(checks.wide(logits), mask) / temperature
+
+
+def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
+    tokens, mask = others
+    log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
+    # A comparison where others gather: its gradient is no scatter, and V may be sharded.
+    vocabulary = lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.where(vocabulary == tokens[..., None], log_probs, 0.0).sum(-1)
+    inside = (tokens >= 0) & (tokens < log_probs.shape[-1])
+    return checks.kept(jnp.where(inside, chosen, jnp.nan), mask)
+
+
+def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
+    log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
+    probs = jnp.exp(log_probs)
+    # 0 log 0 = 0.
+    terms = probs * jnp.where(probs > 0, log_probs, 0.0)
+    return checks.kept(-terms.sum(-1), mask)
