@@ -10,6 +10,7 @@ the rounding error that is left would be a push of any size, once it is divided 
 from __future__ import annotations
 
 import jax
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,8 +20,10 @@ _ROUNDINGS = 4
 
 def less_mean(values: Array, axis: int = 0) -> Array:
     """Each number less the mean along one of the leading axes; exactly 0 where all are equal."""
-    mean = values.mean(axis, keepdims=True)
-    return jnp.where(equal(values, axis), 0.0, values - mean)
+    centred = values - values.mean(axis, keepdims=True)
+    # A number less itself: it has the derivative of what it stands for.
+    nothing = centred - jax.lax.stop_gradient(centred)
+    return jnp.where(equal(values, axis), nothing, centred)
 
 
 def standardised(values: Array) -> Array:
