@@ -86,12 +86,32 @@ class Breakdown:
     (default: results/benchmarks/breakdown.json)."""
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Memory and time of the losses for language models, beside the obvious and TRL's."""
+
+    sizes: tuple[int, int, int] = (4, 512, 32_768)
+    """Sequences, positions and tokens of the vocabulary."""
+    chunk: int = 4
+    """Positions at a time."""
+    repeats: int = 5
+    """Turns of which the median is taken."""
+    only: tuple[str, ...] = ()
+    """Only these of: forward_kl, reverse_kl, jsd, top_k, token_log_probs, entropy."""
+    trl_python: Path | None = None
+    """Python of an environment that has TRL (default: this one)."""
+    json: Path | None = None
+    """File for everything that was measured; a table is written beside it
+    (default: results/benchmarks/losses.json)."""
+
+
 Command = (
     Annotated[Throughput, tyro.conf.subcommand("throughput")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
     | Annotated[Startup, tyro.conf.subcommand("startup")]
     | Annotated[Breakdown, tyro.conf.subcommand("breakdown")]
+    | Annotated[Losses, tyro.conf.subcommand("losses")]
 )
 
 
@@ -112,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Throughput | Peers | Scaling | Startup | Breakdown, line: str) -> None:
+def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses, line: str) -> None:
     if command.repeats < 1:
         raise ValueError(f"--repeats: {command.repeats}; allowed: 1 or more")
     # Imported when needed, so that --help is there at once.
@@ -152,6 +172,18 @@ def _run(command: Throughput | Peers | Scaling | Startup | Breakdown, line: str)
 
         output = Output("breakdown", "Where a step's time goes", line, command.json)
         breakdown.run(command.repeats, output)
+    elif isinstance(command, Losses):
+        from benchmarks import losses
+
+        output = Output("losses", "Losses for language models", line, command.json)
+        losses.run(
+            command.sizes,
+            command.chunk,
+            command.repeats,
+            command.trl_python,
+            command.only,
+            output,
+        )
     else:
         from benchmarks import startup
 

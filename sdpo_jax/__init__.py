@@ -12,8 +12,10 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 (8,)
 
 ``run_grid`` does the same for whole grids of methods, oracles and numbers, fast and labelled.
+``sdpo_jax.losses`` has the losses for models of one's own.
 """
 
+from sdpo_jax import losses
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, compute, run_grid
 from sdpo_jax.judge import Judge
@@ -83,6 +85,7 @@ __all__ = [
     "feedback",
     "init",
     "judged",
+    "losses",
     "optimality",
     "ordinal",
     "plan_grid",

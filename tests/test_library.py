@@ -29,6 +29,15 @@ MODULES = {
 
 # From the bottom to the top. A module imports only modules of lower layers.
 LAYERS = [
+    # The losses for language models know nothing of the engine, nor it of them.
+    {"losses.checks"},
+    {"losses.chunks"},
+    {"losses.log_probs"},
+    {
+        *("losses.distillation", "losses.policy_gradient", "losses.advantages"),
+        *("losses.preference", "losses.hybrid", "losses.reductions", "losses.teachers"),
+    },
+    {"losses"},
     {"lanes"},
     {"streams"},
     {"policy"},

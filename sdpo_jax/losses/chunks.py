@@ -2,9 +2,9 @@
 
 A formula takes logits ``[..., T, V]`` to values ``[..., T]``, each position by itself. Taken whole
 it makes several arrays as large as the logits, for its value and again for its gradient. In chunks
-it makes them for a few positions; backwards each chunk's formula is computed again, and its
-gradient is written over a copy of the logits, or over the logits themselves where nothing else
-needs them.
+it makes them for a few positions. Where a gradient is wanted it is computed with the value, chunk
+by chunk, and written over a copy of the logits, or over the logits themselves where nothing else
+needs them; backwards it is only scaled.
 """
 
 from __future__ import annotations
@@ -51,49 +51,58 @@ def _without_gradient(leaf: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_chunks(formula: Formula, chunk: int, logits: Array, others: Any, numbers: Any) -> Array:
-    axis = logits.ndim - 2
-    count, rest = divmod(logits.shape[axis], chunk)
+    def values(carry: tuple[()], start: Any, width: int) -> tuple[tuple[()], Array]:
+        part, other = _take(start, width, (logits, others), logits.ndim - 2)
+        return carry, formula(part, other, numbers)
 
-    def values(start: Any, width: int) -> Array:
-        part, other = _take(start, width, (logits, others), axis)
-        return formula(part, other, numbers)
-
-    # [chunks, ..., chunk] to [..., chunks x chunk].
-    found = lax.map(lambda index: values(index * chunk, chunk), jnp.arange(count))
-    found = jnp.moveaxis(found, 0, axis).reshape(*logits.shape[:axis], count * chunk)
-    if not rest:
-        return found
-    return jnp.concatenate((found, values(count * chunk, rest)), axis=axis)
+    return _over_chunks(values, chunk, logits.shape[:-1], ())[1]
 
 
 def _forward(
     formula: Formula, chunk: int, logits: Array, others: Any, numbers: Any
-) -> tuple[Array, Any]:
-    return _in_chunks(formula, chunk, logits, others, numbers), (logits, others, numbers)
+) -> tuple[Array, Array]:
+    axis = logits.ndim - 2
+
+    def values(gradient: Array, start: Any, width: int) -> tuple[Array, Array]:
+        # Where no gradient has been written yet there still are the logits.
+        part, other = _take(start, width, (gradient, others), axis)
+        found, pull = jax.vjp(lambda part: formula(part, other, numbers), part)
+        (own,) = pull(jnp.ones_like(found))
+        return lax.dynamic_update_slice_in_dim(gradient, own, start, axis), found
+
+    gradient, found = _over_chunks(values, chunk, logits.shape[:-1], logits)
+    return found, gradient
 
 
 def _backward(
-    formula: Formula, chunk: int, residuals: Any, cotangent: Array
+    formula: Formula, chunk: int, gradient: Array, cotangent: Array
 ) -> tuple[Array, None, None]:
-    logits, others, numbers = residuals
-    axis = logits.ndim - 2
-    count, rest = divmod(logits.shape[axis], chunk)
-
-    def written(start: Any, width: int, gradient: Array) -> Array:
-        # Where no gradient has been written yet there still are the logits.
-        part, pull, other = _take(start, width, (gradient, cotangent, others), axis)
-        _, pulled = jax.vjp(lambda part: formula(part, other, numbers), part)
-        return lax.dynamic_update_slice_in_dim(gradient, pulled(pull)[0], start, axis)
-
-    gradient = lax.fori_loop(
-        0, count, lambda index, gradient: written(index * chunk, chunk, gradient), logits
-    )
-    return (written(count * chunk, rest, gradient) if rest else gradient), None, None
+    return (gradient * cotangent[..., None]).astype(gradient.dtype), None, None
 
 
 _in_chunks.defvjp(_forward, _backward)
 # So that calls outside of any program trace it once.
-_compiled = jax.jit(_in_chunks, static_argnums=(0, 1))
+_compiled = jax.jit(_in_chunks, static_argnums=(0, 1), inline=True)
+
+
+def _over_chunks(
+    values: Callable[[Any, Any, int], tuple[Any, Array]],
+    chunk: int,
+    shape: tuple[int, ...],
+    carry: Any,
+) -> tuple[Any, Array]:
+    """The values of all chunks, of this shape ``[..., T]``; the last chunk may be shorter."""
+    axis = len(shape) - 1
+    count, rest = divmod(shape[axis], chunk)
+    carry, found = lax.scan(
+        lambda carry, index: values(carry, index * chunk, chunk), carry, jnp.arange(count)
+    )
+    # [chunks, ..., chunk] to [..., chunks x chunk].
+    found = jnp.moveaxis(found, 0, axis).reshape(*shape[:-1], count * chunk)
+    if not rest:
+        return carry, found
+    carry, last = values(carry, count * chunk, rest)
+    return carry, jnp.concatenate((found, last), axis=axis)
 
 
 def _take(start: Any, width: int, arrays: Any, axis: int) -> Any:

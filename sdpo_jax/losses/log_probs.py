@@ -94,4 +94,5 @@ def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     probs = jnp.exp(log_probs)
     # 0 log 0 = 0.
-    return checks.kept(-jnp.where(probs > 0, probs * log_probs, 0.0).sum(-1), mask)
+    terms = probs * jnp.where(probs > 0, log_probs, 0.0)
+    return checks.kept(-terms.sum(-1), mask)
