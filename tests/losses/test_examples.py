@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,11 +28,9 @@ EXAMPLES = ROOT / "docs/examples"
 
 def run(name: str, *options: str) -> str:
     """What an example prints, in a process of its own: it asks for two devices."""
-    # These programs run for a second and compile for many: compiled as fast as can be.
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, *options, str(EXAMPLES / name)],
-        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -42,7 +41,7 @@ def run(name: str, *options: str) -> str:
 @pytest.mark.parametrize("name", ["flax_sdpo.py", "equinox_sdpo.py"])
 def test_it_learns_under_jit_and_vmap_and_two_devices_give_the_gradient_of_one(name):
     *seeds, devices = run(name, "-W", "error").splitlines()
-    assert len(seeds) == 3
+    assert len(seeds) == 2
     for line in seeds:
         first, last, before, after = map(float, re.findall(r"\d+\.\d\d", line))
         assert last < first / 4
@@ -134,11 +133,11 @@ def test_the_page_has_every_loss_and_no_other():
 
 
 def test_the_code_of_the_page_runs():
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)\n *```", PAGE, re.DOTALL)
     assert blocks
     names: dict[str, object] = {"jax": jax, "sdpo_jax": sdpo_jax}
     for block in blocks:
-        exec(block, names)
+        exec(textwrap.dedent(block), names)
 
 
 def test_the_page_shows_every_example():
