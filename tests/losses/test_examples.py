@@ -140,6 +140,29 @@ def test_the_code_of_the_page_runs():
         exec(textwrap.dedent(block), names)
 
 
+def test_a_sampled_token_against_the_mixture_is_twice_the_jensen_shannon_divergence():
+    """In expectation, enumerated over the tokens of one position."""
+    size = 5
+    student, teacher = np.random.default_rng(0).normal(size=(2, 1, size)).astype(np.float32)
+    tokens = jnp.arange(size)[:, None]  # [V, T]: each token once
+    probs = np.exp(student) / np.exp(student).sum()
+
+    def log_probs(logits):
+        return losses.token_log_probs(jnp.broadcast_to(logits, (size, 1, size)), tokens)
+
+    def sampled(logits):
+        log_s, log_q = log_probs(logits), log_probs(teacher)
+        values = losses.sampled_token(log_s, jnp.logaddexp(log_s, log_q) - jnp.log(2))
+        return (probs[0] * values[:, 0]).sum()
+
+    def divergence(logits):
+        return losses.distillation(logits, jnp.asarray(teacher), divergence="jsd", mix=0.5).sum()
+
+    found = jax.jit(jax.grad(sampled))(student)
+    expected = jax.jit(jax.grad(divergence))(student)
+    np.testing.assert_allclose(found, 2 * expected, atol=1e-6)
+
+
 def test_the_page_shows_every_example():
     for path in EXAMPLES.glob("*.py"):
         assert f"(examples/{path.name})" in PAGE
