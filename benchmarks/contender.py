@@ -10,6 +10,7 @@ environment.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -84,7 +85,7 @@ def in_jax(
     """A call that computes value and gradient, and the memory that XLA plans beyond the logits."""
     import jax
 
-    arrays = [jax.device_put(each, may_alias=True) for each in given]
+    arrays = jax.block_until_ready([jax.device_put(each) for each in given])
     gradient = jax.value_and_grad(lambda *arrays: values(*arrays).mean())
     program = jax.jit(gradient).lower(*arrays).compile()
     plan = program.memory_analysis()
@@ -154,12 +155,16 @@ def main(whose: str, loss: str, *sizes: str) -> None:
     small, _ = contender(whose, loss, 1, logits(1, 2, vocab_size))
     small()
     call, planned = contender(whose, loss, chunk, logits(batch, length, vocab_size))
+    # The arrays that the logits were made from are gone by then.
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = memory("VmRSS")
     value, gradient = call()
     beyond = memory("VmHWM") - before
     # So that both can be compared: the same numbers from everybody.
     gradient = np.asarray(gradient)
+    if beyond < gradient.nbytes:
+        raise RuntimeError(f"{beyond} bytes were measured; the gradient has {gradient.nbytes}")
     check = float(value), float(np.abs(gradient).sum(dtype=np.float64))
     del value, gradient
     print(json.dumps({"beyond": beyond, "planned": planned, "check": check}), flush=True)

@@ -1,8 +1,10 @@
 """Losses for language models: pure functions of arrays, as optax writes its own.
 
 Logits are ``[..., T, V]`` with any batch axes in front, values per token ``[..., T]``; ``where`` is
-a mask over tokens. Nothing is reduced but by a reduction. Sums are in float32 whatever the type of
-the logits. Nothing here knows the engine: any model that gives logits will do.
+a mask over tokens. Give it to whatever reads logits and to the reduction: what lies under it, NaN
+included, then changes no bit of a loss or a gradient. Nothing is reduced but by a reduction. Sums
+are in float32 whatever the type of the logits. Nothing here knows the engine: any model that gives
+logits will do.
 
 >>> import jax, jax.numpy as jnp
 >>> from sdpo_jax import losses
@@ -11,7 +13,7 @@ the logits. Nothing here knows the engine: any model that gives logits will do.
 >>> def loss(student):
 ...     values = losses.distillation(student, teacher, divergence="reverse_kl", where=mask)
 ...     return losses.token_mean(values, mask)
->>> jax.grad(loss)(student).shape
+>>> jax.jit(jax.grad(loss))(student).shape
 (4, 16, 100)
 """
 

@@ -277,27 +277,43 @@ def test_forbidden_tokens_have_no_part_in_the_entropy_or_in_others_log_probs():
     logits = forbidding(STUDENT)
     allowed = np.where(np.isin(TOKENS, [1, 4]), 0, TOKENS)
     short = np.searchsorted(KEPT, allowed)
-    for function, expected in (
-        (losses.entropy, losses.entropy(STUDENT[..., KEPT])),
-        (
-            lambda logits: losses.token_log_probs(logits, allowed),
-            losses.token_log_probs(STUDENT[..., KEPT], short),
-        ),
-    ):
-        value, pull = jax.vjp(function, logits)
+
+    def all_of_them(logits):
+        pairs = [
+            (losses.entropy, losses.entropy(STUDENT[..., KEPT])),
+            (
+                lambda logits: losses.token_log_probs(logits, allowed),
+                losses.token_log_probs(STUDENT[..., KEPT], short),
+            ),
+        ]
+        return [
+            (function(logits), expected, jax.grad(lambda s, f=function: f(s).sum())(logits))
+            for function, expected in pairs
+        ]
+
+    for value, expected, gradient in quickly(all_of_them, logits):
         np.testing.assert_allclose(value, expected, rtol=1e-5)
-        assert np.isfinite(pull(jnp.ones_like(value))[0]).all()
+        assert np.isfinite(gradient).all()
 
 
 def test_a_token_that_only_the_second_forbids_is_infinitely_far():
     some = np.where(np.arange(VOCAB_SIZE) == 1, -np.inf, STUDENT)
-    assert np.isposinf(losses.distillation(some, TEACHER)).all()
-    assert np.isposinf(losses.distillation(TEACHER, some, divergence="reverse_kl")).all()
-    for pair in ((some, TEACHER), (TEACHER, some)):
-        assert np.isfinite(losses.distillation(*pair, divergence="jsd")).all()
+
+    def all_of_them(some):
+        infinite = (
+            losses.distillation(some, TEACHER),
+            losses.distillation(TEACHER, some, divergence="reverse_kl"),
+        )
+        pairs = (some, TEACHER), (TEACHER, some)
+        finite = [losses.distillation(*pair, divergence="jsd") for pair in pairs]
+        gradient = jax.grad(lambda s: losses.distillation(s, TEACHER).sum())(some)
+        return infinite, finite, gradient, jax.nn.softmax(some) - jax.nn.softmax(TEACHER)
+
+    infinite, finite, gradient, expected = quickly(all_of_them, some)
+    assert np.isposinf(infinite).all()
+    assert np.isfinite(finite).all()
     # The forward KL's gradient is S - Q all the same.
-    gradient = jax.grad(lambda s: losses.distillation(s, TEACHER).sum())(some)
-    np.testing.assert_allclose(gradient, jax.nn.softmax(some) - jax.nn.softmax(TEACHER), atol=1e-6)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [100.0, 1e4])
@@ -492,22 +508,22 @@ def test_the_teacher_gets_no_gradient():
 
 
 def test_a_mix_that_is_not_known_yet():
-    @jax.jit
-    @jax.vmap
-    def traced(mix):
-        values, pull = jax.vjp(
-            lambda s: losses.distillation(s, TEACHER, divergence="jsd", mix=mix), STUDENT
-        )
-        return values, pull(jnp.ones_like(values))[0]
+    mixes = (0.0, 0.3, 1.0)
 
-    mixes = np.array([0.0, 0.3, 1.0], np.float32)
-    values, gradients = traced(mixes)
-    for value, gradient, mix in zip(values, gradients, mixes, strict=True):
-        expected, pull = jax.vjp(
-            lambda s, mix=mix: losses.distillation(s, TEACHER, divergence="jsd", mix=mix), STUDENT
-        )
-        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(gradient, pull(jnp.ones_like(expected))[0], atol=1e-6)
+    def of(mix):
+        def loss(student):
+            values = losses.distillation(student, TEACHER, divergence="jsd", mix=mix)
+            return values.sum(), values
+
+        return jax.grad(loss, has_aux=True)(STUDENT)
+
+    def all_of_them(traced):
+        return jax.vmap(of)(traced), [of(mix) for mix in mixes]
+
+    traced, known = quickly(all_of_them, np.array(mixes, np.float32))
+    for i, expected in enumerate(known):
+        for found, right in zip(traced, expected, strict=True):
+            np.testing.assert_allclose(found[i], right, rtol=1e-5, atol=1e-6)
 
 
 # Estimators, by sums over all tokens
@@ -552,12 +568,17 @@ def test_expected_gradients_are_those_of_the_divergences():
 
 
 def test_expected_values_of_the_penalties():
-    now, target = jax.nn.log_softmax(STUDENT[0, 0]), jax.nn.log_softmax(TEACHER[0, 0])
-    exact = losses.distillation(STUDENT[0, :1], TEACHER[0, :1], divergence="reverse_kl")[0]
-    for name in ("k1", "k3"):
-        values = losses.kl_penalty(now[:, None], target[:, None], estimator=name)[:, 0]
-        np.testing.assert_allclose(jnp.exp(now) @ values, exact, rtol=1e-5)
-    assert (losses.kl_penalty(now, target) >= 0).all()
+    def all_of_them(student, teacher):
+        now, target = jax.nn.log_softmax(student), jax.nn.log_softmax(teacher)
+        values = {name: losses.kl_penalty(now, target, estimator=name)[0] for name in ("k1", "k3")}
+        expected = {name: jnp.exp(now[0]) @ value for name, value in values.items()}
+        return expected, values, losses.distillation(student, teacher, divergence="reverse_kl")
+
+    # One position; the tokens of the vocabulary in the place of those of a sequence.
+    expected, values, exact = quickly(all_of_them, STUDENT[0, :1], TEACHER[0, :1])
+    for value in expected.values():
+        np.testing.assert_allclose(value, exact[0], rtol=1e-5)
+    assert (values["k3"] >= 0).all()
 
 
 def test_importance_correction_makes_old_tokens_as_good_as_new():
@@ -582,17 +603,24 @@ def test_importance_correction_makes_old_tokens_as_good_as_new():
 def test_extreme_ratios_stay_finite():
     now = np.array([[0.0, -1e4, -1e4, 0.0]], np.float32)
     old = np.array([[-1e4, 0.0, -1e4, 0.0]], np.float32)
-    for advantage in (-1.0, 0.0, 1.0):
-        for function in (
-            lambda now, a=advantage: losses.clipped_ratio(
-                now, old, np.full(now.shape, a, np.float32)
+
+    def all_of_them(now):
+        functions = [
+            *(
+                lambda now, a=advantage: losses.clipped_ratio(now, old, jnp.full(now.shape, a))
+                for advantage in (-1.0, 0.0, 1.0)
             ),
             lambda now: losses.kl_penalty(now, old),
             lambda now: losses.sampled_token(now, old, old_log_probs=old),
-        ):
-            value, pull = jax.vjp(function, now)
-            assert np.isfinite(value).all()
-            assert np.isfinite(pull(jnp.ones_like(value))[0]).all()
+        ]
+        return [
+            (function(now), jax.grad(lambda x, f=function: f(x).sum())(now))
+            for function in functions
+        ]
+
+    for value, gradient in quickly(all_of_them, now):
+        assert np.isfinite(value).all()
+        assert np.isfinite(gradient).all()
 
 
 # Advantages
@@ -605,29 +633,49 @@ def test_advantages_are_those_of_their_definitions():
     rewards = REWARDS.astype(np.float64)
     mean, spread = rewards.mean(1, keepdims=True), rewards.std(1, ddof=1, keepdims=True)
     others = (rewards.sum(1, keepdims=True) - rewards) / 3
-    np.testing.assert_allclose(losses.centred(REWARDS), rewards - mean, atol=1e-6)
-    np.testing.assert_allclose(losses.leave_one_out(REWARDS), rewards - others, atol=1e-6)
-    normalised = losses.group_normalised(REWARDS, epsilon=1e-4)
-    np.testing.assert_allclose(normalised, (rewards - mean) / (spread + 1e-4), atol=1e-5)
-    np.testing.assert_allclose(losses.centred(REWARDS.T, axis=0), (rewards - mean).T, atol=1e-6)
+
+    def all_of_them(given):
+        return (
+            losses.centred(given),
+            losses.leave_one_out(given),
+            losses.group_normalised(given, epsilon=1e-4),
+            losses.centred(given.T, axis=0).T,
+        )
+
+    expected = rewards - mean, rewards - others, (rewards - mean) / (spread + 1e-4), rewards - mean
+    for found, right in zip(quickly(all_of_them, REWARDS), expected, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "function", [losses.centred, losses.leave_one_out, losses.group_normalised]
-)
-def test_equal_rewards_teach_nothing_and_missing_ones_do_not_count(function):
-    for size in (1, 3):
-        level = np.array([[0.1], [-1 / 3], [1e6], [0.0], [1e-30]], np.float32)
-        assert not np.asarray(function(np.repeat(level, size, axis=1))).any()
+ADVANTAGE_FUNCTIONS = (losses.centred, losses.leave_one_out, losses.group_normalised)
+
+
+def test_equal_rewards_teach_nothing_and_missing_ones_do_not_count():
+    level = np.array([[0.1], [-1 / 3], [1e6], [0.0], [1e-30]], np.float32)
     missing = np.array([True, True, False, True])
-    found = function(np.where(missing, REWARDS, np.nan), where=missing[None])
-    expected = function(REWARDS[:, missing])
-    np.testing.assert_allclose(found[:, missing], expected, rtol=1e-6, atol=1e-7)
-    assert not np.asarray(found[:, ~missing]).any()
-    assert not np.asarray(function(REWARDS, where=np.zeros((1, 1), bool))).any()
-    # A reward that is not a number is no reason to be quiet.
-    assert np.isnan(function(np.array([1.0, np.nan, 0.0], np.float32))).all()
-    np.testing.assert_allclose(function(np.array([1, 0, 0])), function(np.array([1.0, 0.0, 0.0])))
+    no_number = np.array([1.0, np.nan, 0.0], np.float32)
+
+    def of(function):
+        return {
+            "none": [
+                function(np.repeat(level, 3, axis=1)),
+                function(level),
+                function(REWARDS, where=np.zeros((1, 1), bool)),
+            ],
+            "some": function(np.where(missing, REWARDS, np.nan), where=missing[None]),
+            "same": function(REWARDS[:, missing]),
+            "loud": function(no_number),
+            "whole numbers": function(np.array([1, 0, 0])),
+            "numbers": function(np.array([1.0, 0.0, 0.0], np.float32)),
+        }
+
+    for found in quickly(lambda: [of(function) for function in ADVANTAGE_FUNCTIONS]):
+        assert not any(np.asarray(each).any() for each in found["none"])
+        np.testing.assert_allclose(found["some"][:, missing], found["same"], rtol=1e-6, atol=1e-7)
+        assert not np.asarray(found["some"][:, ~missing]).any()
+        # A reward that is not a number is no reason to be quiet.
+        assert np.isnan(found["loud"]).all()
+        np.testing.assert_array_equal(found["whole numbers"], found["numbers"])
 
 
 def test_rewards_that_differ_by_rounding_are_equal():
@@ -702,7 +750,7 @@ def test_microbatches_sum_to_the_whole():
         summed = np.sum([part[name] for part in found], axis=0)
         np.testing.assert_allclose(summed, expected[name], rtol=1e-6, atol=1e-7)
     # The mean of their own means is another number.
-    own = [program(part, None)["token_mean"][0] for part in parts]
+    own = [part["token_mean"][0] * 7 / n for part, n in zip(found, (5, 2, 1), strict=True)]
     assert abs(np.mean(own) - expected["token_mean"][0]) > 0.01
 
 
