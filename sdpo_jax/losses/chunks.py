@@ -4,7 +4,8 @@ A formula takes logits ``[..., T, V]`` to values ``[..., T]``, each position by 
 it makes several arrays as large as the logits, for its value and again for its gradient. In chunks
 it makes them for a few positions. Where a gradient is wanted it is computed with the value, chunk
 by chunk, and written over a copy of the logits, or over the logits themselves where nothing else
-needs them; backwards it is only scaled.
+needs them; backwards it is only scaled (so logits in half precision get a gradient that was rounded
+twice).
 """
 
 from __future__ import annotations

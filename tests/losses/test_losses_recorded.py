@@ -43,13 +43,11 @@ def top_k(student, mix, count, tail, support="student"):
 
 def per_token():
     cases = {"log_probs": log_probs, "entropy": losses.entropy, "sampled": sampled}
-    cases["in chunks: log_probs"] = lambda s: losses.token_log_probs(s, TOKENS, chunk=CHUNK)
-    cases["in chunks: entropy"] = lambda s: losses.entropy(s, chunk=CHUNK)
+    cases["in chunks: full/0.3"] = lambda s: full(s, 0.3, chunk=CHUNK)
     for clip in record.CLIPS:
         cases[f"sampled/{clip}"] = lambda s, clip=clip: sampled(s, clip)
     for mix in MIXES:
         cases[f"full/{mix}"] = lambda s, a=mix: full(s, a)
-        cases[f"in chunks: full/{mix}"] = lambda s, a=mix: full(s, a, chunk=CHUNK)
         for temperature in record.TEMPERATURES:
             cases[f"gkd/{mix}/{temperature}"] = lambda s, a=mix, t=temperature: full(
                 s, a, temperature=t
