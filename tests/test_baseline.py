@@ -80,7 +80,8 @@ def gradient(method, signal, tokens, knowledge):
     return np.asarray(function(**{name: told[name] for name in names}).gradient)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+# Each compiles every operation of a method; ``COUNTS`` as a whole is for the arithmetic above.
+@pytest.mark.parametrize("count", [1, 3, 32])
 @pytest.mark.parametrize("method", COMPARING)
 def test_equal_signals_teach_nothing(method, count):
     draw = np.random.default_rng(count)
@@ -90,6 +91,8 @@ def test_equal_signals_teach_nothing(method, count):
     np.testing.assert_array_equal(gradient(method, signal, tokens, table), 0)
     if count > 2:
         signal[0] = 0.4
+        # Two that are compared may not be one and the same.
+        tokens[0, 0] = (tokens[0, 1] + 1) % VOCAB_SIZE
         assert (abs(gradient(method, signal, tokens, table)).max((0, 1)) > 0).all()
 
 

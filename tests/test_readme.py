@@ -115,7 +115,7 @@ def test_files_that_the_readme_points_at_exist():
 def test_the_code_runs_from_top_to_bottom():
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         # Fewer seeds: what a user waits seconds for is compiled all the same.
         small = re.sub(r"range\(\d+\)", "range(2)", block)
@@ -123,6 +123,7 @@ def test_the_code_runs_from_top_to_bottom():
     assert names["rewards"].shape == (3, 2)  # pyright: ignore
     assert names["data"].sizes == {"method": 3, "feedback": 4, "noise": 3, "seed": 2}  # pyright: ignore
     assert names["mine"].reward.shape == (1, 2, 2)  # pyright: ignore
+    assert names["gradient"].shape == (4, 16, 100)  # pyright: ignore
 
 
 def test_which_numbers_choose_a_program():
