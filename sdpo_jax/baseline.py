@@ -10,7 +10,6 @@ the rounding error that is left would be a push of any size, once it is divided 
 from __future__ import annotations
 
 import jax
-import jax
 import jax.numpy as jnp
 from jax import Array
 
