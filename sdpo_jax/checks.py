@@ -26,6 +26,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 REAL, WHOLE = "iuf", "iu"
 
+# Integers shape arrays and count steps, as int32.
+MAX_INTEGER = 2**31 - 1
+
 
 def under_own_settings(function: _Function) -> _Function:
     """Run a function under the settings of JAX that this library is written for.
@@ -126,6 +129,8 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     if not whole or value < low or (high is not None and value > high):
         allowed = f"integers, {low} or more" if high is None else f"integers, {low} to {high}"
         raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
+    if value > MAX_INTEGER:
+        raise ValueError(f"{name}: {shown(value)}; allowed: up to {MAX_INTEGER}")
     return int(value)
 
 

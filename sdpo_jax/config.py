@@ -126,9 +126,6 @@ class Sizes:
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
 SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
-# Sizes are integers of programs too.
-MAX_SIZE = 2**31 - 1
-
 _Rule = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
 _ANY: _Rule = (lambda value: True, "any finite number")
@@ -255,5 +252,4 @@ def check_sizes(sizes: Sizes) -> None:
         "top_k": (1, None),
     }
     for name, (low, high) in limits.items():
-        if integer(name, getattr(sizes, name), low, high) > MAX_SIZE:
-            raise ValueError(f"{name}: {shown(getattr(sizes, name))}; allowed: up to {MAX_SIZE}")
+        integer(name, getattr(sizes, name), low, high)

@@ -20,10 +20,9 @@ from jax.core import Tracer
 
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
-from sdpo_jax.checks import integer, of_type, shown
+from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
 from sdpo_jax.config import (
     CONFIG_FIELDS,
-    MAX_SIZE,
     SIZE_FIELDS,
     Config,
     Sizes,
@@ -764,7 +763,7 @@ def check_size(name: str, value: Any) -> None:
     """
     sizes: dict[str, Any] = {"final_window": 1, name: value}
     if name == "final_window" and isinstance(value, (int, np.integer)):
-        sizes["steps"] = min(max(int(value), Sizes.steps), MAX_SIZE)
+        sizes["steps"] = min(max(int(value), Sizes.steps), MAX_INTEGER)
     check_sizes(Sizes(**sizes))
 
 

@@ -29,6 +29,7 @@ from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
 from sdpo_jax.checks import (
+    MAX_INTEGER,
     WHOLE,
     as_float32,
     finite,
@@ -65,9 +66,6 @@ FINITE_STEPS = "finite_steps"
 OWN_NAMES = (FINITE_STEPS, "finished", "logits", "step", "position", "token", "quantile")
 STATISTICS = ("_mean", "_curve", "_curve_sd", "_curve_count", "_curve_quantile")
 
-# What would take an index of more bits than an int32 has.
-_MOST = 2**31 - 1
-
 
 @dataclass(frozen=True)
 class Program:
@@ -100,8 +98,10 @@ class Program:
             given: Any = getattr(self, name)
             if isinstance(given, str) or callable(given):
                 given = (given,)
-            if isinstance(given, np.ndarray | Array) and not isinstance(given, Tracer):
-                given = on_host(given).tolist()
+            if isinstance(given, np.ndarray):
+                given = given.tolist()
+            if isinstance(given, Array):
+                given = (given,)
             entries = isinstance(given, Sequence | Set | Mapping)
             # A range may be of any length, and bytes are numbers.
             if entries and not isinstance(given, range | bytes | bytearray | memoryview):
@@ -441,8 +441,8 @@ def check_program(program: Program) -> None:
         ("length * vocab_size * rollouts", sizes.length * sizes.vocab_size * sizes.rollouts),
         ("length * vocab_size * teachers", sizes.length * sizes.vocab_size * sizes.teachers),
     ):
-        if most > _MOST:
-            raise ValueError(f"{name}: {most}; allowed: up to {_MOST}")
+        if most > MAX_INTEGER:
+            raise ValueError(f"{name}: {most}; allowed: up to {MAX_INTEGER}")
     method_function(program.method)
     chosen = chosen_metrics(program)
     if not isinstance(program.record, tuple):
@@ -452,9 +452,7 @@ def check_program(program: Program) -> None:
             raise ValueError(f"record: {shown(name)}; allowed: the metrics {', '.join(chosen)}")
     if len(set(program.record)) < len(program.record):
         raise ValueError(f"record: {shown(program.record)}; allowed: each metric once")
-    if integer("record_every", program.record_every, 1) > _MOST:
-        raise ValueError(f"record_every: {shown(program.record_every)}; allowed: 1 or more, "
-                         f"up to {_MOST}")  # fmt: skip
+    integer("record_every", program.record_every, 1)
     _check_optimizer(program.optimizer)
     teachers.check_nodes(program.teacher_nodes)
 
@@ -585,7 +583,7 @@ def _task_key(problem_seed: ArrayLike, runs: tuple[int, ...]) -> Key:
 def _checked_index(index: Any) -> Array:
     allowed = "one integer, 0 or more"
     index = numbers("index", index, allowed, WHOLE)
-    if index.shape != () or (not isinstance(index, Tracer) and not 0 <= index <= _MOST):
+    if index.shape != () or (not isinstance(index, Tracer) and not 0 <= index <= MAX_INTEGER):
         raise ValueError(f"index: {shown(index)}; allowed: {allowed}")
     return jnp.asarray(index, jnp.int32)
 
@@ -685,7 +683,14 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 def _transformation(optimizer: Optimizer, rate: Array) -> optax.GradientTransformation:
-    made = optimizer(rate)
+    try:
+        made = optimizer(rate)
+    # Whatever a function of the user's raises: it is shown, and is the cause.
+    except Exception as error:
+        raise ValueError(
+            f"optimizer: {name_of(optimizer)} makes nothing of a traced learning rate "
+            f"({shown(error)}); allowed: a function that makes a transformation, as optax.adam does"
+        ) from error
     if not callable(getattr(made, "init", None)) or not callable(getattr(made, "update", None)):
         raise ValueError(
             f"optimizer: {name_of(optimizer)} makes {shown(made)}; allowed: a transformation, "
