@@ -27,7 +27,7 @@ class Config:
     Attributes:
         learning_rate: step size, 0 or more.
         kl_weight: lambda, the pull ``pi - pi_ref`` towards the policy of step 0; 0 or more.
-        feedback_strength: beta, how far feedback tilts the teacher.
+        feedback_strength: beta, how far feedback tilts the teacher, from -1000 to 1000.
         hybrid_threshold: tau, the divergence at which the hybrid's weight is 1/2; above 0.
         noise: sigma, standard deviation of the oracle's noise on the reward; 0 or more.
         bias: constant that the oracle adds to the reward.
@@ -107,8 +107,8 @@ class Sizes:
         steps: S, training steps; 1 or more.
         final_window: steps at the end over which final values are means; 1 to ``steps``.
         epochs: steps that a method which keeps its rollouts takes on each batch; 1 or more.
-        teachers: M, tables of a panel of teachers; 1 or more.
-        samples: Monte Carlo samples of a method that takes some; 1 or more.
+        teachers: M, tables of a panel of teachers; 1 to 1024.
+        samples: Monte Carlo samples of a method that takes some; 1 to 1024.
         top_k: tokens that a top-k divergence tells apart; 1 or more (more than V are all).
     """
 
@@ -128,13 +128,15 @@ SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
 _Rule = tuple[Callable[[float], bool], str]
 _NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
+# Beyond it, logits that are shifted by feedback have lost their own digits.
+_STRENGTH: _Rule = (lambda value: abs(value) <= 1000, "-1000 to 1000")
 _ANY: _Rule = (lambda value: True, "any finite number")
 _POSITIVE: _Rule = (lambda value: value > 0, "above 0")
 _FRACTION: _Rule = (lambda value: 0 <= value <= 1, "0 to 1")
 _ALLOWED: dict[str, _Rule] = {
     "learning_rate": _NOT_NEGATIVE,
     "kl_weight": _NOT_NEGATIVE,
-    "feedback_strength": _ANY,
+    "feedback_strength": _STRENGTH,
     "hybrid_threshold": _POSITIVE,
     "noise": _NOT_NEGATIVE,
     "bias": _ANY,
@@ -247,8 +249,9 @@ def check_sizes(sizes: Sizes) -> None:
         "steps": (1, None),
         "final_window": (1, sizes.steps),
         "epochs": (1, None),
-        "teachers": (1, None),
-        "samples": (1, None),
+        # Written out one by one in the program.
+        "teachers": (1, 1024),
+        "samples": (1, 1024),
         "top_k": (1, None),
     }
     for name, (low, high) in limits.items():

@@ -37,7 +37,15 @@ from sdpo_jax.plan import (
     Plan,
     plan_grid,
 )
-from sdpo_jax.train import FINITE_STEPS, Optimizer, Program, Result, chosen_metrics, train
+from sdpo_jax.train import (
+    FINITE_STEPS,
+    Optimizer,
+    Program,
+    Result,
+    chosen_metrics,
+    method_function,
+    train,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -408,6 +416,7 @@ class _Programs:
         leaves, structure = jax.tree.flatten(inputs)
         key = (
             program,
+            _parts(program),
             logits,
             width,
             structure,
@@ -443,6 +452,11 @@ class _Programs:
 
 
 _PROGRAMS = _Programs()
+
+
+def _parts(program: Program) -> Any:
+    """What the names of a program stand for now: a registry may have something else for them."""
+    return method_function(program.method), tuple(chosen_metrics(program).values())
 
 
 def _blocks_a_call(device: Any) -> int:
@@ -487,17 +501,18 @@ def compiled_ahead(groups: Sequence[tuple[Plan, Group]]) -> Iterator[None]:
 
 def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: Any) -> Any:
     """A program for a device; in one kernel where that is a CPU and all of it can be in one."""
-    options = compiler_options(device)
+    options, parts = compiler_options(device), _parts(program)
     if device.platform == "cpu" and width >= _KERNEL_WIDTH:
-        whole = _jitted(program, logits, width, one_kernel=True).lower(*shapes)
+        whole = _jitted(program, parts, logits, width, one_kernel=True).lower(*shapes)
         if lanes.fits_one_kernel(whole.as_text()):
             return whole.compile(options)
-    return _jitted(program, logits, width, one_kernel=False).lower(*shapes).compile(options)
+    plain = _jitted(program, parts, logits, width, one_kernel=False)
+    return plain.lower(*shapes).compile(options)
 
 
 # Held only while the devices of one program compile it in turn: it keeps the user's functions.
 @lru_cache(16)
-def _jitted(program: Program, logits: bool, width: int, one_kernel: bool) -> Any:
+def _jitted(program: Program, parts: Any, logits: bool, width: int, one_kernel: bool) -> Any:
     def blocks(inputs: dict[str, Any], count: Array) -> dict[str, Array]:
         return _train_blocks(program, logits, width, inputs, count)
 

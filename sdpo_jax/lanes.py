@@ -174,7 +174,9 @@ def shared(tree: Tree, *others: Any) -> Tree:
 
 
 def _varying(kind: Any) -> frozenset[Any]:
-    return kind.manual_axis_type.varying
+    # Where nothing is compiled (``jax_disable_jit``) a type may say nothing of a mesh.
+    mesh = getattr(kind, "manual_axis_type", None)
+    return frozenset() if mesh is None else mesh.varying
 
 
 def _varied(leaf: ArrayLike, axes: Iterable[Any]) -> Array:

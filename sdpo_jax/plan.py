@@ -19,6 +19,7 @@ import optax
 from jax.core import Tracer
 
 from sdpo_jax import oracle as oracles
+from sdpo_jax import streams
 from sdpo_jax import teacher as teachers
 from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
 from sdpo_jax.config import (
@@ -32,7 +33,7 @@ from sdpo_jax.config import (
     check_value,
 )
 from sdpo_jax.methods import METHODS, Method
-from sdpo_jax.methods.base import name_of
+from sdpo_jax.methods.base import name_of, what_is_told
 from sdpo_jax.metrics import METRICS, Metric
 from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.problem import MAX_SEQUENCES
@@ -402,6 +403,8 @@ def block_bytes(program: Program, hints: bool, width: int) -> int:
     numbers = 2 * length * rollouts + 40 * length * vocab_size + 2 * vocab_size**2
     if hints:
         numbers += 2 * length * vocab_size * rollouts
+    if "panel" in what_is_told(method_function(program.method)):
+        numbers += 2 * sizes.teachers * length * vocab_size
     extra = _enumerated(program)
     if extra:
         numbers += 2 * max(extra.values()) ** length
@@ -665,6 +668,9 @@ def _listed(name: str, given: Any) -> Sequence[Any] | np.ndarray:
     elif isinstance(given, (str, bytes, bytearray, memoryview, np.ma.MaskedArray, Tracer)):
         raise ValueError(refusal)
     elif hasattr(given, "__array__"):
+        if name in SEED_AXES and isinstance(given, jax.Array):
+            # Of a raw key there is no telling that it is one, but here.
+            streams.root(given, name)
         try:
             array = np.asarray(given)
         except Exception as error:

@@ -279,6 +279,8 @@ def uniform_probs(problem: Problem) -> Array:
 def optimality(problem: Problem, reward: ArrayLike) -> Array:
     """``(R - R_uniform) / (R_best - R_uniform)``: 0 for the uniform policy, 1 for the best.
 
+    NaN where all sequences are worth the same, so that there is no scale.
+
     Args:
         problem: the reward landscape.
         reward: ``[..., *runs]``.

@@ -146,8 +146,10 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
         values = jnp.asarray(_nodes(nodes), jnp.float32).reshape((nodes,) + (1,) * len(runs))
     levels = jnp.broadcast_to(strength * values, (values.shape[0], *runs))
     shift = levels * knowledge[:, :, None]
-    scale = lanes.largest(shift, 1)
     steep = too_steep(shift, 0 if oracle.gain is None else nodes)
+    # Nobody reads the levels of a run that is too steep, but a derivative passes through them.
+    shift = jnp.where(steep, 0.0, shift)
+    scale = lanes.largest(shift, 1)
     return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep)
 
 

@@ -100,6 +100,8 @@ class Program:
                 given = (given,)
             if isinstance(given, np.ndarray):
                 given = given.tolist()
+            if isinstance(given, Mapping):
+                given = tuple(given.items())
             if isinstance(given, Array):
                 given = (given,)
             entries = isinstance(given, Sequence | Set | Mapping)
@@ -160,7 +162,7 @@ class Result(NamedTuple):
 
     Attributes:
         final: by metric ``[*runs]``: mean over the last ``final_window`` steps, or the last
-            step's value where the metric says so.
+            step's value where the metric says so. NaN, as ``mean``, where a run broke down.
         mean: by metric ``[*runs]``: mean over all steps (costly metrics: over recorded steps).
         curves: by recorded metric ``[points, *runs]``, at steps 0, ``record_every``, ...
         logits: ``[T, V, *runs]``, after the last update.
@@ -799,9 +801,11 @@ class _Record:
 
     def result(self, kept: dict[str, Any], logits: Array) -> Result:
         final, mean = {}, {}
+        whole = kept["finite_steps"] == self.sizes.steps
         for name, metric in self.metrics.items():
             window = self.sizes.final_window if metric.windowed else 1
             count = self.points if metric.costly else self.sizes.steps
-            final[name] = kept["final"][name] / window
-            mean[name] = kept["sum"][name] / count
+            # A run that broke down has no value, however plausible its last ones were.
+            final[name] = jnp.where(whole, kept["final"][name] / window, jnp.nan)
+            mean[name] = jnp.where(whole, kept["sum"][name] / count, jnp.nan)
         return Result(final, mean, kept["curves"], logits, kept["finite_steps"])

@@ -831,6 +831,8 @@ def _short_form(name: str, given: Any) -> list[Any] | range:
     if len(numbers) != 3 or not isinstance(numbers[2], int) or not 1 <= numbers[2] <= most:
         raise _refused(f"{form} = [from, to, count], the count an integer from 1 to {most}")
     first, last, count = numbers
+    if count == 1 and first != last:
+        raise _refused(f"{form} = [from, to, count], the count 2 or more where the ends differ")
     if form == "logspace":
         if first <= 0 or last <= 0:
             raise _refused("logspace = [from, to, count] with both ends above 0")

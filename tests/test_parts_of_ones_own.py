@@ -337,3 +337,36 @@ def test_a_subclass_is_refused_where_its_fields_would_be_dropped():
 
 def test_the_librarys_own_methods_need_no_check():
     assert all(name_of(method) == name for name, method in METHODS.items())
+
+
+def test_a_run_that_broke_down_has_no_value():
+    def broken(*, policy, step):
+        return policy.probs * jnp.where(step == 1, jnp.nan, 1.0)
+
+    sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=3, final_window=1)
+    result = sdpo_jax.train(jnp.arange(2), Program(broken, sizes, record=("reward",)))
+    assert result.finite_steps.tolist() == [1, 1]
+    for name in ("reward", "entropy"):
+        assert np.isnan(result.final[name]).all() and np.isnan(result.mean[name]).all()
+    assert np.isfinite(result.curves["reward"][0]).all()
+
+
+def test_a_name_stands_for_what_is_registered_now():
+    def still(*, policy):
+        return policy.probs * 0
+
+    def moving(*, policy):
+        return policy.probs
+
+    sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=2, final_window=1)
+    entropy = []
+    for method in (still, moving):
+        METHODS["mine"] = method
+        try:
+            found = sdpo_jax.run_grid(
+                {"seed": [0]}, method="mine", sizes=sizes, metrics=["entropy"]
+            )
+        finally:
+            del METHODS["mine"]
+        entropy.append(found.entropy.item())
+    assert entropy[0] != entropy[1]

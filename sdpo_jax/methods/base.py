@@ -196,9 +196,9 @@ def check_method(method: Any) -> None:
         for each in parameters:
             if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
                 raise ValueError(
-                    f"method: {name} takes {str(each).partition(':')[0]!r} without a keyword; "
-                    "allowed: parameters that name what it is told (functools.wraps keeps a "
-                    "wrapped one's)"
+                    f"method: {name} takes {str(each).partition(':')[0]!r}, which names nothing "
+                    "that it is told; allowed: parameters by name, such as policy and tokens "
+                    "(functools.wraps keeps those of a wrapped function)"
                 )
     for names, allowed in (
         (what_is_told(method), tuple(TOLD)),
