@@ -18,8 +18,9 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import METHODS, ORACLES, Config, Program, Sizes, State, Stateful, Update, streams
-from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.config import CONFIG_FIELDS, check_value
 from sdpo_jax.judge import STRENGTHS
+from sdpo_jax.lanes import NO_FENCE
 from sdpo_jax.methods.base import what_is_told, what_is_told_at_first
 from sdpo_jax.streams import Stream
 from tests import reference
@@ -41,7 +42,7 @@ SIZES = Sizes(
 # Twice the rounding of ``test_reference``: a teacher by interpolation errs as much as a float32.
 ROUNDING = 1.2e-6
 NODES = 16
-SEEDS = np.arange(11, 31)
+SEEDS = np.arange(11, 61)
 STEPS = 2
 QUICKLY = {"xla_backend_optimization_level": 0}
 
@@ -55,53 +56,54 @@ def named(parameters, function):
     return function
 
 
-def of_all(asked):
-    """The names that any method asks for, in one order."""
-    return sorted({name for method in METHODS.values() for name in asked(method)})
+def all_in_one(methods):
+    """One method that keeps the updates of all of these in its memory; its own gradient is 0."""
 
-
-def first_memories(**told):
-    return {
-        name: method.init(**{each: told[each] for each in what_is_told_at_first(method)})
-        for name, method in METHODS.items()
-        if isinstance(method, Stateful)
-    }
-
-
-def gradients_of_all(**told):
-    """Every method's update, in the memory of one whose own gradient is 0."""
-    methods, found = told["memory"]
-    kept = dict(methods)
-    for name, method in METHODS.items():
-        own = {each: told[each] for each in what_is_told(method)}
-        if isinstance(method, Stateful):
-            own["memory"] = methods[name]
-        outcome = (method.update if isinstance(method, Stateful) else method)(**own)
-        assert isinstance(outcome, Update)
-        found = found | {name: outcome.gradient}
-        if name in kept:
-            kept[name] = outcome.memory
-    return Update(jnp.zeros_like(told["policy"].logits), memory=(kept, found))
-
-
-def all_methods():
-    asked_at_first = sorted({*of_all(what_is_told_at_first), "policy"})
-    asked = sorted({*of_all(what_is_told), "memory", "policy"})
+    def of_all(asked):
+        return sorted({"policy", *itertools.chain(*(asked(each) for each in methods.values()))})
 
     def init(**told):
-        nothing = jnp.zeros_like(told["policy"].logits)
-        return first_memories(**told), {name: nothing for name in METHODS}
+        memories = {
+            name: method.init(**{each: told[each] for each in what_is_told_at_first(method)})
+            for name, method in methods.items()
+            if isinstance(method, Stateful)
+        }
+        return memories, dict.fromkeys(methods, jnp.zeros_like(told["policy"].logits))
 
-    return Stateful("all", named(asked_at_first, init), named(asked, gradients_of_all))
+    def update(**told):
+        memories, gradients = dict(told["memory"][0]), {}
+        for name, method in methods.items():
+            own = {each: told[each] for each in what_is_told(method)}
+            # Most of the time would go into compiling it; one method is not exact without.
+            if "fence" in own and name != "distillation":
+                own["fence"] = NO_FENCE
+            if isinstance(method, Stateful):
+                found = method.update(**own | {"memory": memories[name]})
+                memories[name] = found.memory
+            else:
+                found = method(**own)
+            assert isinstance(found, Update)
+            gradients[name] = found.gradient
+        return Update(jnp.zeros_like(told["policy"].logits), memory=(memories, gradients))
+
+    asked = of_all(what_is_told)
+    return Stateful(
+        "all", named(of_all(what_is_told_at_first), init), named({*asked, "memory"}, update)
+    )
 
 
-ALL = all_methods()
+TAUGHT = {
+    name: method
+    for name, method in METHODS.items()
+    if {"teacher", "lessons"} & {*what_is_told(method)}
+}
 
 
 @cache
-def compiled(sizes, nodes):
-    """``init`` and ``step`` of all methods at once."""
-    program = Program(ALL, sizes, ("reward",), teacher_nodes=nodes)
+def compiled(family, sizes):
+    """``init`` and ``step`` of all methods at once; how levels and nodes teach, the taught ones."""
+    methods = METHODS if family == "each rollout" else TAUGHT
+    program = Program(all_in_one(methods), sizes, ("reward",), teacher_nodes=NODES)
 
     def init(seeds, config, oracle):
         return sdpo_jax.init(seeds, program, config, oracle)
@@ -126,7 +128,12 @@ READINGS = {
     name: (sdpo_jax.critique(name), reference.critique(name))
     for name in ("position", "token", "sampled")
 }
-FAMILIES = {"levels": LEVELS, "continuous": CONTINUOUS, "critique": READINGS}
+# The three ways in which a batch of rollouts has its teachers.
+FAMILIES = {
+    "levels": LEVELS,
+    "nodes": CONTINUOUS,
+    "each rollout": {**LEVELS, **CONTINUOUS, **READINGS},
+}
 
 JUDGES = {
     "none": Judge(),
@@ -212,9 +219,22 @@ def with_four_cuts(oracle):
     return replace(oracle, cuts=cuts, rises=np.pad(oracle.rises, (0, missing)))
 
 
-def as_judged(oracle, judge):
-    strengths = {name: getattr(judge, name) for name in STRENGTHS}
-    return sdpo_jax.oracle.judged(with_four_cuts(oracle), **strengths)
+def as_judged(family, oracle, judge):
+    """An oracle in the structure of its family."""
+    oracle = with_four_cuts(oracle)
+    if family == "each rollout":
+        # Hints without errors are the table that others teach.
+        hints = oracle.hints or sdpo_jax.Hints(*np.float32([0, 1, 0]))
+        cuts, rises = (np.resize(each, 4) for each in (oracle.cuts, oracle.rises))
+        gain = 0.0 if oracle.gain is None else oracle.gain
+        if not len(oracle.cuts):
+            cuts, rises = np.full(4, 2.0), np.zeros(4)
+        oracle = replace(oracle, gain=gain, cuts=cuts, rises=rises, hints=hints)
+    return sdpo_jax.oracle.judged(oracle, **{name: getattr(judge, name) for name in STRENGTHS})
+
+
+def without_errors(oracle, config):
+    return config if oracle.hints else replace(config, hint_noise=0.0)
 
 
 @cache
@@ -269,13 +289,14 @@ def cases_of(family):
         (*both, JUDGES["none"], config)
         for both, config in itertools.product(oracles, NUMBERS.values())
     ]
-    # A critique is judged as what is continuous is.
-    if family == "critique":
-        return cases
-    others = zip(JUDGES.items(), itertools.cycle(oracles), itertools.cycle(NUMBERS.values()))
-    return cases + [
-        (*both, judge, config) for (name, judge), both, config in others if name != "none"
-    ]
+    judges = [judge for name, judge in JUDGES.items() if name != "none"]
+    others = zip(judges, itertools.cycle(oracles), itertools.cycle(NUMBERS.values()), strict=False)
+    return cases + [(*both, judge, config) for judge, both, config in others]
+
+
+def inputs(family, cases):
+    oracle = stacked([as_judged(family, ours, judge) for ours, _, judge, _ in cases])
+    return oracle, stacked([without_errors(ours, config) for ours, *_, config in cases])
 
 
 def of_run(tree, run):
@@ -290,9 +311,8 @@ def of_run(tree, run):
 def test_gradients(family):
     cases = cases_of(family)
     seeds = SEEDS[: len(cases)]
-    oracle = stacked([as_judged(ours, judge) for ours, _, judge, _ in cases])
-    config = stacked([config for *_, config in cases])
-    init, step = compiled(SIZES, NODES)
+    oracle, config = inputs(family, cases)
+    init, step = compiled(family, SIZES)
     setting, state = init(seeds, config, oracle)
     problem, first = vars(setting.problem), np.asarray(state.logits)
     steps, errors = drawn()
@@ -329,8 +349,8 @@ def test_gradients(family):
             where = f"run {run}, step {index}"
             heard = np.asarray(feedback)[:, run]
             np.testing.assert_allclose(heard, scene.feedback, rtol=0, atol=ROUNDING, err_msg=where)
-            for name, gradient in GRADIENTS.items():
-                expected, memories[run][name] = gradient(scene, memories[run][name])
+            for name in gradients:
+                expected, memories[run][name] = GRADIENTS[name](scene, memories[run][name])
                 np.testing.assert_allclose(
                     gradients[name][..., run],
                     expected,
@@ -338,3 +358,74 @@ def test_gradients(family):
                     atol=ROUNDING * max(1.0, abs(expected).max()),
                     err_msg=f"{name}, {where}",
                 )
+
+
+# Any numbers that are allowed.
+
+ENDS = {
+    "fractions": [0.0, 1e-30, 0.5, 1 - 2**-24, 1.0],
+    "positive": [1e-10, 1e-3, 1.0, 1e6],
+    "signs": [0.0, 1e-30, 0.5, 1.0, 1e6, -1e-30, -1.0, -1e6],
+}
+
+
+def allowed_ends(name):
+    """The ends of the range of one of the hyperparameters, and what lies between."""
+
+    def fits(value):
+        try:
+            check_value(name, value)
+        except ValueError:
+            return False
+        # What is divided by it must stay a float32: logits reach 1e12 here.
+        return not (name in ("temperature", "attention_temperature") and value < 1e-20)
+
+    return [value for value in sorted({*itertools.chain(*ENDS.values())}) if fits(value)]
+
+
+def expect_finite(family, sizes, draws):
+    cases = cases_of(family)
+    oracle, _ = inputs(family, cases)
+    init, step = compiled(family, sizes)
+    random = np.random.default_rng(3)
+    for draw in range(draws):
+        config = Config(**{
+            name: random.choice(allowed_ends(name), len(cases)).astype(np.float32)
+            for name in CONFIG_FIELDS
+        })  # fmt: skip
+        setting, state = init(SEEDS[: len(cases)], config, oracle)
+        first = np.asarray(state.logits)
+        for index in range(STEPS):
+            # As far from the first policy as training may have come.
+            moved = random.choice([0.0, 1.0, 30.0, 1e4], len(cases))
+            logits = first + (moved * random.normal(size=first.shape)).astype(np.float32)
+            state, *_ = step(setting, State(logits, state.optimizer, state.memory), index)
+            memories, gradients = jax.tree.map(np.asarray, state.memory)
+            for name, gradient in gradients.items():
+                values = [gradient, *jax.tree.leaves(memories.get(name, ()))]
+                finite = np.ones(len(cases), bool)
+                for each in values:
+                    finite &= np.isfinite(each).reshape(-1, len(cases)).all(0)
+                for run in np.flatnonzero(~finite):
+                    numbers = {key: float(getattr(config, key)[run]) for key in CONFIG_FIELDS}
+                    pytest.fail(f"{name}, draw {draw}, step {index}, run {run}: {numbers}")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_finite_whatever_the_numbers(family):
+    expect_finite(family, SIZES, draws=8)
+
+
+def test_gradients_of_the_smallest_sizes_are_finite():
+    smallest = Sizes(
+        length=1,
+        vocab_size=2,
+        rollouts=1,
+        steps=1,
+        final_window=1,
+        epochs=1,
+        teachers=1,
+        samples=1,
+        top_k=1,
+    )
+    expect_finite("each rollout", smallest, draws=8)
