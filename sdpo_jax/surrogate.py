@@ -22,7 +22,6 @@ from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Cost
 from sdpo_jax.policy import Policy
 
-
 # A token that became likelier by so much had a probability of 2e-35 or less.
 _LARGEST_LOG_RATIO = 80.0
 
