@@ -22,6 +22,9 @@ from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Cost
 from sdpo_jax.policy import Policy
 
+# A token that became likelier by so much had a probability of 2e-35 or less.
+_LARGEST_LOG_RATIO = 80.0
+
 
 class Batch(NamedTuple):
     """What is left of a batch, each ``[T, V, *runs]``.
@@ -86,7 +89,9 @@ def gradient(policy: Policy, batch: Batch, clip: ArrayLike) -> Array:
 
     At a ratio of 1 it is the plain policy gradient ``-(1/N) sum_i A_it (onehot(s_it) - pi_t)``.
     """
-    ratio = jnp.exp(policy.logits - policy.log_normalizer[:, None] - batch.log_probs)
+    log_ratio = policy.logits - policy.log_normalizer[:, None] - batch.log_probs
+    # Beyond, no token was sampled; an infinite ratio would make NaN of its advantage of 0.
+    ratio = jnp.exp(jnp.minimum(log_ratio, _LARGEST_LOG_RATIO))
     push = ratio * (
         jnp.where(ratio <= 1 + clip, batch.up, 0.0) + jnp.where(ratio >= 1 - clip, batch.down, 0.0)
     )

@@ -16,7 +16,7 @@ from sdpo_jax.policy import MAX_VOCAB_SIZE
 
 NAMES = [field.name for field in fields(Config)]
 ANYTHING = {
-    *("feedback_strength", "bias", "sign", "pattern_weight"),
+    *("bias", "sign", "pattern_weight"),
     *("demonstration_strength", "entropy_bonus", "final_strength"),
 }
 FRACTIONS = {
@@ -24,7 +24,8 @@ FRACTIONS = {
     *("dense_share", "divergence_mix", "teacher_rate", "trust"),
 }
 POSITIVE = {"hybrid_threshold", "dpo_strength", "attention_temperature", "temperature"}
-NOT_NEGATIVE = set(NAMES) - ANYTHING - FRACTIONS - POSITIVE
+STRENGTH = {"feedback_strength"}
+NOT_NEGATIVE = set(NAMES) - ANYTHING - FRACTIONS - POSITIVE - STRENGTH
 
 TINY = math.ulp(0.0)
 # The least number that is still itself in float32.
@@ -33,11 +34,13 @@ ABOVE_ONE = math.nextafter(1.0, 2.0)
 
 ACCEPTED = [
     *((name, value) for name in sorted(ANYTHING) for value in (-1e6, -LEAST, 0.0, 1e6)),
+    *(("feedback_strength", value) for value in (-1e3, -LEAST, 0.0, 1e3)),
     *((name, value) for name in sorted(FRACTIONS) for value in (0.0, LEAST, 1.0)),
     *((name, value) for name in sorted(POSITIVE) for value in (LEAST, 1e6)),
     *((name, value) for name in sorted(NOT_NEGATIVE) for value in (-0.0, 0.0, LEAST, 1e6)),
 ]
 REFUSED = [
+    *(("feedback_strength", value, "-1000 to 1000") for value in (-1000.001, 1000.001)),
     *((name, value, "0 to 1") for name in sorted(FRACTIONS) for value in (-TINY, ABOVE_ONE)),
     *((name, value, "above 0") for name in sorted(POSITIVE) for value in (-TINY, 0.0)),
     *((name, -TINY, "0 or more") for name in sorted(NOT_NEGATIVE)),
@@ -47,6 +50,7 @@ ALLOWED = (
     | dict.fromkeys(FRACTIONS, "0 to 1")
     | dict.fromkeys(POSITIVE, "above 0")
     | dict.fromkeys(NOT_NEGATIVE, "0 or more")
+    | dict.fromkeys(STRENGTH, "-1000 to 1000")
 )
 
 
@@ -99,7 +103,7 @@ def test_what_is_not_a_number_is_refused(name):
         (np.array([1.0, 1e-50]), 1e-50, "0.0"),
     ],
 )
-@pytest.mark.parametrize("name", sorted(set(NAMES) - FRACTIONS))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - FRACTIONS - STRENGTH))
 def test_a_number_that_is_another_one_in_float32_is_refused(name, value, number, given):
     message = refusal(check_value, name, value)
     assert message.startswith(f"{name}: {number!r} is {given} as a float32; allowed: ")

@@ -15,13 +15,28 @@ from jax import Array
 
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import forward_kl, log_softmax
+from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.policy import Policy
 
 
-def distillation(*, policy: Policy, reference: Policy, knowledge: Array, config: Config) -> Update:
+def distillation(
+    *,
+    policy: Policy,
+    reference: Policy,
+    knowledge: Array,
+    config: Config,
+    fence: Fence = NO_FENCE,
+) -> Update:
     """``knowledge`` (c) is ``[T, V, *runs]``."""
     temperature = jnp.asarray(config.temperature)
-    shift = reference.logits - policy.logits + config.feedback_strength * knowledge
-    student = log_softmax(policy.logits / temperature)
-    return Update(temperature * forward_kl(student, shift / temperature), cost=Cost(0, 0))
+
+    def cooled() -> tuple[Array, Array]:
+        shift = reference.logits - policy.logits + config.feedback_strength * knowledge
+        return policy.logits / temperature, shift / temperature
+
+    # Quotients that are read as they are rounded: a compiler that fuses one with the subtraction of
+    # the largest leaves its rounding, which at a low temperature overflows in the exponential.
+    logits, shift = fence(cooled)
+    gradient = temperature * forward_kl(log_softmax(logits), shift)
+    return Update(gradient, cost=Cost(0, 0))
