@@ -28,6 +28,7 @@ from sweeps.style import INK, RC
 from sweeps.writing import check_writable, locked, remove_partial_files
 
 DATA = "data"
+# What a calibration writes.
 _MADE = {
     DATA,
     "posterior.csv",
