@@ -353,7 +353,8 @@ def _audit(command: Audit, line: str) -> int:
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
-    chosen = plan.quick() if command.quick else plan.full(command.seeds or AUDIT_SEEDS)
+    seeds = AUDIT_SEEDS if command.seeds is None else command.seeds
+    chosen = plan.quick() if command.quick else plan.full(seeds)
     out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
     shown = console(stderr=True)
     audit(out, chosen, line, shown.print)

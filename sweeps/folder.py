@@ -136,19 +136,22 @@ def _registered(plans: Iterable[Plan]) -> dict[str, str]:
     Returns:
         By ``KIND NAME`` a digest of its source.
     """
-    named: dict[str, Any] = {}
+    named: dict[tuple[str, str], Any] = {}
     for plan in plans:
         for program in (group.program for group in plan.groups):
             if isinstance(program.method, str):
-                named[f"method {program.method}"] = METHODS.get(program.method)
+                named["method", program.method] = METHODS.get(program.method)
             for metric in program.metrics:
                 if isinstance(metric, str) and metric in METRICS:
-                    named[f"metric {metric}"] = METRICS[metric].measure
+                    named["metric", metric] = METRICS[metric]
             for name, each in OPTIMIZERS.items():
                 if each is program.optimizer:
-                    named[f"optimizer {name}"] = each
-    own = {name: provenance.source_of(each) for name, each in named.items() if each is not None}
-    return {name: source for name, source in sorted(own.items()) if source}
+                    named["optimizer", name] = each
+    return {
+        f"{kind} {name}": provenance.source_of(each)
+        for (kind, name), each in sorted(named.items(), key=lambda item: item[0])
+        if each is not None and not provenance.is_own(kind, name, each)
+    }
 
 
 @contextlib.contextmanager
@@ -421,7 +424,11 @@ class Manifest:
             return replace(manifest, damage=f"{path}: {problem}")
         again = f"allowed: `python -m sweeps run FILE --out {shlex.quote(str(folder))}`"
         if problem == "missing" and not is_sweep(folder):
-            used = folder.is_dir() and any(folder.glob("[!.]*"))
+            if not folder.is_dir():
+                what = "not a folder" if os.path.lexists(folder) else "no such folder"
+                wanted = "allowed: a folder that `python -m sweeps run FILE --out` wrote"
+                raise NoSweep(f"{folder}: {what}, and so no sweep there; {wanted}")
+            used = any(folder.glob("[!.]*"))
             wanted = "allowed: a folder that `python -m sweeps run` wrote"
             raise NoSweep(f"{folder}: no sweep there; {wanted if used else again}")
         if not _holds_blocks(folder):

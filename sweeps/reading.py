@@ -35,13 +35,17 @@ def read_bytes(path: Path, most: int, least: int = 0) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file, or has another size. Nothing was read then.
+        ValueError: it is no file, a link to none, or has another size. Nothing was read then.
     """
     try:
         # Without waiting: a pipe has no end to wait for.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except NotADirectoryError:
         raise FileNotFoundError(f"{path}: not there") from None
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise ValueError(f"{path}: a link to nothing") from None
+        raise
     except OSError as error:
         # A link to itself, or a socket.
         if error.errno in (errno.ELOOP, errno.ENXIO):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,16 +101,28 @@ def find(plan: Plan, run: str) -> int:
         return int(run)
     mask = np.ones(plan.shape, bool)
     axes = {name: (i, axis) for i, axis in enumerate(plan.axes) for name in axis.labels}
-    for part in run.split(","):
-        name, _, value = part.partition("=")
-        name = name.strip()
+    # A label may hold commas: a name begins only after one, and only where an axis has it.
+    names = "|".join(map(re.escape, axes))
+    parts = re.split(rf",(?=\s*(?:{names})\s*=)", run) if axes else [run]
+    while parts:
+        name = parts[0].partition("=")[0].strip()
         if name not in axes:
-            raise ValueError(f"run: {name!r}; allowed: a number, or {'=..., '.join(axes)}=...")
+            raise _no_axis(name, axes)
         dimension, axis = axes[name]
-        hits = np.array([_same(label, value.strip()) for label in axis.labels[name]])
-        if not hits.any():
+        value, hits = "", np.zeros(0, bool)
+        # And it may hold what looks like the next name: the longest text that is a label.
+        for size in range(len(parts), 0, -1):
+            value = ",".join(parts[:size]).partition("=")[2].strip()
+            hits = _hits(axis.labels[name], value)
+            if hits.any():
+                break
+        else:
+            first, _, rest = value.partition(",")
+            if "=" in rest and _hits(axis.labels[name], first.strip()).any():
+                raise _no_axis(rest.partition("=")[0].strip(), axes)
             shown = ", ".join(map(str, list(axis.labels[name])[:20]))
             raise ValueError(f"run: {name}={value}; allowed: {shown}")
+        parts = parts[size:]
         shape = [1] * len(plan.axes)
         shape[dimension] = -1
         mask &= hits.reshape(shape)
@@ -118,6 +132,14 @@ def find(plan: Plan, run: str) -> int:
             f"run: {run} is {found.size} runs; allowed: one (name more of {', '.join(axes)})"
         )
     return int(found[0])
+
+
+def _no_axis(name: str, axes: Iterable[str]) -> ValueError:
+    return ValueError(f"run: {name!r}; allowed: a number, or {'=..., '.join(axes)}=...")
+
+
+def _hits(labels: Iterable[Any], text: str) -> np.ndarray:
+    return np.array([_same(label, text) for label in labels])
 
 
 def _same(label: Any, text: str) -> bool:

@@ -123,7 +123,10 @@ def standard_deviation(values: ArrayLike, level: float = LEVEL) -> Interval:
     if count <= stats.norm.ppf(0.5 + level / 2):
         raise Undefined(f"values: {count} seeds; allowed: more at level {level}")
     # The deviation of equal seeds is 0, and not the rounding of their mean.
-    constant = np.ptp(array, axis=-1) == 0
+    constant = np.ptp(array, axis=-1) <= _rounding(array)
+    # Of nearly equal seeds the mean's rounding would count; their differences are exact.
+    near = np.ptp(array, axis=-1) <= 1e-6 * abs(array).max(axis=-1)
+    array = np.where(near[..., None], array - array[..., :1], array)
     deviation = np.where(constant, 0.0, array.std(axis=-1, ddof=1))
     trim = min(0.5 / np.sqrt(count - 4), 0.49)
     centre = stats.trim_mean(array, trim, axis=-1)
@@ -148,8 +151,10 @@ def deviation_ratio(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -
 
     Whole seeds are left out in turn, so that the correlation between the two is kept, which an F
     test on variances would ignore. The interval is Student's on the logarithm of the ratio
-    (Miller 1968, "Jackknifing variances"): from 5 seeds on it covers 93 to 96% at 95%, where a
-    bias-corrected bootstrap of 16 seeds covers 88%.
+    (Miller 1968, "Jackknifing variances"): from 5 seeds on it covers 93 to 96% at 95% of normal
+    and slightly skewed draws, where a
+    bias-corrected bootstrap of 16 seeds covers 88%. Of exponential draws it covers
+    90 to 93% at 5 to 64 seeds, least (90 to 91%) at 8 and 16.
 
     Args:
         first, second: ``[..., seeds]``, at least five, neither of them constant.
@@ -204,11 +209,17 @@ def _deviation_without(array: Floats) -> Floats:
     return np.sqrt(np.maximum(squares, np.finfo(float).tiny) / (count - 2))
 
 
+def _rounding(array: Floats) -> Floats:
+    """What equal seeds may differ by after a few roundings: ``[...]``."""
+    return 4 * np.finfo(np.float64).eps * abs(array).max(axis=-1)
+
+
 def _refuse_constant(*arrays: Floats) -> None:
     for array in arrays:
         ordered = np.sort(array, axis=-1)
         least, most = ordered[..., 0], ordered[..., -1]
-        if np.any((ordered[..., -2] == least) | (ordered[..., 1] == most)):
+        rounding = _rounding(array)
+        if np.any((ordered[..., -2] - least <= rounding) | (most - ordered[..., 1] <= rounding)):
             raise Undefined("values: constant over all seeds, or all but one; allowed: some spread")
 
 

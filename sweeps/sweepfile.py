@@ -189,7 +189,12 @@ def _not_a_page(path: Path) -> tuple[str, str]:
 
     Looked at before it is opened: a pipe would be waited for, a large file read for minutes.
     """
-    found = path.stat()
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"FILE: {plain(str(path))!r}: no such file; allowed: a page of TOML that is there"
+        ) from None
     if stat.S_ISDIR(found.st_mode):
         return "a folder", "a page of TOML; `resume` goes on with what `run` wrote into a folder"
     if not stat.S_ISREG(found.st_mode):

@@ -23,6 +23,11 @@ def plan(file: Path, budget: float) -> None:
     if file.is_dir():
         manifest = Manifest.read(file)
         sweep = sweepfile.parse(manifest.text, manifest.name, str(file))
+    elif not file.exists():
+        raise FileNotFoundError(
+            f"FILE: {plain(str(file))!r}: no such file or folder; allowed: a sweep file, or a "
+            "folder that `run` wrote"
+        )
     else:
         sweep = sweepfile.read(file)
     show = console().print

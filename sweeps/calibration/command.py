@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from sdpo_jax import Sizes
 from sdpo_jax.grid import default_block_width
 from sweeps import figures, provenance, store
+from sweeps.blocks import SUFFIX
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import QUICK, Settings, plans
 from sweeps.display import Display, duration
@@ -27,6 +28,16 @@ from sweeps.style import INK, RC
 from sweeps.writing import check_writable, locked, remove_partial_files
 
 DATA = "data"
+# What a calibration writes.
+_MADE = {
+    DATA,
+    "posterior.csv",
+    "numbers.csv",
+    "calibration.json",
+    "calibration.md",
+    "calibration.png",
+    "calibration.svg",
+}
 TITLES = {
     "quality_scale": "q scale",
     "bigram_scale": "bigram scale",
@@ -50,7 +61,7 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
     """Calibrate into a folder; 0, or the status of a signal that asked for an end.
 
     Raises:
-        ValueError: too few problems, or a folder that can't be written.
+        ValueError: too few problems, or a folder that can't be written or holds something else.
     """
     settings = QUICK if quick else Settings()
     if problems is not None:
@@ -61,6 +72,7 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
     check_writable(out, "--out")
     begun = time.perf_counter()
     with locked(out) as held, Display() as display, stoppable() as stop:
+        _check_folder(out)
         remove_partial_files(out, out / DATA)
         laid = plans(settings, sizes)
         known: set[bytes] = set()
@@ -95,6 +107,30 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
         write(out, settings, outcome, made)
     print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / 'calibration.md'}")
     return 0
+
+
+def _check_folder(out: Path) -> None:
+    """See that nothing is in a folder but an earlier calibration, finished or not.
+
+    Raises:
+        ValueError: there is, in one line.
+    """
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    strangers = names - _MADE
+    data = out / DATA
+    if DATA in names and not data.is_dir():
+        strangers.add(DATA)
+    elif DATA in names:
+        # What stood in a block's place is kept beside it.
+        inside = (path for path in data.iterdir() if not path.name.startswith("."))
+        strangers |= {
+            f"{DATA}/{path.name}" for path in inside if path.suffix not in (SUFFIX, ".aside")
+        }
+    if strangers:
+        raise ValueError(
+            f"--out: {out} is not empty ({min(strangers)}) and holds something else; "
+            "allowed: an empty or new folder, or an earlier calibration"
+        )
 
 
 def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:

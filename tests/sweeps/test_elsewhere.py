@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -19,9 +20,11 @@ import stat
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -29,6 +32,8 @@ import xarray as xr
 import sdpo_jax
 import sweeps
 from benchmarks import kills
+from sdpo_jax import METHODS, METRICS, OPTIMIZERS
+from sdpo_jax.methods.rloo import rloo
 from sdpo_jax.policy import mean_score
 from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
 from sweeps.__main__ import main
@@ -190,7 +195,21 @@ def own_method(*, policy, tokens, signal):
     return sdpo_jax.Update(-mean_score(policy.probs, tokens, signal))
 
 
-def test_numbers_can_be_opened_without_the_method_that_made_them(tmp_path, capsys, monkeypatch):
+def own_update(*, policy, tokens, signal, memory):
+    return sdpo_jax.Update(-mean_score(policy.probs, tokens, signal), memory=memory + 1)
+
+
+own_stateful = sdpo_jax.Stateful(
+    "own", lambda policy: jnp.zeros_like(policy.probs[0, 0]), own_update
+)
+
+
+@pytest.mark.parametrize(
+    "own_method", [own_method, own_stateful, partial(rloo)], ids=["function", "stateful", "partial"]
+)
+def test_numbers_can_be_opened_without_the_method_that_made_them(
+    tmp_path, capsys, monkeypatch, own_method
+):
     monkeypatch.setitem(sdpo_jax.METHODS, "own", own_method)
     out = run(tmp_path, SWEEP.replace('"reinforce"', '"own"').replace("count = 80", "count = 2"))
     found = sweeps.open(out)
@@ -215,6 +234,99 @@ def test_numbers_can_be_opened_without_the_method_that_made_them(tmp_path, capsy
     assert "method own (" in capsys.readouterr().err
 
 
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, **told):
+        return sdpo_jax.Update(own_method(**told).surrogate * self.by)
+
+
+class Slotted:
+    __slots__ = ("by",)
+
+    def __init__(self, by):
+        self.by = by
+
+
+def scaled(by, inner=own_method):
+    @functools.wraps(inner)
+    def method(**told):
+        return sdpo_jax.Update(inner(**told).surrogate * by)
+
+    return method
+
+
+def of_default(by):
+    def method(*, policy, by=by):
+        return by
+
+    return method
+
+
+# Makers of objects that do something else for another number.
+MAKERS = {
+    "partial": lambda by: partial(own_method, by=by),
+    "partial of the library's": lambda by: partial(rloo, by),
+    "object": Scale,
+    "slots": Slotted,
+    "bound method": lambda by: Scale(by).__call__,
+    "closure": lambda by: scaled(by),
+    "compiled": lambda by: jax.jit(scaled(by)),
+    "default": of_default,
+    "stateful": lambda by: sdpo_jax.Stateful("own", partial(own_method, by), own_update),
+    "update": lambda by: sdpo_jax.Stateful("own", own_method, scaled(by)),
+    "metric": lambda by: sdpo_jax.Metric(Scale(by), "own"),
+    "array": lambda by: Scale(jnp.full(3, by)),
+    "key": lambda by: Scale(jax.random.key(int(by))),
+    "generator": lambda by: Scale(np.random.default_rng(int(by))),
+    "nested": lambda by: Scale({"a": [1, (by, None)], "b": {by, "x", "y"}}),
+    "optimiser": lambda by: lambda rate: scaled(by)(rate),
+    "typed in": lambda by: eval(f"lambda policy: [each * {by} for each in policy]"),
+}
+
+
+def own_digests():
+    return [provenance.source_of(make(by)) for make in MAKERS.values() for by in (1.0, 9.0)]
+
+
+@pytest.fixture(scope="module")
+def digests():
+    return own_digests()
+
+
+def test_what_is_registered_is_told_apart_by_all_that_it_does(digests):
+    assert len(set(digests)) == len(digests)
+    assert not any("unknown" in each for each in digests)
+    # A name of the library's that holds something else of it, and something of its own.
+    for name, each in (("grpo", rloo), ("mine", rloo), ("mine", own_method), ("mine", None)):
+        assert not provenance.is_own("method", name, each)
+    assert provenance.is_own("method", "rloo", rloo)
+    for kind, registry in (("method", METHODS), ("metric", METRICS), ("optimizer", OPTIMIZERS)):
+        assert all(provenance.is_own(kind, name, each) for name, each in registry.items())
+
+
+def test_digests_are_the_same_in_another_process(digests):
+    here = Path(__file__)
+    code = f"import sys; sys.path[:0] = {[str(here.parent), str(here.parents[2])]!r}\n"
+    code += f"import {here.stem} as here; print(here.own_digests())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert told.strip() == str(digests)
+
+
+def test_what_cannot_be_told_is_never_taken_for_the_same():
+    endless = Scale(1.0)
+    endless.by = (each for each in ())
+    for value in (Scale(threading.Lock()), endless, Scale(list(range(30_000)))):
+        first, second = provenance.source_of(value), provenance.source_of(value)
+        assert first.startswith("unknown (") and first != second
+    # A part of itself is no hindrance.
+    endless.by = endless
+    assert provenance.source_of(endless) == provenance.source_of(endless)
+
+
 # What is in a folder.
 
 
@@ -224,12 +336,21 @@ def test_nothing_of_anybodys_is_touched(tmp_path, capsys):
     names = [".precious.partial.txt", "thesis.doc", ".a.0123456789abcdef.partial.svg"]
     for name in names:
         (place / name).write_text(name)
-    for command in ("run", "reproduce", "audit"):
+    for command in ("run", "reproduce", "audit", "calibrate"):
         given = [str(tmp_path / "sweep.toml")] if command == "run" else ["--quick"]
         (tmp_path / "sweep.toml").write_text(SWEEP)
         assert main([command, *given, "--out", str(place)]) == 2
         assert "not empty" in capsys.readouterr().err
         assert {path.name: path.read_text() for path in place.iterdir()} == {n: n for n in names}
+    # Nor is another study's folder, whichever of its files is there.
+    for name in ("manifest.json", "report.html", "data/manifest.json", "data/noise.nc", "data"):
+        other = tmp_path / "other" / name
+        other.parent.mkdir(parents=True)
+        other.write_text("{}")
+        assert main(["calibrate", "--quick", "--out", str(tmp_path / "other")]) == 2
+        assert f"not empty ({name})" in capsys.readouterr().err
+        assert kills.contents(tmp_path / "other") == {name: b"{}"}
+        shutil.rmtree(tmp_path / "other")
     # A folder whose other files are hidden may be used; they stay.
     (place / "thesis.doc").unlink()
     run(tmp_path)

@@ -175,6 +175,11 @@ def deleted(path, others):
     path.unlink()
 
 
+def dangling(path, others):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def swapped(path, others):
     mine, other = path.read_bytes(), others[0].read_bytes()
     path.write_bytes(other)
@@ -183,7 +188,16 @@ def swapped(path, others):
 
 @pytest.mark.parametrize(
     "damage",
-    [truncated, cut_to_nothing, flipped, flipped_in_the_checksum, longer, deleted, swapped],
+    [
+        truncated,
+        cut_to_nothing,
+        flipped,
+        flipped_in_the_checksum,
+        longer,
+        deleted,
+        dangling,
+        swapped,
+    ],
 )
 def test_damage_is_found_named_and_repaired_by_that_block_alone(copy, capsys, monkeypatch, damage):
     out, before = copy
@@ -403,11 +417,23 @@ def test_replay_gives_the_same_bits_and_full_curves(finished, in_memory):
         ("sead=3", "'sead'"),
         ("seed=50", "seed=50"),
         ("noise=loud", "noise=loud"),
+        ("seed=3,sead=4", "'sead'"),
     ],
 )
 def test_replay_of_no_run_is_refused(finished, name, message):
     with pytest.raises(ValueError, match=message):
         replay.replay(finished, name)
+
+
+def test_replay_finds_labels_that_hold_commas_and_names():
+    labels = ["a", "a,b=c", "a, seed=1", "a,seed=1,seed=2", ",", "=", "a=b"]
+    methods = {label: sdpo_jax.METHODS["rloo"] for label in labels}
+    plan = sdpo_jax.plan_grid({"method": methods, "seed": range(3)}, width=1)
+    for run in range(plan.total):
+        found = plan.coordinates(run)
+        for names in (["method", "seed"], ["seed", "method"]):
+            text = ",".join(f"{name}={found[name]}" for name in names)
+            assert replay.find(plan, text) == run
 
 
 def test_round_trips_through_each_format(finished, in_memory, tmp_path):
@@ -460,7 +486,11 @@ def test_several_grids_share_runs_and_are_opened_by_name(tmp_path):
 
 def test_bad_input_exits_with_2_and_one_message(tmp_path, capsys):
     for arguments, word in (
-        (["run", str(tmp_path / "none.toml")], "none.toml"),
+        (["run", str(tmp_path / "none.toml")], "none.toml': no such file; allowed"),
+        (["plan", str(tmp_path / "none")], "none': no such file or folder; allowed"),
+        (["replay", str(tmp_path / "none"), "0"], "none: no such folder"),
+        (["status", str(tmp_path / "sweep.toml")], "sweep.toml: not a folder"),
+        (["audit", "--seeds", "0", "--out", str(tmp_path / "a")], "--seeds: 0; allowed"),
         (["run", str(write(tmp_path, "[base]\nnois = 1"))], "did you mean 'noise'"),
         (["resume", str(tmp_path)], "no sweep"),
         (["status", str(tmp_path / "none")], "no sweep"),

@@ -27,7 +27,7 @@ import sweeps
 from sdpo_jax import METHODS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.plan import AXES, SEED_AXES
-from sweeps import estimate, folder, opening, sweepfile, tell, text
+from sweeps import blocks, estimate, folder, sweepfile, tell, text
 from sweeps.__main__ import main
 from sweeps.display import Display, console
 from sweeps.sweepfile import RESERVED, SweepError, parse
@@ -248,7 +248,7 @@ BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u
 
 def made_up(plan, rng, count):
     """What so many runs of a plan might have given."""
-    shapes = opening._shapes(plan)
+    shapes = blocks.layout_of(plan)
     steps = plan.base.sizes.steps
     return {
         name: np.full(count, steps, dtype)

@@ -71,6 +71,16 @@ def test_deviation_interval_covers_the_deviation_whatever_the_shape(skewed):
 def test_deviation_of_constant_seeds_is_zero():
     interval = statistics.standard_deviation(np.full(10, 0.5))
     assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+    # The last digit of a seed is rounding.
+    rounded = [0.1] * 6 + [np.nextafter(0.1, 1)]
+    interval = statistics.standard_deviation(rounded)
+    assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+    with pytest.raises(statistics.Undefined, match="constant"):
+        statistics.deviation_ratio(rounded, range(7))
+    # Nearly equal seeds have the deviation of their differences.
+    steps = np.arange(7) * 2.0**-40
+    interval = statistics.standard_deviation(1 + steps)
+    assert interval.estimate == pytest.approx(steps.std(ddof=1), rel=1e-12)
 
 
 def test_deviation_ratio_finds_the_ratio_and_keeps_the_pairing():
@@ -460,6 +470,7 @@ CALLS = {
     "bootstrap": lambda x: statistics.bootstrap(x[0], np.median, resamples=50),
     "iqm": lambda x: statistics.interquartile_mean(x[0], resamples=50),
     "improvement": lambda x: statistics.probability_of_improvement(x[0], x[1]),
+    "proportion": lambda x: statistics.proportion(np.clip(np.round(x[0]), 0, 1)),
 }
 
 
@@ -471,7 +482,7 @@ def test_any_data_give_an_interval_or_say_why_not(name):
     for trial in range(300):
         seeds = int(rng.integers(1, 9))
         values = rng.normal(size=(2, seeds)) * 10.0 ** rng.integers(-12, 13)
-        kind = trial % 7
+        kind = trial % 8
         if kind == 1:
             values = np.round(rng.normal(size=(2, seeds)))
         elif kind == 2:
@@ -484,6 +495,10 @@ def test_any_data_give_an_interval_or_say_why_not(name):
             values[rng.integers(2), rng.integers(seeds)] = rng.choice([np.nan, np.inf, -np.inf])
         elif kind == 6:
             values = values.astype(np.float32)
+        elif kind == 7:
+            # Equal up to rounding, or nearly.
+            away = rng.integers(-3, 4, size=(2, seeds)) * 10 ** rng.integers(0, 9)
+            values = values[:, :1] * (1 + np.finfo(float).eps * away)
         try:
             found = CALLS[name](values)
         except statistics.Undefined as error:
