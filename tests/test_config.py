@@ -164,8 +164,8 @@ def test_a_configuration_is_a_tree_of_its_numbers():
         ("steps", (20, 10**9), (0, -1), "1 or more"),
         ("final_window", (1, 300), (0, 301), "1 to 300"),
         ("epochs", (1, 10**6), (0, -1), "1 or more"),
-        ("teachers", (1, 10**6), (0, -1), "1 or more"),
-        ("samples", (1, 10**6), (0, -1), "1 or more"),
+        ("teachers", (1, 1024), (0, -1, 1025), "1 to 1024"),
+        ("samples", (1, 1024), (0, -1, 1025), "1 to 1024"),
         ("top_k", (1, 10**6), (0, -1), "1 or more"),
     ],
 )
