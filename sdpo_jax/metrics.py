@@ -27,7 +27,7 @@ class View(NamedTuple):
     """All that a step knows, for metrics to read; what none of them reads is never computed.
 
     Attributes:
-        seed: ``[*runs]``, names the run.
+        seed: ``[*runs]`` int32 (of seeds from ``2**31`` on the bits) or keys; names the run.
         step: scalar int32, the index of the step.
         config: the hyperparameters.
         problem: the true reward landscape.

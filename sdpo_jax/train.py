@@ -124,7 +124,7 @@ def _with_a_name(entry: Any) -> Any:
 
 
 class Setting(NamedTuple):
-    """What stays the same during a run; numbers are float32, seeds uint32 or keys."""
+    """What stays the same during a run; numbers are float32, seeds int32 or keys."""
 
     seed: Array
     config: Config
@@ -571,9 +571,14 @@ def _checked_config(config: Config, runs: tuple[int, ...]) -> Config:
 
 
 def _seed(given: ArrayLike, key: Key) -> Array:
-    """The seed as metrics see it: a key as it was given, or an integer as uint32."""
+    """The seed as metrics see it: a key as it was given, or an integer's bits as int32.
+
+    Two uint32 would be the words of a raw key to whoever draws from them.
+    """
     typed = isinstance(given, Array) and jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
-    return cast(Array, given) if typed else key.low
+    if typed:
+        return cast(Array, given)
+    return jax.lax.bitcast_convert_type(key.low, jnp.int32)
 
 
 def _task_key(problem_seed: ArrayLike, runs: tuple[int, ...]) -> Key:

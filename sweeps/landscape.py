@@ -47,7 +47,12 @@ def reward_range(
         Both ``[n]``.
     """
     ends = jax.jit(partial(_ends, sizes=sizes, samples=samples))
-    padded = np.resize(np.asarray(seeds), -(-len(seeds) // _WIDTH) * _WIDTH).astype(np.uint32)
+    # Two uint32 would be the words of a raw key; as int32 their bits are the same.
+    padded = (
+        np.resize(np.asarray(seeds), -(-len(seeds) // _WIDTH) * _WIDTH)
+        .astype(np.uint32)
+        .view(np.int32)
+    )
     found = [ends(jnp.asarray(block)) for block in padded.reshape(-1, _WIDTH)]
     uniform, best = (np.concatenate(part)[: len(seeds)] for part in zip(*found, strict=True))
     return uniform, best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Oracle, Program, Sizes, Stateful, Update
+from sdpo_jax import Config, Metric, Oracle, Program, Sizes, Stateful, Update, streams
 from sdpo_jax.methods import METHODS
 from sdpo_jax.methods.base import Cost, name_of, what_is_told
 
@@ -370,3 +371,14 @@ def test_a_name_stands_for_what_is_registered_now():
             del METHODS["mine"]
         entropy.append(found.entropy.item())
     assert entropy[0] != entropy[1]
+
+
+def test_a_metric_draws_from_the_seed_that_it_sees():
+    def drawn(view):
+        return streams.uniforms(streams.stream(view.seed, streams.Stream.METHOD), 0, (1,))[0][0]
+
+    sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=1, final_window=1)
+    # Two runs, whose seeds have the shape of a raw key.
+    data = sdpo_jax.run_grid({"seed": [3, 2**32 - 1]}, sizes=sizes, metrics=[drawn])
+    expected = drawn(SimpleNamespace(seed=np.asarray([3, 2**32 - 1])))
+    np.testing.assert_array_equal(data.drawn.values, expected)

@@ -263,7 +263,7 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     that move nothing, so that what it learns beside the policy has time to; correlations are means
     over the last third of them.
     """
-    seeds = np.asarray(plan.evaluation[: plan.credit_seeds], dtype=np.uint32)
+    seeds = np.asarray(plan.evaluation[: plan.credit_seeds], dtype=np.uint32).view(np.int32)
     guide = plan.feedback_only[0] if "rloo" not in plan.feedback_only else "rloo"
     snapshots = _snapshots(plan, saved, CONTENDERS[guide], seeds)
     parts = np.split(np.arange(len(seeds)), max(1, len(seeds) // 16))
