@@ -94,10 +94,10 @@ def root(seed: ArrayLike, field: str = "seed") -> Key:
             raise ValueError(f"{field}: {shown(seed)}; allowed: keys of {_CIPHER}, or integers")
         data = jax.random.key_data(seed)
         return Key(data[..., 0], data[..., 1])
-    if 0 in np.shape(seed):
-        raise ValueError(f"{field}: {shown(seed)}; allowed: one or more")
     # Checked, and converted, before JAX makes an int32 of it.
     given = numbers(field, seed, _SEEDS, WHOLE)
+    if 0 in given.shape:
+        raise ValueError(f"{field}: {shown(given)}; allowed: one or more")
     if given.dtype == np.uint32 and given.shape[-1:] == (_words_of_a_raw_key(),):
         raise ValueError(
             f"{field}: {shown(given)}, as raw keys are; allowed: typed keys, jax.random.key(5) "

@@ -806,11 +806,13 @@ class _Record:
 
     def result(self, kept: dict[str, Any], logits: Array) -> Result:
         final, mean = {}, {}
-        whole = kept["finite_steps"] == self.sizes.steps
+        # A run that broke down has no value, however plausible its last ones were: 0 / 0 there. (A
+        # constant NaN would stop whoever debugs for NaNs, also where no run broke down.)
+        whole = (kept["finite_steps"] == self.sizes.steps).astype(self.dtype)
+        known = whole / whole
         for name, metric in self.metrics.items():
             window = self.sizes.final_window if metric.windowed else 1
             count = self.points if metric.costly else self.sizes.steps
-            # A run that broke down has no value, however plausible its last ones were.
-            final[name] = jnp.where(whole, kept["final"][name] / window, jnp.nan)
-            mean[name] = jnp.where(whole, kept["sum"][name] / count, jnp.nan)
+            final[name] = known * (kept["final"][name] / window)
+            mean[name] = known * (kept["sum"][name] / count)
         return Result(final, mean, kept["curves"], logits, kept["finite_steps"])

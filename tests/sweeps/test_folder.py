@@ -376,8 +376,7 @@ def test_an_unfinished_sweep_can_be_opened_and_is_counted(copy, capsys):
 
 def test_broken_and_collapsed_runs_are_counted(tmp_path, capsys):
     text = BASE.replace("steps = 40", "steps = 40\nkl_weight = 0.0") + (
-        "[axes]\nfeedback_strength = [1.5, 3e38]\nlearning_rate = [0.02, 30.0]\n"
-        "seed = { count = 10 }\n"
+        "[axes]\nquality_scale = [1.0, 3e38]\nlearning_rate = [0.02, 30.0]\nseed = { count = 10 }\n"
     )
     out = run(tmp_path, text)
     data = sweeps.open(out)
