@@ -1,7 +1,7 @@
 # make reproduce            the whole paper over 1,000 seeds, into results/paper
 # make reproduce SEEDS=64 OUT=somewhere     (QUICK=1: 16 seeds, into results/quick)
 # make render OUT=somewhere tables, figures, claims and report again, from what was saved
-# make audit                every method at its own best, into results/audit (SEEDS, OUT, QUICK as above)
+# make audit                every algorithm at its own best, into results/audit (SEEDS, OUT, QUICK as above)
 # make test                 lint, types, tests
 # make lint                 lint, types
 # make bench                speed, against what, and how it scales, into results/benchmarks

@@ -13,10 +13,10 @@ import tyro
 
 @dataclass(frozen=True)
 class Throughput:
-    """Training runs a second of each method and oracle; trace, lower and compile time; memory."""
+    """Training runs a second of each algorithm and oracle; trace, lower and compile time; memory."""
 
-    method: str | None = None
-    """Only this method, one of the library's (default: the paper's four)."""
+    algorithm: str | None = None
+    """Only this algorithm, one of the library's (default: the paper's four)."""
     oracle: str | None = None
     """Only this feedback type (default: the paper's four)."""
     runs: int = 8192
@@ -45,14 +45,14 @@ class Peers:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Speed, memory and compile time against runs, sizes, block width, methods and devices."""
+    """Speed, memory and compile time against runs, sizes, block width, algorithms and devices."""
 
-    method: str = "sdpo"
-    """The method."""
+    algorithm: str = "sdpo"
+    """The algorithm."""
     oracle: str = "continuous"
     """The feedback type."""
     only: tuple[str, ...] = ()
-    """Only these of: runs, steps, length, vocab_size, rollouts, block_width, methods, devices."""
+    """Only these of: runs, steps, length, vocab_size, rollouts, block_width, algorithms, devices."""
     runs: int = 1_000_000
     """The largest number of training runs."""
     repeats: int = 3
@@ -144,7 +144,7 @@ def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses, l
         if command.runs < 1:
             raise ValueError(f"--runs: {command.runs}; allowed: 1 or more")
         throughput.run(
-            command.method,
+            command.algorithm,
             command.oracle,
             command.runs,
             command.repeats,
@@ -165,7 +165,7 @@ def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses, l
 
         output = Output("scaling", "Scaling", line, command.json)
         scaling.run(
-            command.method, command.oracle, command.only, command.runs, command.repeats, output
+            command.algorithm, command.oracle, command.only, command.runs, command.repeats, output
         )
     elif isinstance(command, Breakdown):
         from benchmarks import breakdown

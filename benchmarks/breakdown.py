@@ -22,8 +22,8 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
+from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.grid import compiler_options, default_block_width
-from sdpo_jax.methods import METHODS
 from sdpo_jax.metrics import METRICS
 from sdpo_jax.plan import default_nodes
 from sdpo_jax.train import Setting
@@ -91,7 +91,7 @@ def parts(oracle: str) -> dict[str, Part]:
             }
             if name == "advantage_weighted":
                 told["knowledge"] = setting.knowledge
-            update: Any = METHODS[name]
+            update: Any = ALGORITHMS[name]
             return update(**told).gradient
 
         return part
@@ -155,7 +155,7 @@ def timed(part: Part | None, oracle: str, width: int, repeats: int) -> float:
 
 
 def whole(
-    method: str,
+    algorithm: str,
     oracle: str,
     width: int,
     repeats: int,
@@ -167,7 +167,7 @@ def whole(
     """Microseconds that a whole step of training takes for a block.
 
     Args:
-        method: a name of ``METHODS``.
+        algorithm: a name of ``ALGORITHMS``.
         oracle: a name of ``ORACLES``.
         width: runs of the block.
         repeats: timings of which the median is taken.
@@ -175,7 +175,7 @@ def whole(
         one_kernel: as ``run_grid`` compiles it; if not, a kernel for each loop.
         options: of the compiler, instead of the engine's.
     """
-    program = replace(_program(oracle), method=method)
+    program = replace(_program(oracle), algorithm=algorithm)
     if exact:
         program = replace(program, teacher_nodes=0)
 
@@ -208,17 +208,17 @@ def _measured(
     return statistics.median(taken) / SIZES.steps * 1e6
 
 
-def without(method: str, oracle: str, width: int, repeats: int) -> dict[str, float]:
+def without(algorithm: str, oracle: str, width: int, repeats: int) -> dict[str, float]:
     """Microseconds of a whole step where one thing is left out, by what that is."""
     found = {
-        "one kernel": whole(method, oracle, width, repeats, one_kernel=False),
+        "one kernel": whole(algorithm, oracle, width, repeats, one_kernel=False),
         "wide vectors": whole(
-            method, oracle, width, repeats, options={"xla_cpu_prefer_vector_width": 256}
+            algorithm, oracle, width, repeats, options={"xla_cpu_prefer_vector_width": 256}
         ),
-        "fences": _unfenced(lambda: whole(method, oracle, width, repeats)),
+        "fences": _unfenced(lambda: whole(algorithm, oracle, width, repeats)),
     }
-    if oracle == "continuous" and method in ("sdpo", "hybrid"):
-        found["interpolated teachers"] = whole(method, oracle, width, repeats, exact=True)
+    if oracle == "continuous" and algorithm in ("sdpo", "hybrid"):
+        found["interpolated teachers"] = whole(algorithm, oracle, width, repeats, exact=True)
     return found
 
 
@@ -245,10 +245,10 @@ def run(repeats: int, output: Output) -> None:
         for title, part in parts(oracle).items():
             if title not in results["parts"]:
                 results["parts"][title] = timed(part, oracle, width, repeats) - loop
-    for method, oracle in CASES:
-        case = f"{method}, {oracle}"
-        results["whole"][case] = whole(method, oracle, width, repeats)
-        results["without"][case] = without(method, oracle, width, repeats)
+    for algorithm, oracle in CASES:
+        case = f"{algorithm}, {oracle}"
+        results["whole"][case] = whole(algorithm, oracle, width, repeats)
+        results["without"][case] = without(algorithm, oracle, width, repeats)
     rows = [[title, f"{value:.1f}"] for title, value in results["parts"].items()]
     kinds = list(dict.fromkeys(kind for case in results["without"].values() for kind in case))
     columns = ["a whole step", "microseconds a block", *(f"without {kind}" for kind in kinds)]

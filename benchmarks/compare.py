@@ -15,7 +15,7 @@ import numpy as np
 import sdpo_jax
 from benchmarks.peers import PEERS
 from benchmarks.write import Output, bars, shown, spread, table
-from sweeps.style import INK, METHOD_LOOKS
+from sweeps.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,11 +40,11 @@ _FIRST_OF_OTHERS = 256
 Train = Callable[[int], dict[str, np.ndarray]]
 
 
-def prepare_ours(method: str, feedback: str, runs: int) -> Train:
+def prepare_ours(algorithm: str, feedback: str, runs: int) -> Train:
     """Our own, in the form of a peer: from the call to the labelled result."""
 
     def train(first: int) -> dict[str, np.ndarray]:
-        axes = {"method": [method], "feedback": [feedback], "seed": range(first, first + runs)}
+        axes = {"algorithm": [algorithm], "oracle": [feedback], "seed": range(first, first + runs)}
         data = sdpo_jax.run_grid(axes)
         return {name: data[name].values.ravel() for name in METRICS}
 
@@ -52,9 +52,9 @@ def prepare_ours(method: str, feedback: str, runs: int) -> Train:
     return train
 
 
-def prepare_vmapped(method: str, feedback: str, runs: int) -> Train:
+def prepare_vmapped(algorithm: str, feedback: str, runs: int) -> Train:
     """``train`` under a plain ``jit`` and ``vmap``, in the form of a peer."""
-    program = sdpo_jax.Program(method)
+    program = sdpo_jax.Program(algorithm)
     oracle = sdpo_jax.ORACLES[feedback]()
     over_seeds = jax.jit(jax.vmap(lambda seed: sdpo_jax.train(seed, program, oracle=oracle).final))
 
@@ -92,7 +92,7 @@ def run(repeats: int, seconds: float, output: Output) -> None:
         ValueError: a peer's statistics are not ours.
     """
     absent = [peer.title for peer in PEERS.values() if not peer.available]
-    results = [_case(method, feedback, repeats, seconds) for method, feedback in CASES]
+    results = [_case(algorithm, feedback, repeats, seconds) for algorithm, feedback in CASES]
     body = "".join(_section(each) for each in results).lstrip("\n")
     body += (
         f"\nRuns of 300 steps a second, median (range) of {repeats} turns of about {seconds:g} s; "
@@ -106,7 +106,7 @@ def run(repeats: int, seconds: float, output: Output) -> None:
     output.save(body, results, lambda: _figure(results))
 
 
-def _case(method: str, feedback: str, repeats: int, seconds: float) -> dict[str, Any]:
+def _case(algorithm: str, feedback: str, repeats: int, seconds: float) -> dict[str, Any]:
     prepares = {OURS: prepare_ours, OURS_VMAPPED: prepare_vmapped} | {
         name: peer.prepare for name, peer in PEERS.items() if peer.available
     }
@@ -116,7 +116,7 @@ def _case(method: str, feedback: str, repeats: int, seconds: float) -> dict[str,
     for name, prepare in prepares.items():
 
         def prepared(runs: int, prepare: Callable[..., Train] = prepare) -> Train:
-            return prepare(method, feedback, runs)
+            return prepare(algorithm, feedback, runs)
 
         first = _FIRST.get(name, _FIRST_OF_OTHERS)
         train, runs, samples[name] = _sized(prepared, first, seconds)
@@ -135,8 +135,8 @@ def _case(method: str, feedback: str, repeats: int, seconds: float) -> dict[str,
         for name in agreement
     }
     return {
-        "method": method,
-        "feedback": feedback,
+        "algorithm": algorithm,
+        "oracle": feedback,
         "runs_per_second": {name: spread(values) for name, values in speeds.items()},
         "ratio": ratios,
         "standard_errors_apart": agreement,
@@ -168,7 +168,7 @@ def _section(case: dict[str, Any]) -> str:
         ]
         for name, speed in case["runs_per_second"].items()
     ]
-    title = f"\n## {case['method']}, {case['feedback']} feedback\n\n"
+    title = f"\n## {case['algorithm']}, {case['oracle']} feedback\n\n"
     return title + table(["program", "runs/s", "sdpo_jax is so many times as fast"], rows)
 
 
@@ -180,7 +180,7 @@ def _figure(results: list[dict[str, Any]]) -> Figure:
     for axes, case in zip(figure.subplots(1, len(results), sharey=True), results, strict=True):
         names = list(case["runs_per_second"])
         middle, ranges = bars([case["runs_per_second"][name] for name in names])
-        look = METHOD_LOOKS[case["method"]]
+        look = ALGORITHM_LOOKS[case["algorithm"]]
         titles = [TITLES[name].strip("*").replace("`", "") for name in names]
         colours = [look.colour if name in (OURS, OURS_VMAPPED) else "#bbbbbb" for name in names]
         axes.barh(titles, middle, xerr=ranges, color=colours, ecolor=INK, height=0.7)
@@ -190,7 +190,7 @@ def _figure(results: list[dict[str, Any]]) -> Figure:
         axes.margins(x=0.25)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set(title=f"{look.label}, {case['feedback']}", xlabel="training runs a second")
+        axes.set(title=f"{look.label}, {case['oracle']}", xlabel="training runs a second")
     # Shared by all of them.
     figure.axes[0].invert_yaxis()
     return figure

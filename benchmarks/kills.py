@@ -33,7 +33,7 @@ rollouts = 4
 steps = 300
 record = ["reward"]
 [axes]
-method = ["sdpo", "reinforce"]
+algorithm = ["sdpo", "reinforce"]
 noise = [0.0, 0.1, 0.2]
 learning_rate = [0.02, 0.2]
 seed = { count = 256 }

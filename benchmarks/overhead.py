@@ -24,7 +24,7 @@ from rich.console import Console
 SWEEP = """
 title = "100,000 runs"
 [axes]
-method = ["sdpo", "reinforce"]
+algorithm = ["sdpo", "reinforce"]
 noise = [0.0, 0.1]
 seed = {{ count = {seeds} }}
 """

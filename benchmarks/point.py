@@ -33,7 +33,7 @@ class Point:
         sizes: those of ``Sizes`` that are not the paper's.
         block_width: runs of a block; the engine's own choice if ``None``.
         devices: host devices that JAX shows; 0 for what it shows by itself.
-        registered: methods that the library knows; 0 for its own.
+        registered: algorithms that the library knows; 0 for its own.
     """
 
     axes: dict[str, list[Any]]
@@ -103,7 +103,7 @@ def _measure_here(point: Point) -> dict[str, Any]:
     seeds = max(1, point.runs // cells)
     sizes = sdpo_jax.Sizes(**point.sizes)
     if point.registered:
-        _register(point.registered, point.axes["method"])
+        _register(point.registered, point.axes["algorithm"])
 
     def run(count: int) -> tuple[float, dict[str, float]]:
         start = time.perf_counter()
@@ -132,16 +132,16 @@ def _measure_here(point: Point) -> dict[str, Any]:
 
 
 def _register(count: int, measured: list[str]) -> None:
-    """Leave so many methods in the registry, or add copies of its own up to so many."""
-    from sdpo_jax import METHODS
+    """Leave so many algorithms in the registry, or add copies of its own up to so many."""
+    from sdpo_jax import ALGORITHMS
 
     # Those that are measured stay, whatever goes.
-    known = sorted(METHODS.items(), key=lambda item: item[0] not in measured)
-    METHODS.clear()
-    METHODS.update(known[:count])
-    for number in range(count - len(METHODS)):
-        name, method = known[number % len(known)]
-        METHODS[f"{name}_{number}"] = method
+    known = sorted(ALGORITHMS.items(), key=lambda item: item[0] not in measured)
+    ALGORITHMS.clear()
+    ALGORITHMS.update(known[:count])
+    for number in range(count - len(ALGORITHMS)):
+        name, algorithm = known[number % len(known)]
+        ALGORITHMS[f"{name}_{number}"] = algorithm
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.point import Point, measure, platform
 from benchmarks.throughput import cases
 from benchmarks.write import Output, bars, shown, spread, table
-from sdpo_jax import METHODS, Sizes
-from sweeps.style import INK, METHOD_LOOKS
+from sdpo_jax import ALGORITHMS, Sizes
+from sweeps.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ AXES = (
     "vocab_size",
     "rollouts",
     "block_width",
-    "methods",
+    "algorithms",
     "registered",
     "devices",
 )
@@ -31,23 +31,23 @@ _MANY, _FEW = 100_000, 1_000
 _MOMENTS = 20
 _WIDTHS = {"cpu": (16, 32, 64, 128, 256, 1024)}
 _ACCELERATOR_WIDTHS = (256, 1024, 4096, 8192, 16384, 32768)
-_METHODS = (1, 2, 4, 8)
-# The paper's methods alone, all that there are, and users' own beside them.
-_REGISTERED = (4, len(METHODS), 4 * len(METHODS))
+_ALGORITHMS = (1, 2, 4, 8)
+# The paper's algorithms alone, all that there are, and users' own beside them.
+_REGISTERED = (4, len(ALGORITHMS), 4 * len(ALGORITHMS))
 # Blocks of the widest that are computed.
 _BLOCKS = 4
 
 
 def points(
-    method: str, feedback: str, largest: int, repeats: int, device: str
+    algorithm: str, feedback: str, largest: int, repeats: int, device: str
 ) -> dict[str, list[tuple[int, Point]]]:
     """By what varies: its values, and what is measured there."""
-    axes: dict[str, list[Any]] = {"method": [method], "feedback": [feedback]}
+    axes: dict[str, list[Any]] = {"algorithm": [algorithm], "oracle": [feedback]}
     runs = [10**power for power in range(2, 7) if 10**power <= largest]
     base = min(4096, largest)
     widths = _WIDTHS.get(device, _ACCELERATOR_WIDTHS)
-    # The asked-for method first, then one more at each point.
-    methods = [method, *(name for name in METHODS if name != method)]
+    # The asked-for algorithm first, then one more at each point.
+    algorithms = [algorithm, *(name for name in ALGORITHMS if name != algorithm)]
 
     def repeated(count: int) -> int:
         return min(repeats, 2) if count >= _MANY else max(repeats, _MOMENTS * (count <= _FEW))
@@ -70,9 +70,9 @@ def points(
             (width, Point(axes, max(base, _BLOCKS * width), repeats, block_width=width))
             for width in widths
         ],
-        "methods": [
-            (count, Point({**axes, "method": methods[:count]}, base * count, repeats))
-            for count in _METHODS
+        "algorithms": [
+            (count, Point({**axes, "algorithm": algorithms[:count]}, base * count, repeats))
+            for count in _ALGORITHMS
         ],
         "registered": [
             (count, Point(axes, base, repeats, registered=count)) for count in _REGISTERED
@@ -85,7 +85,7 @@ def points(
 
 
 def run(
-    method: str,
+    algorithm: str,
     feedback: str,
     only: Collection[str],
     largest: int,
@@ -97,7 +97,7 @@ def run(
     Raises:
         ValueError: an unknown name, or fewer than 100 runs.
     """
-    cases(method, feedback)
+    cases(algorithm, feedback)
     if largest < 100:
         raise ValueError(f"--runs: {largest}; allowed: 100 or more")
     for name in only:
@@ -107,7 +107,7 @@ def run(
     rows = []
     wanted = {
         name: chosen
-        for name, chosen in points(method, feedback, largest, repeats, platform()).items()
+        for name, chosen in points(algorithm, feedback, largest, repeats, platform()).items()
         if chosen and (not only or name in only)
     }
     for name, chosen in wanted.items():
@@ -127,28 +127,28 @@ def run(
             )
         # All of it takes long, and what is measured should not be lost.
         last = len(results) == len(wanted)
-        _save(results, rows, method, feedback, output, last)
+        _save(results, rows, algorithm, feedback, output, last)
 
 
 def _save(
     results: dict[str, list[dict[str, Any]]],
     rows: list[list[str]],
-    method: str,
+    algorithm: str,
     feedback: str,
     output: Output,
     last: bool,
 ) -> None:
     header = ["what varies", "runs", "runs/s", "compile (s)", "peak memory (MiB)"]
     body = (
-        table(header, rows) + f"\n{method}, {feedback} feedback; all else as in the paper, "
+        table(header, rows) + f"\n{algorithm}, {feedback} feedback; all else as in the paper, "
         "summaries only. Each row in a process of its own, with an empty compilation cache; "
-        "median (range) of the repeats. *methods*: so many in one grid. *registered*: so many that "
+        "median (range) of the repeats. *algorithms*: so many in one grid. *registered*: so many that "
         "the library knows, of which one is run. *devices*: JAX shows so many host devices, and "
         "the grid uses them all.\n"
     )
     body += _flatness(results.get("runs", []))
-    drawn = [name for name in results if name not in ("methods", "registered", "devices")]
-    draw = (lambda: _figure(results, drawn, method)) if drawn else None
+    drawn = [name for name in results if name not in ("algorithms", "registered", "devices")]
+    draw = (lambda: _figure(results, drawn, algorithm)) if drawn else None
     output.save(body, results, draw, last)
 
 
@@ -171,10 +171,12 @@ def _flatness(by_runs: list[dict[str, Any]]) -> str:
     )
 
 
-def _figure(results: dict[str, list[dict[str, Any]]], names: Sequence[str], method: str) -> Figure:
+def _figure(
+    results: dict[str, list[dict[str, Any]]], names: Sequence[str], algorithm: str
+) -> Figure:
     from matplotlib.figure import Figure
 
-    look = METHOD_LOOKS.get(method)
+    look = ALGORITHM_LOOKS.get(algorithm)
     style = {"marker": look.marker if look else "o", "color": look.colour if look else INK}
     figure = Figure(figsize=(1.2 + 2.1 * len(names), 6.5))
     axes = figure.subplots(3, len(names), sharex="col", sharey="row", squeeze=False)
@@ -197,5 +199,5 @@ def _figure(results: dict[str, list[dict[str, Any]]], names: Sequence[str], meth
     axes[0, 0].yaxis.set_minor_formatter("")
     for row in axes[1:]:
         row[0].set_ylim(0, 1.1 * row[0].get_ylim()[1])
-    figure.suptitle(f"Scaling of {look.label if look else method}")
+    figure.suptitle(f"Scaling of {look.label if look else algorithm}")
     return figure

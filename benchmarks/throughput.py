@@ -1,4 +1,4 @@
-"""Training runs a second of each method and oracle, and what a start costs."""
+"""Training runs a second of each algorithm and oracle, and what a start costs."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.point import Point, measure
 from benchmarks.write import Output, bars, shown, spread, table
-from sdpo_jax import METHODS, ORACLES, Program
+from sdpo_jax import ALGORITHMS, ORACLES, Program
 from sdpo_jax.train import needs_teacher
-from sweeps.style import INK, METHOD_LOOKS
+from sweeps.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The paper's.
-_METHODS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
+_ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
 _FEEDBACK = ("binary", "ordinal", "continuous", "critique")
 # A critique gives every rollout a teacher of its own: so many times fewer runs take as long.
 _CRITIQUE_SHARE = 8
 _STARTS = ("trace", "lower", "compile", "first")
 
 
-def cases(method: str | None, oracle: str | None) -> list[tuple[str, str]]:
-    """The paper's methods under the paper's oracles, or those that are named.
+def cases(algorithm: str | None, oracle: str | None) -> list[tuple[str, str]]:
+    """The paper's algorithms under the paper's oracles, or those that are named.
 
     Raises:
         ValueError: an unknown name.
     """
-    for option, name, allowed in (("--method", method, METHODS), ("--oracle", oracle, ORACLES)):
+    for option, name, allowed in (
+        ("--algorithm", algorithm, ALGORITHMS),
+        ("--oracle", oracle, ORACLES),
+    ):
         if name is not None and name not in allowed:
             raise ValueError(f"{option}: {name!r}; allowed: {', '.join(allowed)}")
-    methods = _METHODS if method is None else (method,)
+    algorithms = _ALGORITHMS if algorithm is None else (algorithm,)
     oracles = _FEEDBACK if oracle is None else (oracle,)
-    return [(each, feedback) for each in methods for feedback in oracles]
+    return [(each, feedback) for each in algorithms for feedback in oracles]
 
 
 def run(
-    method: str | None,
+    algorithm: str | None,
     oracle: str | None,
     runs: int,
     repeats: int,
@@ -49,16 +52,16 @@ def run(
         ValueError: an unknown name.
     """
     results = []
-    for name, feedback in cases(method, oracle):
+    for name, feedback in cases(algorithm, oracle):
         costly = ORACLES[feedback]().hints is not None and needs_teacher(Program(name))
         count = max(1, runs // (_CRITIQUE_SHARE if costly else 1))
-        axes = {"method": [name], "feedback": [feedback]}
+        axes = {"algorithm": [name], "oracle": [feedback]}
         outcome = measure(Point(axes, count, repeats, block_width=block_width))
         rate = spread([outcome["runs"] / seconds for seconds in outcome["seconds"]])
-        results.append({"method": name, "feedback": feedback, "runs_per_second": rate, **outcome})
+        results.append({"algorithm": name, "oracle": feedback, "runs_per_second": rate, **outcome})
     rows = [
         [
-            f"{each['method']}, {each['feedback']}",
+            f"{each['algorithm']}, {each['oracle']}",
             shown(each["runs_per_second"]),
             *(f"{each[part]:.2f}" for part in _STARTS),
             f"{each['peak_mib']:,.0f}",
@@ -83,11 +86,11 @@ def _figure(results: list[dict[str, Any]]) -> Figure:
     axes = figure.subplots()
     middle, ranges = bars([each["runs_per_second"] for each in results])
     colours = [
-        METHOD_LOOKS[each["method"]].colour if each["method"] in METHOD_LOOKS else INK
+        ALGORITHM_LOOKS[each["algorithm"]].colour if each["algorithm"] in ALGORITHM_LOOKS else INK
         for each in results
     ]
     names = [
-        f"{getattr(METHOD_LOOKS.get(each['method']), 'label', each['method'])}, {each['feedback']}"
+        f"{getattr(ALGORITHM_LOOKS.get(each['algorithm']), 'label', each['algorithm'])}, {each['oracle']}"
         for each in results
     ]
     axes.barh(names, middle, xerr=ranges, color=colours, ecolor=INK, height=0.7)

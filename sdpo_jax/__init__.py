@@ -12,19 +12,19 @@ A training run is a pure function, so a thousand of them are a ``vmap``:
 >>> rewards.shape
 (8,)
 
-The options matter where a metric or method of one's own holds a matrix product: see
+The options matter where a metric or algorithm of one's own holds a matrix product: see
 ``compiler_options``.
 
-``run_grid`` does the same for whole grids of methods, oracles and numbers, fast and labelled.
+``run_grid`` does the same for whole grids of algorithms, oracles and numbers, fast and labelled.
 ``sdpo_jax.losses`` has the losses for models of one's own.
 """
 
 from sdpo_jax import losses
+from sdpo_jax.algorithms import ALGORITHMS, Algorithm, Cost, Stateful, Update
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
 from sdpo_jax.judge import Judge
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.methods import METHODS, Cost, Method, Stateful, Update
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
 from sdpo_jax.oracle import (
     ORACLES,
@@ -54,16 +54,16 @@ from sdpo_jax.train import Program, Result, Setting, State, init, step, train
 __version__ = "0.1.0"
 
 __all__ = [
-    "METHODS",
+    "ALGORITHMS",
     "METRICS",
     "OPTIMIZERS",
     "ORACLES",
+    "Algorithm",
     "Config",
     "Cost",
     "Hints",
     "Judge",
     "Lessons",
-    "Method",
     "Metric",
     "Oracle",
     "Plan",

@@ -33,7 +33,7 @@ class Config:
         bias: constant that the oracle adds to the reward.
         hint_noise: standard deviation of a critique's errors; 0 or more.
         knowledge: rho in [0, 1]; the teacher's table is ``rho q + sqrt(1 - rho^2) noise``.
-        sign: factor on the method's gradient; -1 turns it round, as the paper's baselines seem
+        sign: factor on the algorithm's gradient; -1 turns it round, as the paper's baselines seem
             to have been.
         learn_from_feedback: 0 where ``signal`` is the true reward, 1 where it is the oracle's
             feedback; between, the blend of the two.
@@ -45,9 +45,9 @@ class Config:
         preference_sharpness: how surely the better of two rollouts is preferred: the odds are
             ``exp(sharpness (R_i - R_j))``; 0 or more.
         dpo_strength: beta of DPO, above 0.
-        model_rate: learning rate of what a method learns beside its policy (a reward model, a
+        model_rate: learning rate of what an algorithm learns beside its policy (a reward model, a
             value); 0 or more.
-        dense_share: share of the reward that a method of dense credit spreads over the tokens,
+        dense_share: share of the reward that an algorithm of dense credit spreads over the tokens,
             in [0, 1]; the rest stays at the last one.
         attention_temperature: of the softmax over a sequence's tokens that spreads it; above 0.
         divergence_mix: a in [0, 1] of the generalised Jensen-Shannon divergence: exactly 0 is the
@@ -106,9 +106,9 @@ class Sizes:
         rollouts: N, sequences sampled at each step; 1 or more.
         steps: S, training steps; 1 or more.
         final_window: steps at the end over which final values are means; 1 to ``steps``.
-        epochs: steps that a method which keeps its rollouts takes on each batch; 1 or more.
+        epochs: steps that an algorithm which keeps its rollouts takes on each batch; 1 or more.
         teachers: M, tables of a panel of teachers; 1 to 1024.
-        samples: Monte Carlo samples of a method that takes some; 1 to 1024.
+        samples: Monte Carlo samples of an algorithm that takes some; 1 to 1024.
         top_k: tokens that a top-k divergence tells apart; 1 or more (more than V are all).
     """
 

@@ -24,10 +24,10 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax import lanes
+from sdpo_jax.algorithms import Algorithm
 from sdpo_jax.checks import integer, shown
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
-from sdpo_jax.methods import Method
 from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.plan import (
@@ -42,8 +42,8 @@ from sdpo_jax.train import (
     Optimizer,
     Program,
     Result,
+    algorithm_function,
     chosen_metrics,
-    method_function,
     train,
 )
 
@@ -112,8 +112,8 @@ def output_bytes(plan: Plan, group: Group) -> int:
 def run_grid(
     axes: Mapping[str, Any],
     *,
-    method: str | Method = "sdpo",
-    feedback: str | Oracle = "continuous",
+    algorithm: str | Algorithm = "sdpo",
+    oracle: str | Oracle = "continuous",
     optimizer: str | Optimizer = "sgd",
     seed: int = 0,
     problem_seed: int | None = None,
@@ -133,13 +133,13 @@ def run_grid(
     """Train a whole grid and label the outcome.
 
     Args:
-        axes: the axes in the order of the result's dimensions. ``method`` takes names of
-            ``METHODS`` or a mapping of names to functions; ``feedback`` names of ``ORACLES`` or a
-            mapping of names to oracles; ``optimizer`` names of ``OPTIMIZERS`` or a mapping of
+        axes: the axes in the order of the result's dimensions. ``algorithm`` takes names of
+            ``ALGORITHMS`` or a mapping of names to functions; ``oracle`` names of ``ORACLES`` or
+            a mapping of names to oracles; ``optimizer`` names of ``OPTIMIZERS`` or a mapping of
             names to functions; ``seed`` and ``problem_seed`` integers; and any field of ``Config``
             or ``Sizes`` its values. Axes of equal lengths that vary together are one entry: a
             name for the dimension, and a mapping of the axes to their values.
-        method, feedback, optimizer, seed, problem_seed: what no axis varies. The problem's seed
+        algorithm, oracle, optimizer, seed, problem_seed: what no axis varies. The problem's seed
             is the run's where there is none.
         config: the numbers that no axis varies.
         sizes: the sizes that no axis varies.
@@ -174,8 +174,8 @@ def run_grid(
     plan = plan_grid(
         axes,
         width=default_block_width() if block_width is None else block_width,
-        method=method,
-        feedback=feedback,
+        algorithm=algorithm,
+        oracle=oracle,
         optimizer=optimizer,
         seed=seed,
         problem_seed=problem_seed,
@@ -456,7 +456,7 @@ _PROGRAMS = _Programs()
 
 def _parts(program: Program) -> Any:
     """What the names of a program stand for now: a registry may have something else for them."""
-    return method_function(program.method), tuple(chosen_metrics(program).values())
+    return algorithm_function(program.algorithm), tuple(chosen_metrics(program).values())
 
 
 def _blocks_a_call(device: Any) -> int:

@@ -1,14 +1,14 @@
-"""What a method is told about the task, read off its parameters.
+"""What an algorithm is told about the task, read off its parameters.
 
-A comparison is fair between methods that are told the same. What a method is told is what its
-parameters name (``methods.base``), so this is derived and can't be declared wrongly.
+A comparison is fair between algorithms that are told the same. What an algorithm is told is what
+its parameters name (``algorithms.base``), so this is derived and can't be declared wrongly.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from sdpo_jax.methods.base import Method, what_is_told, what_is_told_at_first
+from sdpo_jax.algorithms.base import Algorithm, what_is_told, what_is_told_at_first
 from sdpo_jax.oracle import Oracle
 
 
@@ -36,16 +36,16 @@ _OF_PARAMETER = {
 
 
 def information(
-    method: Method, oracle: Oracle | None = None, learn_from_feedback: float = 1.0
+    algorithm: Algorithm, oracle: Oracle | None = None, learn_from_feedback: float = 1.0
 ) -> tuple[Information, ...]:
-    """What a method is told, from the least to the most.
+    """What an algorithm is told, from the least to the most.
 
     Args:
-        method: a method.
+        algorithm: an algorithm.
         oracle: the feedback type; with hints, what reads the teacher hears them.
         learn_from_feedback: as in ``Config``: below 1, ``signal`` holds the true reward.
     """
-    names = (*what_is_told(method), *what_is_told_at_first(method))
+    names = (*what_is_told(algorithm), *what_is_told_at_first(algorithm))
     told = {piece for name in names for piece in _OF_PARAMETER.get(name, ())}
     if "signal" in names:
         if learn_from_feedback > 0:
@@ -57,6 +57,8 @@ def information(
     return tuple(piece for piece in Information if piece in told)
 
 
-def most(method: Method, oracle: Oracle | None = None, learn_from_feedback: float = 1.0) -> str:
-    """The most that a method is told: the group in which it is compared."""
-    return str(information(method, oracle, learn_from_feedback)[-1])
+def most(
+    algorithm: Algorithm, oracle: Oracle | None = None, learn_from_feedback: float = 1.0
+) -> str:
+    """The most that an algorithm is told: the group in which it is compared."""
+    return str(information(algorithm, oracle, learn_from_feedback)[-1])

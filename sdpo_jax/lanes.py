@@ -124,7 +124,7 @@ def one_kernel(function: Callable[..., Tree], *arguments: Any) -> Tree:
 def fits_one_kernel(lowered: str) -> bool:
     """Whether a lowered program (its text) has nothing that only the CPU's runtime can call.
 
-    A user's metric or method may have: a sort, a callback, a decomposition of a matrix.
+    A user's metric or algorithm may have: a sort, a callback, a decomposition of a matrix.
     """
     return not any(name in lowered for name in _CALLED)
 

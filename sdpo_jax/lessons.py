@@ -1,7 +1,7 @@
-"""What the self-teacher is shown in one step, for methods that need more than its average.
+"""What the self-teacher is shown in one step, for algorithms that need more than its average.
 
 Rollout i is a lesson: it shifts the teacher's logits by ``shift_i = beta f_i c`` (Eq. 2; hints
-change the table c). A method that compares student and teacher by a divergence of its own, or
+change the table c). An algorithm that compares student and teacher by a divergence of its own, or
 starts from logits other than the student's, builds its teachers ``softmax(base + shift_k)`` from
 the lessons and averages what it makes of them with the lessons' weights.
 

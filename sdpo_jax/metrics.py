@@ -14,9 +14,9 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
+from sdpo_jax.algorithms.base import Cost, Update
 from sdpo_jax.checks import as_float32, numbers, under_own_settings
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
 from sdpo_jax.problem import Problem
@@ -38,8 +38,8 @@ class View(NamedTuple):
         tokens: ``[T, N, *runs]`` int32.
         reward: ``[N, *runs]``, the true rewards.
         feedback: ``[N, *runs]``, what the oracle said.
-        teacher: the teachers' averages; ``None`` where neither method nor metric asks for them.
-        update: what the method returned.
+        teacher: the teachers' averages; ``None`` where neither algorithm nor metric asks for them.
+        update: what the algorithm returned.
         direction: ``[T, V, *runs]``, the credit direction: minus the whole gradient.
     """
 
@@ -188,7 +188,7 @@ METRICS: dict[str, Metric] = {
         windowed=False,
     ),
     "rollouts": Metric(
-        lambda view: _number(view, _cost(view).rollouts), "rollouts that the method took"
+        lambda view: _number(view, _cost(view).rollouts), "rollouts that the algorithm took"
     ),
     "queries": Metric(
         lambda view: _number(view, _cost(view).queries), "times that the reward was asked"

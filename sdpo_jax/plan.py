@@ -1,6 +1,6 @@
 """Named axes to a plan: which runs there are, which programs they need, what each is given.
 
-Runs that share everything static (the method, the structure of the oracle, the sizes) share one
+Runs that share everything static (the algorithm, the structure of the oracle, the sizes) share one
 program. Everything is checked here, before anything is compiled.
 """
 
@@ -21,6 +21,8 @@ from jax.core import Tracer
 from sdpo_jax import oracle as oracles
 from sdpo_jax import streams
 from sdpo_jax import teacher as teachers
+from sdpo_jax.algorithms import ALGORITHMS, Algorithm
+from sdpo_jax.algorithms.base import name_of, what_is_told
 from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
 from sdpo_jax.config import (
     CONFIG_FIELDS,
@@ -32,8 +34,6 @@ from sdpo_jax.config import (
     check_sizes,
     check_value,
 )
-from sdpo_jax.methods import METHODS, Method
-from sdpo_jax.methods.base import name_of, what_is_told
 from sdpo_jax.metrics import METRICS, Metric
 from sdpo_jax.oracle import ORACLES, Oracle
 from sdpo_jax.problem import MAX_SEQUENCES
@@ -42,17 +42,17 @@ from sdpo_jax.train import (
     STATISTICS,
     Optimizer,
     Program,
+    algorithm_function,
     check_outcomes,
     check_program,
     chosen_metrics,
-    method_function,
     needs_teacher,
 )
 
 # What each axis is, for the attributes of coordinates.
 TITLES = {
-    "method": "training method",
-    "feedback": "feedback type",
+    "algorithm": "training algorithm",
+    "oracle": "feedback type",
     "optimizer": "optimiser",
     "seed": "seed of the run",
     "problem_seed": "seed of the problem",
@@ -64,7 +64,7 @@ TITLES = {
     "bias": "bias of the feedback",
     "hint_noise": "standard deviation of the hints' errors",
     "knowledge": "how much of the teacher's table is true, rho",
-    "sign": "factor on the method's gradient",
+    "sign": "factor on the algorithm's gradient",
     "learn_from_feedback": "share of the feedback in the signal",
     "quality_scale": "standard deviation of token quality",
     "bigram_scale": "standard deviation of bigram coherence",
@@ -96,7 +96,7 @@ TITLES = {
 }
 
 SEED_AXES = ("seed", "problem_seed")
-NAMED_AXES = ("method", "feedback", "optimizer")
+NAMED_AXES = ("algorithm", "oracle", "optimizer")
 AXES = (*NAMED_AXES, *SEED_AXES, *CONFIG_FIELDS, *SIZE_FIELDS)
 
 # The axes that decide which program a run needs.
@@ -154,7 +154,7 @@ _BYTES_A_RUN = 12
 
 # What enumerates sequences, and of how many tokens each position of one then is: those of the
 # vocabulary, and for SCAR also none.
-_ENUMERATED = {METHODS["scar"]: 1, METHODS["process_reward"]: 0}
+_ENUMERATED = {ALGORITHMS["scar"]: 1, ALGORITHMS["process_reward"]: 0}
 _ENUMERATED_METRICS = ("expected_reward", "exact_credit", "optimality")
 
 # Cuts that an oracle is padded to in programs that never ask what kind of oracle it is.
@@ -334,8 +334,8 @@ def plan_grid(
     axes: Mapping[str, Any],
     *,
     width: int,
-    method: str | Method = "sdpo",
-    feedback: str | Oracle = "continuous",
+    algorithm: str | Algorithm = "sdpo",
+    oracle: str | Oracle = "continuous",
     optimizer: str | Optimizer = "sgd",
     seed: int = 0,
     problem_seed: int | None = None,
@@ -359,15 +359,15 @@ def plan_grid(
     if teacher_nodes is not None:
         teachers.check_nodes(teacher_nodes)
     held = {
-        "method": [_checked_value("method", method)],
-        "feedback": [_labelled_value("feedback", feedback)],
+        "algorithm": [_checked_value("algorithm", algorithm)],
+        "oracle": [_labelled_value("oracle", oracle)],
         "optimizer": [_checked_value("optimizer", optimizer)],
         "seed": [_checked_value("seed", seed)],
     }
     if problem_seed is not None:
         held["problem_seed"] = [_checked_value("problem_seed", problem_seed)]
     base = Program(
-        method=held["method"][0][1],
+        algorithm=held["algorithm"][0][1],
         sizes=sizes,
         metrics=cast(Any, metrics),
         record=cast(Any, record),
@@ -403,7 +403,7 @@ def block_bytes(program: Program, hints: bool, width: int) -> int:
     numbers = 2 * length * rollouts + 40 * length * vocab_size + 2 * vocab_size**2
     if hints:
         numbers += 2 * length * vocab_size * rollouts
-    if "panel" in what_is_told(method_function(program.method)):
+    if "panel" in what_is_told(algorithm_function(program.algorithm)):
         numbers += 2 * sizes.teachers * length * vocab_size
     extra = _enumerated(program)
     if extra:
@@ -455,7 +455,7 @@ def _check_count(programs: int) -> None:
     if programs > MAX_PROGRAMS:
         raise ValueError(
             f"axes: {programs:,} programs or more; allowed: up to {MAX_PROGRAMS:,} (each is "
-            "compiled; values of Sizes, and most methods and optimizers, have one of their own)"
+            "compiled; values of Sizes, and most algorithms and optimizers, have one of their own)"
         )
 
 
@@ -482,9 +482,9 @@ def _enumerated(program: Program) -> dict[str, int]:
         for name in _ENUMERATED_METRICS
         if any(METRICS[name] is metric for metric in metrics.values())
     }
-    method = method_function(program.method)
+    algorithm = algorithm_function(program.algorithm)
     for one, more in _ENUMERATED.items():
-        if method is one:
+        if algorithm is one:
             found[one.__name__] = vocab_size + more
     return found
 
@@ -716,10 +716,10 @@ def _labelled_value(name: str, value: Any) -> tuple[Any, Any]:
 
 def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     """The label of a value, and what a run is given."""
-    if name == "method":
-        method_function(value)
+    if name == "algorithm":
+        algorithm_function(value)
         return (str(value) if isinstance(value, str) else name_of(value)), value
-    if name == "feedback":
+    if name == "oracle":
         if isinstance(value, Oracle):
             _check_held_oracle(value)
             return "custom", value
@@ -752,12 +752,12 @@ def _check_held_oracle(oracle: Oracle) -> None:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         numbers = None if isinstance(leaf, Tracer) else as_numbers(leaf)
         if numbers is None:
-            raise ValueError(f"feedback: {name} {shown(leaf)}; allowed: numbers")
+            raise ValueError(f"oracle: {name} {shown(leaf)}; allowed: numbers")
         own = 1 if name in ("cuts", "rises", "judge.weights", "judge.bars") else 0
         if numbers.ndim != own:
             raise ValueError(
-                f"feedback: {name} of shape {numbers.shape}; allowed: {own} dimensions (an axis "
-                "of feedback has an oracle for each of its values)"
+                f"oracle: {name} of shape {numbers.shape}; allowed: {own} dimensions (an axis "
+                "of oracles has one for each of its values)"
             )
 
 
@@ -780,7 +780,7 @@ def oracle_by_name(name: Any) -> Oracle:
         ValueError: an unknown name.
     """
     if not isinstance(name, str) or name not in ORACLES:
-        raise ValueError(f"feedback: {shown(name)}; allowed: {', '.join(ORACLES)}")
+        raise ValueError(f"oracle: {shown(name)}; allowed: {', '.join(ORACLES)}")
     return ORACLES[name]()
 
 
@@ -829,7 +829,7 @@ def _groups(
             return np.zeros(cells, int), held[name]
         return places[name], list(zip(labels[name], values[name], strict=True))
 
-    (which_method, methods), (which_feedback, feedbacks), (which_optimizer, optimizers) = (
+    (which_algorithm, algorithms), (which_oracle, oracles_), (which_optimizer, optimizers) = (
         named(name) for name in NAMED_AXES
     )
     # At least so many, and known at once.
@@ -837,8 +837,8 @@ def _groups(
     _check_cells(cells)
     # Static coordinates of each cell, then one group for each combination that occurs.
     static = np.stack([
-        which_method,
-        which_feedback,
+        which_algorithm,
+        which_oracle,
         which_optimizer,
         *(column(name, getattr(base.sizes, name)) for name in SIZE_FIELDS),
         _nodes_of_cells(column, config, base.sizes, teacher_nodes),
@@ -855,10 +855,13 @@ def _groups(
     for row, members in zip(rows.T, np.split(order, ends[:-1]), strict=True):
         runs = of_cell[members].ravel()
         runs.sort()
-        (method_label, method), (feedback_label, oracle) = methods[row[0]], feedbacks[row[1]]
+        (algorithm_label, algorithm), (oracle_label, oracle) = (
+            algorithms[row[0]],
+            oracles_[row[1]],
+        )
         optimizer_label, optimizer = optimizers[row[2]]
         row_sizes = Sizes(**{n: int(v) for n, v in zip(SIZE_FIELDS, row[3:-1], strict=True)})
-        program = replace(base, method=method, sizes=row_sizes, optimizer=optimizer)
+        program = replace(base, algorithm=algorithm, sizes=row_sizes, optimizer=optimizer)
         check_program(program)
         _check_enumerated(program)
         check_outcomes(program, oracle)
@@ -868,9 +871,9 @@ def _groups(
             program = replace(program, teacher_nodes=int(row[-1]))
         key = (program, jax.tree.structure(oracle), np.shape(oracle.cuts)[0])
         groups.setdefault(key, []).append((runs, oracle))
-        title = [method_label]
+        title = [algorithm_label]
         if needs_teacher(program):
-            title.append(feedback_label)
+            title.append(oracle_label)
         if "optimizer" in values:
             title.append(optimizer_label)
         title += [f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values]

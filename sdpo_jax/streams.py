@@ -2,7 +2,7 @@
 
 A run is named by its seed. Every kind of draw has a stream of its own, and the words of a stream
 are addressed by (step, index), so a draw depends on nothing but the seed, the stream, the step and
-its place in the step: not on the batch, the method, the oracle or what was drawn before.
+its place in the step: not on the batch, the algorithm, the oracle or what was drawn before.
 
 ``stream(seed, s)`` is ``jax.random.fold_in(jax.random.key(seed), s)``, and ``words`` holds the
 threefry-2x32 cipher of the counters ``(step, index)`` under that key. JAX's own generator is not
@@ -46,7 +46,7 @@ class Stream(IntEnum):
     NOISE = 3
     HINTS = 4
     KNOWLEDGE = 5
-    METHOD = 6
+    ALGORITHM = 6
     JUDGE = 7
 
 

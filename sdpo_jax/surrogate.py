@@ -17,9 +17,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, sequences
+from sdpo_jax.algorithms.base import Cost
 from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Cost
 from sdpo_jax.policy import Policy
 
 # A token that became likelier by so much had a probability of 2e-35 or less.

@@ -2,7 +2,7 @@
 
     teacher_i = softmax(l + beta f_i c)            (Eq. 2; c is the teacher's knowledge of q)
 
-A method reads the teachers of a step through two averages over rollouts and positions,
+An algorithm reads the teachers of a step through two averages over rollouts and positions,
 
     mean = (1/N) sum_i teacher_i
     divergence = (1/N) sum_i mean_t KL(teacher_i || student)

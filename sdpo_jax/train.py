@@ -28,6 +28,16 @@ from sdpo_jax import oracle as oracles
 from sdpo_jax import policy as policies
 from sdpo_jax import problem as problems
 from sdpo_jax import teacher as teachers
+from sdpo_jax.algorithms import ALGORITHMS, Algorithm, Stateful
+from sdpo_jax.algorithms.base import (
+    as_update,
+    check_algorithm,
+    check_kept,
+    name_of,
+    returned,
+    what_is_told,
+    what_is_told_at_first,
+)
 from sdpo_jax.checks import (
     MAX_INTEGER,
     WHOLE,
@@ -42,16 +52,6 @@ from sdpo_jax.checks import (
     under_own_settings,
 )
 from sdpo_jax.config import CONFIG_FIELDS, Config, Sizes, check_config, check_sizes
-from sdpo_jax.methods import METHODS, Method, Stateful
-from sdpo_jax.methods.base import (
-    as_update,
-    check_kept,
-    check_method,
-    name_of,
-    returned,
-    what_is_told,
-    what_is_told_at_first,
-)
 from sdpo_jax.metrics import METRICS, Metric, View
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policy import Policy
@@ -72,7 +72,8 @@ class Program:
     """What is static: everything that makes one compiled program differ from another.
 
     Attributes:
-        method: a name of ``METHODS``, or a function like those there (see ``methods.base``).
+        algorithm: a name of ``ALGORITHMS``, or a function like those there (see
+            ``algorithms.base``).
         sizes: the integers that shape the arrays.
         metrics: names of ``METRICS``, functions from a ``View`` to ``[*runs]``, which then go by
             their own names, or pairs of a name and a ``Metric`` or such a function.
@@ -83,7 +84,7 @@ class Program:
             0 for a softmax for each rollout (see ``sdpo_jax.teacher``).
     """
 
-    method: str | Method = "sdpo"
+    algorithm: str | Algorithm = "sdpo"
     sizes: Sizes = field(default_factory=Sizes)
     metrics: tuple[str | tuple[str, Metric], ...] = ("reward", "credit", "entropy")
     record: tuple[str, ...] = ()
@@ -137,7 +138,7 @@ class Setting(NamedTuple):
     rollout_key: Key
     noise_key: Key
     hint_key: Key
-    method_key: Key
+    algorithm_key: Key
     judge_key: Key
     panel: Array | None = None
     solution: Array | None = None
@@ -149,7 +150,7 @@ class State(NamedTuple):
     Attributes:
         logits: ``[T, V, *runs]``.
         optimizer: the optimiser's state, runs behind every array.
-        memory: what a ``Stateful`` method keeps; of any other there is none.
+        memory: what a ``Stateful`` algorithm keeps; of any other there is none.
     """
 
     logits: Array
@@ -192,7 +193,7 @@ def train(
 
     Args:
         seed: ``[*runs]`` integers from 0 to ``2**32 - 1`` or typed threefry keys
-            (``jax.random.key``); names every random draw of a run. Method, oracle and numbers do
+            (``jax.random.key``); names every random draw of a run. Algorithm, oracle and numbers do
             not enter, so runs of one seed are paired.
         program: what is static; SDPO at the paper's sizes by default.
         config: the numbers, each a float or ``[*runs]``; the paper's by default.
@@ -274,8 +275,8 @@ def init(
     table = jnp.asarray(as_float32(finite("knowledge", knowledge)))
     if table.shape != logits.shape:
         raise ValueError(f"knowledge: shape {table.shape}; allowed: {logits.shape}")
-    method = method_function(program.method)
-    asked = {*what_is_told(method), *what_is_told_at_first(method)}
+    algorithm = algorithm_function(program.algorithm)
+    asked = {*what_is_told(algorithm), *what_is_told_at_first(algorithm)}
     strength = jnp.broadcast_to(jnp.asarray(config.feedback_strength, logits.dtype), runs)
     setting = Setting(
         seed=_seed(seed, key),
@@ -289,7 +290,7 @@ def init(
         rollout_key=streams.stream(key, Stream.ROLLOUTS),
         noise_key=streams.stream(key, Stream.NOISE),
         hint_key=streams.stream(key, Stream.HINTS),
-        method_key=streams.stream(key, Stream.METHOD),
+        algorithm_key=streams.stream(key, Stream.ALGORITHM),
         judge_key=streams.stream(key, Stream.JUDGE),
         panel=_panel(problem, table, config, task, sizes) if "panel" in asked else None,
         solution=fence(lambda: problems.best_sequence(problem)[0]) if "solution" in asked else None,
@@ -298,7 +299,7 @@ def init(
         lambda rate, params: _transformation(program.optimizer, rate).init(params), runs
     )
     optimizer = initialise(_learning_rate(setting, runs), logits)
-    return setting, State(logits, optimizer, _first_memory(method, program, setting, fence))
+    return setting, State(logits, optimizer, _first_memory(algorithm, program, setting, fence))
 
 
 @under_own_settings
@@ -338,7 +339,7 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
             setting.oracle.judge, setting.problem, policy, tokens, reward, noise, fence
         )
     feedback = oracles.feedback(setting.oracle, seen)
-    method = method_function(program.method)
+    algorithm = algorithm_function(program.algorithm)
     told: dict[str, Any] = {
         "policy": policy,
         "reference": setting.reference,
@@ -350,13 +351,13 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         "problem": setting.problem,
         "solution": setting.solution,
         "memory": state.memory,
-        "key": setting.method_key,
+        "key": setting.algorithm_key,
         "step": index,
         "sizes": sizes,
         "config": config,
         "fence": fence,
     }
-    names = what_is_told(method)
+    names = what_is_told(algorithm)
     if "teacher" in names or _metrics_need_teacher(program):
         told["teacher"] = teachers.teach(
             setting.oracle,
@@ -384,9 +385,9 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
             index,
             fence,
         )
-    function = method.update if isinstance(method, Stateful) else method
+    function = algorithm.update if isinstance(algorithm, Stateful) else algorithm
     outcome = function(**{name: told[name] for name in names})
-    update = as_update(method, outcome, state.logits, state.memory)
+    update = as_update(algorithm, outcome, state.logits, state.memory)
     pull = config.kl_weight * (policy.probs - setting.reference.probs)
     gradient = fence(lambda: config.sign * update.gradient + pull)
     view = View(
@@ -408,23 +409,23 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     return _apply(program, setting, state, gradient, update.memory), view
 
 
-def method_function(method: str | Method) -> Method:
-    """A method given by name or as itself.
+def algorithm_function(algorithm: str | Algorithm) -> Algorithm:
+    """An algorithm given by name or as itself.
 
     Raises:
         ValueError: an unknown name, or a parameter that the engine has nothing for.
     """
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise ValueError(f"method: {shown(method)}; allowed: {', '.join(METHODS)}")
-        method = METHODS[method]
-    check_method(method)
-    return method
+    if isinstance(algorithm, str):
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm: {shown(algorithm)}; allowed: {', '.join(ALGORITHMS)}")
+        algorithm = ALGORITHMS[algorithm]
+    check_algorithm(algorithm)
+    return algorithm
 
 
 def needs_teacher(program: Program) -> bool:
     """Whether a program computes the teachers at all; if not, its oracle's kind is irrelevant."""
-    told = what_is_told(method_function(program.method))
+    told = what_is_told(algorithm_function(program.algorithm))
     return "teacher" in told or "lessons" in told or _metrics_need_teacher(program)
 
 
@@ -445,7 +446,7 @@ def check_program(program: Program) -> None:
     ):
         if most > MAX_INTEGER:
             raise ValueError(f"{name}: {most}; allowed: up to {MAX_INTEGER}")
-    method_function(program.method)
+    algorithm_function(program.algorithm)
     chosen = chosen_metrics(program)
     if not isinstance(program.record, tuple):
         raise ValueError(f"record: {shown(program.record)}; allowed: a tuple of metrics' names")
@@ -460,15 +461,15 @@ def check_program(program: Program) -> None:
 
 
 def check_outcomes(program: Program, oracle: Oracle) -> None:
-    """Check what a program's methods, metrics and optimisers return, where they are not ours.
+    """Check what a program's algorithms, metrics and optimisers return, where they are not ours.
 
     Nothing is computed: they are traced, on as many runs as no axis of their own is long.
 
     Raises:
         ValueError: whose it is, its shape or type and those that are allowed, in one line.
     """
-    named = set(map(id, (*METHODS.values(), *METRICS.values())))
-    parts = (method_function(program.method), *chosen_metrics(program).values())
+    named = set(map(id, (*ALGORITHMS.values(), *METRICS.values())))
+    parts = (algorithm_function(program.algorithm), *chosen_metrics(program).values())
     _trace_optimizer(program.optimizer)
     if all(id(part) in named for part in parts):
         return
@@ -657,8 +658,10 @@ def _slope_of_share(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
     return share, slope * tangent
 
 
-def _first_memory(method: Method, program: Program, setting: Setting, fence: lanes.Fence) -> Any:
-    if not isinstance(method, Stateful):
+def _first_memory(
+    algorithm: Algorithm, program: Program, setting: Setting, fence: lanes.Fence
+) -> Any:
+    if not isinstance(algorithm, Stateful):
         return ()
     told = {
         "policy": setting.reference,
@@ -671,9 +674,11 @@ def _first_memory(method: Method, program: Program, setting: Setting, fence: lan
         "config": setting.config,
         "fence": fence,
     }
-    memory = method.init(**{name: told[name] for name in what_is_told_at_first(method)})
+    memory = algorithm.init(**{name: told[name] for name in what_is_told_at_first(algorithm)})
     for leaf in jax.tree.leaves(memory):
-        numbers(f"method: {method.name} remembers at first", leaf, "arrays of numbers", "biufc")
+        numbers(
+            f"algorithm: {algorithm.name} remembers at first", leaf, "arrays of numbers", "biufc"
+        )
     return jax.tree.map(jnp.asarray, memory)
 
 

@@ -35,7 +35,7 @@ class Run:
         [base]
         noise = 0.1
         [axes]
-        method = ["sdpo", "reinforce"]
+        algorithm = ["sdpo", "reinforce"]
         learning_rate = { logspace = [0.005, 5.0, 7] }
         seed = { count = 64 }
 
@@ -112,7 +112,7 @@ class Replay:
     directory: tyro.conf.Positional[Path]
     """Folder that `run` wrote."""
     run: tyro.conf.Positional[str]
-    """The run's number, or its labels: method=sdpo,noise=0.1,seed=3."""
+    """The run's number, or its labels: algorithm=sdpo,noise=0.1,seed=3."""
     grid: str | None = None
     """Which grid, where there are several."""
 
@@ -150,7 +150,7 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class Audit:
-    """Every method at its own best, among those that are told the same: league, crossover, biases.
+    """Every algorithm at its own best, among those that are told the same: league, crossover, biases.
 
     What an interrupted run had finished is kept: the same command goes on from there.
     """

@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from sdpo_jax.algorithms import ALGORITHMS, Stateful
 from sdpo_jax.grid import describe
-from sdpo_jax.methods import METHODS, Stateful
 from sdpo_jax.metrics import METRICS
 from sdpo_jax.plan import OPTIMIZERS, Group, Plan
 from sdpo_jax.train import FINITE_STEPS
@@ -241,9 +241,9 @@ def _program(plan: Plan, group: Group) -> dict[str, Any]:
         name, metric = (entry, METRICS[entry]) if isinstance(entry, str) else entry
         own = METRICS.get(name) is not metric
         metrics.append([name, _callable(metric.measure, {}) if own else ""])
-    method = program.method
+    algorithm = program.algorithm
     return {
-        "method": method if isinstance(method, str) else _callable(method, METHODS),
+        "algorithm": algorithm if isinstance(algorithm, str) else _callable(algorithm, ALGORITHMS),
         "sizes": asdict(program.sizes),
         "metrics": metrics,
         "record": list(program.record),

@@ -23,11 +23,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sweeps import statistics, store
-from sweeps.published import METHODS, published, table
+from sweeps.published import ALGORITHMS, published, table
 from sweeps.style import (
+    ALGORITHM_LOOKS,
     FEEDBACK_LABELS,
     INK,
-    METHOD_LOOKS,
     PUBLISHED_MARKER,
     RC,
 )
@@ -52,50 +52,50 @@ class FigureEntry:
 
 
 def figure1(results: Results) -> Figure:
-    """Reward over training for three methods under the four types of feedback."""
+    """Reward over training for three algorithms under the four types of feedback."""
     figure, axes = _canvas(5.4, 2, 2, sharex=True, sharey=True)
-    data = results["methods"]["reward_curve"]
+    data = results["algorithms"]["reward_curve"]
     last = published()["protocol"]["steps"]
     for ax, (index, kind) in zip(axes.flat, enumerate(published()["feedback_order"]), strict=True):
-        for method in METHODS:
-            _curve(ax, method, store.cells(data, method=method, feedback=kind))
-        for place, method in enumerate(METHODS):
+        for algorithm in ALGORITHMS:
+            _curve(ax, algorithm, store.cells(data, algorithm=algorithm, oracle=kind))
+        for place, algorithm in enumerate(ALGORITHMS):
             # Side by side right of the last step, so that the two baselines stay apart.
-            _published(ax, method, [last * (1.03 + 0.05 * place)], [table(1, method)[index]])
+            _published(ax, algorithm, [last * (1.03 + 0.05 * place)], [table(1, algorithm)[index]])
         ax.set_title(FEEDBACK_LABELS[kind])
         _steps(ax, last * 1.15)
     for ax in axes[1]:
         ax.set_xlabel("Training step")
     for ax in axes[:, 0]:
         ax.set_ylabel("Mean reward")
-    _legend(figure, METHODS, lines=True, band="90% of seeds")
+    _legend(figure, ALGORITHMS, lines=True, band="90% of seeds")
     return figure
 
 
 def figure2(results: Results) -> Figure:
-    """Credit correlation by method and feedback, with the sign-flipped baseline beside it."""
+    """Credit correlation by algorithm and feedback, with the sign-flipped baseline beside it."""
     figure, axes = _canvas(4.4)
     ax = axes[0, 0]
     feedback = published()["feedback_order"]
     ax.axhline(0, color=INK, linewidth=0.8)
-    for method in METHODS:
-        seeds = store.cells(results["methods"]["credit"], method=method, feedback=feedback)
-        _by_feedback(ax, method, seeds, table(2, method))
+    for algorithm in ALGORITHMS:
+        seeds = store.cells(results["algorithms"]["credit"], algorithm=algorithm, oracle=feedback)
+        _by_feedback(ax, algorithm, seeds, table(2, algorithm))
         low, high = statistics.central_range(seeds, SPREAD)
-        above = method == "sdpo"
+        above = algorithm == "sdpo"
         for place, edge in enumerate(high if above else low):
             ax.annotate(
                 _signed(seeds[place].mean()),
-                (place + _offset(method), edge),
+                (place + _offset(algorithm), edge),
                 (0, 5 if above else -5),
                 textcoords="offset points",
                 ha="center",
                 va="bottom" if above else "top",
                 fontsize=8.5,
             )
-    flipped = store.cells(results["flipped"]["credit"], method="reinforce")
+    flipped = store.cells(results["flipped"]["credit"], algorithm="reinforce")
     place = feedback.index("continuous") + _offset("reinforce")
-    look = METHOD_LOOKS["reinforce"]
+    look = ALGORITHM_LOOKS["reinforce"]
     _points(ax, "reinforce", np.array([place]), flipped[None], hollow=True)
     ax.set_ylim(-0.85, 0.97)
     ax.set_ylabel("Credit correlation (last 20 steps)")
@@ -108,7 +108,7 @@ def figure2(results: Results) -> Figure:
         linestyle="none",
         label="REINFORCE, sign flipped",
     )
-    _legend(figure, METHODS, points=True, bar="90% of seeds", extra=[control])
+    _legend(figure, ALGORITHMS, points=True, bar="90% of seeds", extra=[control])
     return figure
 
 
@@ -122,13 +122,15 @@ def figure3(results: Results) -> Figure:
     for ax in (over, final):
         ax.axhline(most, color=INK, linewidth=0.8)
         ax.set_ylabel("Policy entropy (nats)")
-    curves = results["methods"]["entropy_curve"]
-    for place, method in enumerate(METHODS):
-        _curve(over, method, store.cells(curves, method=method, feedback="continuous"), smooth=1)
-        value = table(3, method)[feedback.index("continuous")]
-        _published(over, method, [last * (1.02 + 0.03 * place)], [value])
-        seeds = store.cells(results["methods"]["entropy"], method=method, feedback=feedback)
-        _by_feedback(final, method, seeds, table(3, method))
+    curves = results["algorithms"]["entropy_curve"]
+    for place, algorithm in enumerate(ALGORITHMS):
+        _curve(
+            over, algorithm, store.cells(curves, algorithm=algorithm, oracle="continuous"), smooth=1
+        )
+        value = table(3, algorithm)[feedback.index("continuous")]
+        _published(over, algorithm, [last * (1.02 + 0.03 * place)], [value])
+        seeds = store.cells(results["algorithms"]["entropy"], algorithm=algorithm, oracle=feedback)
+        _by_feedback(final, algorithm, seeds, table(3, algorithm))
     over.set_title("During training, continuous feedback")
     over.set_xlabel("Training step")
     _steps(over, last * 1.1)
@@ -139,7 +141,7 @@ def figure3(results: Results) -> Figure:
     over.annotate(
         "most possible, ln 8", (0, most), (2, 3), textcoords="offset points", fontsize=8.5
     )
-    _legend(figure, METHODS, lines=True, points=True, band="90% of seeds")
+    _legend(figure, ALGORITHMS, lines=True, points=True, band="90% of seeds")
     return figure
 
 
@@ -151,13 +153,13 @@ def figure4(results: Results) -> Figure:
     places = np.arange(len(noise))
     panels = {"reward": paper["reward"], "credit": paper["credit_read_off_plot"]}
     for ax, (metric, printed) in zip(axes[:, 0], panels.items(), strict=True):
-        for method in METHODS:
-            look = METHOD_LOOKS[method]
-            seeds = store.cells(results["noise"][metric], method=method, noise=noise)
-            at = places + _offset(method)
+        for algorithm in ALGORITHMS:
+            look = ALGORITHM_LOOKS[algorithm]
+            seeds = store.cells(results["noise"][metric], algorithm=algorithm, noise=noise)
+            at = places + _offset(algorithm)
             ax.plot(at, seeds.mean(axis=-1), color=look.colour, linestyle=look.line, linewidth=0.9)
-            _points(ax, method, at, seeds, size=5)
-            _published(ax, method, at + _BESIDE, printed[method], size=6)
+            _points(ax, algorithm, at, seeds, size=5)
+            _published(ax, algorithm, at + _BESIDE, printed[algorithm], size=6)
         ax.grid(False, axis="x")
     axes[0, 0].set_ylabel("Final mean reward")
     axes[1, 0].set_ylabel("Credit correlation")
@@ -165,7 +167,7 @@ def figure4(results: Results) -> Figure:
     axes[1, 0].axhline(0, color=INK, linewidth=0.8)
     axes[1, 0].set_xticks(places, [f"{level:g}" for level in noise])
     axes[1, 0].set_xlabel("Standard deviation σ of the feedback noise (in units of reward)")
-    _legend(figure, METHODS, lines=True, points=True, bar="90% of seeds")
+    _legend(figure, ALGORITHMS, lines=True, points=True, bar="90% of seeds")
     return figure
 
 
@@ -178,21 +180,21 @@ def figure5(results: Results) -> Figure:
     rewards["critique"].tick_params(labelleft=False)
     paper = published()["figure5_hybrid"]
     last = published()["protocol"]["steps"]
-    methods = ("hybrid", "sdpo", "reinforce")
+    algorithms = ("hybrid", "sdpo", "reinforce")
     curves = results["hybrid"]["reward_curve"]
     for kind, ax in rewards.items():
-        for method in methods:
-            _curve(ax, method, store.cells(curves, method=method, feedback=kind))
-        for place, method in enumerate(paper["reward"][kind]):
+        for algorithm in algorithms:
+            _curve(ax, algorithm, store.cells(curves, algorithm=algorithm, oracle=kind))
+        for place, algorithm in enumerate(paper["reward"][kind]):
             at = last * (1.03 + 0.05 * place)
-            _published(ax, method, [at], [paper["reward"][kind][method]])
+            _published(ax, algorithm, [at], [paper["reward"][kind][algorithm]])
         ax.set_title(FEEDBACK_LABELS[kind])
         ax.set_xlabel("Training step")
         _steps(ax, last * 1.15)
     rewards["continuous"].set_ylabel("Mean reward")
 
     for kind, line in (("continuous", "-"), ("critique", (0, (2, 1.5)))):
-        values = store.cells(results["hybrid"]["alpha_curve"], feedback=kind)
+        values = store.cells(results["hybrid"]["alpha_curve"], oracle=kind)
         _curve(weight, "hybrid", values, line=line, label=FEEDBACK_LABELS[kind])
     plotted = paper["alpha_read_off_plot"]
     mean = f"published mean, {plotted['mean']:g}"
@@ -213,7 +215,7 @@ def figure5(results: Results) -> Figure:
     weight.set_ylim(min(0.4, weight.get_ylim()[0]), 1.06)
     _steps(weight, last * 1.02, first=-0.02 * last)
     weight.legend(loc="upper right", ncols=3, borderaxespad=0, columnspacing=1.2)
-    _legend(figure, methods, lines=True, band="90% of seeds")
+    _legend(figure, algorithms, lines=True, band="90% of seeds")
     return figure
 
 
@@ -223,22 +225,26 @@ def figure6(results: Results) -> Figure:
     ax = axes[0, 0]
     paper = published()["figure6_multiseed"]
     reward = {}
-    for place, method in enumerate(METHODS):
-        look = METHOD_LOOKS[method]
-        seeds = store.cells(results["methods"]["reward"], method=method, feedback=paper["feedback"])
+    for place, algorithm in enumerate(ALGORITHMS):
+        look = ALGORITHM_LOOKS[algorithm]
+        seeds = store.cells(
+            results["algorithms"]["reward"], algorithm=algorithm, oracle=paper["feedback"]
+        )
         parts = ax.violinplot(
             [seeds], [place - 0.05], widths=0.7, side="low", showextrema=False, points=80
         )
         for body in parts["bodies"]:
             body.set(facecolor=look.colour, alpha=0.25, linewidth=0)
-        printed = paper["reward_mean_std"][method]
-        _mean_and_deviation(ax, method, place - 0.05, seeds.mean(), seeds.std(ddof=1), ours=True)
-        _mean_and_deviation(ax, method, place + 0.25, *printed, ours=False)
-        reward[method] = seeds
-    ax.set_xticks(range(len(METHODS)), [METHOD_LOOKS[method].label for method in METHODS])
+        printed = paper["reward_mean_std"][algorithm]
+        _mean_and_deviation(ax, algorithm, place - 0.05, seeds.mean(), seeds.std(ddof=1), ours=True)
+        _mean_and_deviation(ax, algorithm, place + 0.25, *printed, ours=False)
+        reward[algorithm] = seeds
+    ax.set_xticks(
+        range(len(ALGORITHMS)), [ALGORITHM_LOOKS[algorithm].label for algorithm in ALGORITHMS]
+    )
     ax.grid(False, axis="x")
-    ax.set_xlim(-0.5, len(METHODS) - 0.45)
-    ax.set_xlabel("Method")
+    ax.set_xlim(-0.5, len(ALGORITHMS) - 0.45)
+    ax.set_xlabel("Algorithm")
     ax.set_ylabel("Final mean reward")
     gap = paper["reward_mean_std"]["sdpo"][0] - paper["reward_mean_std"]["reinforce"][0]
     share = statistics.gap_frequency(reward["sdpo"], reward["reinforce"], gap, group=paper["seeds"])
@@ -268,7 +274,7 @@ FIGURES = {
     "figure2": FigureEntry(
         figure2,
         "Credit correlation",
-        "Correlation between each method's direction and the tokens' advantage under q, mean of "
+        "Correlation between each algorithm's direction and the tokens' advantage under q, mean of "
         "the last 20 steps. Markers: mean over seeds, printed beside them; thin bars: central "
         "90% of the seeds. Crosses: published (table 2, one seed). Hollow square: REINFORCE "
         "with the sign of its gradient flipped, a control run that is not in the paper.",
@@ -291,7 +297,7 @@ FIGURES = {
     ),
     "figure5": FigureEntry(
         figure5,
-        "The hybrid method",
+        "The hybrid algorithm",
         "Feedback with noise 0.2. Above: mean reward over training, smoothed over 15 steps. "
         "Below: the hybrid's weight of SDPO, smoothed alike. Lines: mean over seeds; pale bands: "
         "central 90% of the seeds. Crosses: published final rewards and the weight at step 0, "
@@ -367,7 +373,7 @@ def _canvas(height: float, rows: int = 1, columns: int = 1, **share: Any) -> tup
 
 def _curve(
     ax: Axes,
-    method: str,
+    algorithm: str,
     values: np.ndarray,
     smooth: int | None = None,
     line: Any = None,
@@ -377,7 +383,7 @@ def _curve(
     window = published()["protocol"]["curve_smoothing_window"] if smooth is None else smooth
     steps = np.unique(np.linspace(0, len(values) - 1, _CURVE_POINTS).round().astype(int))
     values = smoothed(values, window)[steps]
-    look = METHOD_LOOKS[method]
+    look = ALGORITHM_LOOKS[algorithm]
     interval = statistics.mean(values)
     for (low, high), alpha in (
         (statistics.central_range(values, SPREAD), 0.13),
@@ -399,14 +405,14 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
 
 def _points(
     ax: Axes,
-    method: str,
+    algorithm: str,
     at: np.ndarray,
     seeds: np.ndarray,
     size: float = 6.5,
     hollow: bool = False,
 ) -> None:
     """Means over seeds of ``seeds [point, seed]`` with their intervals, at ``at [point]``."""
-    look = METHOD_LOOKS[method]
+    look = ALGORITHM_LOOKS[algorithm]
     interval = statistics.mean(seeds)
     low, high = statistics.central_range(seeds, SPREAD)
     ax.vlines(at, low, high, color=look.colour, linewidth=1.1, alpha=0.75)
@@ -422,13 +428,13 @@ def _points(
     )
 
 
-def _published(ax: Axes, method: str, at: Any, values: Any, size: float = 7.5) -> None:
+def _published(ax: Axes, algorithm: str, at: Any, values: Any, size: float = 7.5) -> None:
     ax.plot(
         at,
         values,
         marker=PUBLISHED_MARKER,
         markersize=size,
-        markerfacecolor=METHOD_LOOKS[method].colour,
+        markerfacecolor=ALGORITHM_LOOKS[algorithm].colour,
         markeredgecolor="white",
         markeredgewidth=0.8,
         linestyle="none",
@@ -438,10 +444,10 @@ def _published(ax: Axes, method: str, at: Any, values: Any, size: float = 7.5) -
 
 
 def _mean_and_deviation(
-    ax: Axes, method: str, at: float, mean: float, deviation: float, ours: bool
+    ax: Axes, algorithm: str, at: float, mean: float, deviation: float, ours: bool
 ) -> None:
     """A mean with one standard deviation each way; the numbers above ours, below the paper's."""
-    look = METHOD_LOOKS[method]
+    look = ALGORITHM_LOOKS[algorithm]
     ax.errorbar(
         [at],
         [mean],
@@ -453,7 +459,7 @@ def _mean_and_deviation(
         markersize=7,
     )
     if not ours:
-        _published(ax, method, [at], [mean])
+        _published(ax, algorithm, [at], [mean])
     ax.annotate(
         f"{mean:.3f}\n±{deviation:.3f}",
         (at, mean + deviation if ours else mean - deviation),
@@ -471,20 +477,20 @@ def _signed(value: float) -> str:
     return "0.00" if text[1:] == "0.00" else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _by_feedback(ax: Axes, method: str, seeds: np.ndarray, printed: np.ndarray) -> None:
+def _by_feedback(ax: Axes, algorithm: str, seeds: np.ndarray, printed: np.ndarray) -> None:
     """One group of points for each type of feedback: ``seeds [feedback, seed]``."""
     feedback = published()["feedback_order"]
-    at = np.arange(len(feedback)) + _offset(method)
-    _points(ax, method, at, seeds)
-    _published(ax, method, at + _BESIDE, printed)
+    at = np.arange(len(feedback)) + _offset(algorithm)
+    _points(ax, algorithm, at, seeds)
+    _published(ax, algorithm, at + _BESIDE, printed)
     ax.set_xticks(range(len(feedback)), [FEEDBACK_LABELS[kind] for kind in feedback])
     ax.set_xlim(-0.62, len(feedback) - 0.5)
     ax.set_xlabel("Feedback")
     ax.grid(False, axis="x")
 
 
-def _offset(method: str) -> float:
-    return 0.3 * (METHODS.index(method) - 1) - 0.05
+def _offset(algorithm: str) -> float:
+    return 0.3 * (ALGORITHMS.index(algorithm) - 1) - 0.05
 
 
 def _steps(ax: Axes, last: float, first: float = 0.0) -> None:
@@ -495,7 +501,7 @@ def _steps(ax: Axes, last: float, first: float = 0.0) -> None:
 
 def _legend(
     figure: Figure,
-    methods: Iterable[str],
+    algorithms: Iterable[str],
     lines: bool = False,
     points: bool = False,
     paper: str = "published, 1 seed",
@@ -503,7 +509,7 @@ def _legend(
     bar: str | None = None,
     extra: Iterable[Line2D] = (),
 ) -> None:
-    """One legend above all panels: the methods in the first row, all else in the second."""
+    """One legend above all panels: the algorithms in the first row, all else in the second."""
     first = [
         Line2D(
             [],
@@ -513,7 +519,7 @@ def _legend(
             marker=look.marker if points else "none",
             label=look.label,
         )
-        for look in (METHOD_LOOKS[method] for method in methods)
+        for look in (ALGORITHM_LOOKS[algorithm] for algorithm in algorithms)
     ]
     second: list[Line2D | Patch] = [
         Line2D([], [], color=INK, marker=PUBLISHED_MARKER, linestyle="none", label=paper)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, Metric, Plan, Progress, Update
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Metric, Plan, Progress, Update
 from sdpo_jax.grid import compiled_ahead
 from sdpo_jax.plan import Chunk
 from sdpo_jax.train import Program
@@ -115,7 +115,7 @@ def fingerprint(width: int, plans: Iterable[Plan] = ()) -> dict[str, Any]:
 
     Args:
         width: of a block.
-        plans: whose methods, metrics and optimisers count too, as far as they are not the
+        plans: whose algorithms, metrics and optimisers count too, as far as they are not the
             library's, which the digest of its code holds.
     """
     device = provenance.device()
@@ -139,8 +139,8 @@ def _registered(plans: Iterable[Plan]) -> dict[str, str]:
     named: dict[tuple[str, str], Any] = {}
     for plan in plans:
         for program in (group.program for group in plan.groups):
-            if isinstance(program.method, str):
-                named["method", program.method] = METHODS.get(program.method)
+            if isinstance(program.algorithm, str):
+                named["algorithm", program.algorithm] = ALGORITHMS.get(program.algorithm)
             for metric in program.metrics:
                 if isinstance(metric, str) and metric in METRICS:
                     named["metric", metric] = METRICS[metric]
@@ -167,14 +167,14 @@ def stand_ins(names: Iterable[str]) -> Iterator[None]:
     def refuse() -> Any:
         raise ValueError("a stand-in; allowed: what made the sweep, registered again")
 
-    def method(*, policy: Any) -> Update:
+    def algorithm(*, policy: Any) -> Update:
         return refuse()
 
     def optimizer(rate: Any) -> Any:
         return refuse()
 
     places: dict[str, tuple[dict[str, Any], Callable[[str], Any]]] = {
-        "method": (METHODS, lambda name: method),
+        "algorithm": (ALGORITHMS, lambda name: algorithm),
         "metric": (METRICS, lambda name: Metric(lambda view: refuse(), name)),
         "optimizer": (OPTIMIZERS, lambda name: optimizer),
     }
@@ -698,7 +698,7 @@ _CALLED = {
 }
 _UNKNOWN = "not recorded"
 _NOT_READ = (
-    "`python -m sweeps run FILE --out` the same folder, or, of a method, metric or optimizer that "
+    "`python -m sweeps run FILE --out` the same folder, or, of an algorithm, metric or optimizer that "
     "is not known here, the code that registers it"
 )
 

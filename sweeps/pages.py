@@ -24,7 +24,7 @@ from sweeps.folder import Folder, digest
 from sweeps.health import broken_runs, health
 from sweeps.opening import of_grid
 from sweeps.report import NAME, inline_svg, style
-from sweeps.style import METHOD_LOOKS, RC, Look
+from sweeps.style import ALGORITHM_LOOKS, RC, Look
 from sweeps.text import all_drawn, drawn, exact, plain
 
 TEMPLATE = "sweep.html.j2"
@@ -34,7 +34,7 @@ MAX_PANELS = 6
 MAX_LINES = 8
 # Rows of a table that the page shows; the file beside it has all.
 SHOWN_ROWS = 200
-_COLOURS = [look.colour for look in METHOD_LOOKS.values()]
+_COLOURS = [look.colour for look in ALGORITHM_LOOKS.values()]
 _COLOURS += ["#56B4E9", "#E69F00", "#000000", "#999999"]
 _MARKERS = "os^Dvx+*"
 
@@ -101,7 +101,7 @@ def render_sweep(directory: Path) -> list[Path]:
 
 
 def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
-    """A metric along the first axis of numbers, a line for each method or other first name.
+    """A metric along the first axis of numbers, a line for each algorithm or other first name.
 
     Returns:
         The figure, and a caption that says what is shown of how much.
@@ -112,7 +112,7 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     if along is None and others:
         along = max(others, key=lambda dim: data.sizes[dim])
     rest = [dim for dim in others if dim != along]
-    by = "method" if "method" in rest else next(iter(rest), None)
+    by = "algorithm" if "algorithm" in rest else next(iter(rest), None)
     panels_by = next((dim for dim in rest if dim != by), None)
     fixed = [dim for dim in rest if dim not in (by, panels_by)]
     broken = xr.DataArray(broken_runs(data), dims=data["finite_steps"].dims)
@@ -120,7 +120,7 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     panels = min(values.sizes[panels_by], MAX_PANELS) if panels_by else 1
     lines = min(values.sizes[by], MAX_LINES) if by else 1
     labels = [_name(data, by, line) for line in range(lines)] if by else [""]
-    looks = [METHOD_LOOKS.get(label) if by == "method" else None for label in labels]
+    looks = [ALGORITHM_LOOKS.get(label) if by == "algorithm" else None for label in labels]
     names = [look.label if look else label for look, label in zip(looks, labels, strict=True)]
     shown = all_drawn(names)
     columns = min(panels, 2)

@@ -25,7 +25,7 @@ from sdpo_jax.grid import default_block_width
 from sdpo_jax.streams import Stream, stream
 from sweeps import landscape
 
-METHODS = ("sdpo", "reinforce", "advantage_weighted")
+ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted")
 BASELINES = ("reinforce", "advantage_weighted")
 FEEDBACK = ("binary", "ordinal", "continuous", "critique")
 NOISE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -98,41 +98,43 @@ class Experiment:
 
 
 def experiments() -> dict[str, Experiment]:
-    """The paper's four sets (the multi-seed one is ``methods`` at continuous) and the controls."""
+    """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the controls."""
     continuous = oracles.continuous()
     silent = dataclasses.replace(continuous, gain=np.float32(0), base=np.float32(1))
     readings = {name: oracles.critique(name) for name in oracles.READINGS}
     noisy = Config(noise=HYBRID_NOISE)
     return {
-        "methods": Experiment(
-            "methods x feedback types",
-            (Grid({"method": METHODS, "feedback": FEEDBACK}),),
+        "algorithms": Experiment(
+            "algorithms x feedback types",
+            (Grid({"algorithm": ALGORITHMS, "oracle": FEEDBACK}),),
             _with_optimality,
         ),
         "noise": Experiment(
-            "noise levels x methods", (Grid({"method": METHODS, "noise": NOISE}),), _scalars
+            "noise levels x algorithms",
+            (Grid({"algorithm": ALGORITHMS, "noise": NOISE}),),
+            _scalars,
         ),
         "hybrid": Experiment(
             "hybrid, SDPO and REINFORCE at noise 0.2",
             (
                 Grid(
-                    {"method": ("hybrid",), "feedback": HYBRID_FEEDBACK},
+                    {"algorithm": ("hybrid",), "oracle": HYBRID_FEEDBACK},
                     config=noisy,
                     metrics=(*_SCALARS, "weight", "divergence"),
                     record=("reward", "weight", "divergence"),
                 ),
-                Grid({"method": ("sdpo", "reinforce"), "feedback": HYBRID_FEEDBACK}, config=noisy),
+                Grid({"algorithm": ("sdpo", "reinforce"), "oracle": HYBRID_FEEDBACK}, config=noisy),
             ),
             _hybrid,
         ),
         "flipped": Experiment(
             "control: the baselines' sign turned round",
-            (Grid({"method": BASELINES}, config=Config(sign=-1.0)),),
+            (Grid({"algorithm": BASELINES}, config=Config(sign=-1.0)),),
             _scalars,
         ),
         "learning_rate": Experiment(
             "control: learning rates",
-            (Grid({"method": METHODS, "learning_rate": LEARNING_RATES}),),
+            (Grid({"algorithm": ALGORITHMS, "learning_rate": LEARNING_RATES}),),
             _scalars,
         ),
         "knowledge": Experiment(
@@ -140,22 +142,22 @@ def experiments() -> dict[str, Experiment]:
         ),
         "no_feedback": Experiment(
             "control: an oracle that says nothing",
-            (Grid({"feedback": {"silent": silent}}),),
-            lambda data: _scalars(data.isel(feedback=0, drop=True)),
+            (Grid({"oracle": {"silent": silent}}),),
+            lambda data: _scalars(data.isel(oracle=0, drop=True)),
         ),
         "kl_weight": Experiment(
             "control: KL weights", (Grid({"kl_weight": KL_WEIGHTS}),), _scalars
         ),
         "reading": Experiment(
             "control: the critique's readings",
-            (Grid({"feedback": {"continuous": continuous, **readings}}),),
+            (Grid({"oracle": {"continuous": continuous, **readings}}),),
             _readings,
         ),
         "matched": Experiment(
             "control: each oracle's credit at one and the same policy",
             (
                 Grid(
-                    {"method": ("sdpo",)},
+                    {"algorithm": ("sdpo",)},
                     metrics=tuple((name, _matched(name)) for name in FEEDBACK),
                     record=FEEDBACK,
                     record_every=MATCHED_EVERY,
@@ -167,7 +169,7 @@ def experiments() -> dict[str, Experiment]:
             "control: baselines that learn from the feedback",
             (
                 Grid(
-                    {"method": BASELINES, "noise": NOISE},
+                    {"algorithm": BASELINES, "noise": NOISE},
                     config=Config(learn_from_feedback=1.0),
                 ),
             ),
@@ -206,10 +208,10 @@ def _with_optimality(data: xr.Dataset) -> xr.Dataset:
 
 def _hybrid(hybrid: xr.Dataset, parents: xr.Dataset) -> xr.Dataset:
     both = xr.concat(
-        [data[[*_SCALARS, "reward_curve"]] for data in (hybrid, parents)], dim="method"
+        [data[[*_SCALARS, "reward_curve"]] for data in (hybrid, parents)], dim="algorithm"
     )
-    alone = hybrid.sel({"method": "hybrid"}, drop=True)
-    weight = hybrid[["weight", "weight_mean"]].reindex({"method": both["method"]})
+    alone = hybrid.sel({"algorithm": "hybrid"}, drop=True)
+    weight = hybrid[["weight", "weight_mean"]].reindex({"algorithm": both["algorithm"]})
     return both.assign(
         alpha=weight["weight"],
         alpha_mean=weight["weight_mean"],
@@ -219,9 +221,9 @@ def _hybrid(hybrid: xr.Dataset, parents: xr.Dataset) -> xr.Dataset:
 
 
 def _readings(data: xr.Dataset) -> xr.Dataset:
-    difference = abs(data.logits - data.logits.sel({"feedback": "continuous"}))
+    difference = abs(data.logits - data.logits.sel({"oracle": "continuous"}))
     kept = _scalars(data).assign(max_logit_difference=difference.max(("position", "token")))
-    return kept.rename(feedback="reading")
+    return kept.rename(oracle="reading")
 
 
 def _matched(name: str) -> Metric:
@@ -253,7 +255,7 @@ def _matched(name: str) -> Metric:
 
 
 def _matched_data(data: xr.Dataset) -> xr.Dataset:
-    data = data.isel(method=0, drop=True)
-    credit = xr.concat([data[f"{name}_curve"] for name in FEEDBACK], dim="feedback")
-    credit = credit.assign_coords(feedback=list(FEEDBACK)).transpose("feedback", "step", "seed")
+    data = data.isel(algorithm=0, drop=True)
+    credit = xr.concat([data[f"{name}_curve"] for name in FEEDBACK], dim="oracle")
+    credit = credit.assign_coords(oracle=list(FEEDBACK)).transpose("oracle", "step", "seed")
     return credit.rename("credit").to_dataset()

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, Metric, Stateful
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Metric, Stateful
 from sdpo_jax.grid import compiler_options
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "scipy", "xarray")
@@ -314,7 +314,7 @@ def _pickled(value: Any) -> _Bytes:
 def _file(value: Any) -> bytes:
     """A digest of the file that a function or a class stands in; empty of a versioned package.
 
-    Of a class that was typed in: of its methods.
+    Of a class that was typed in: of its algorithms.
     """
     if _root(value) in _VERSIONED:
         return b""
@@ -323,8 +323,8 @@ def _file(value: Any) -> bytes:
     except (OSError, TypeError):
         if isinstance(value, types.FunctionType):
             return b""
-    methods = [each for each in vars(value).values() if isinstance(each, types.FunctionType)]
-    return b"\0".join(part for each in methods for part in _compiled(each.__code__))
+    algorithms = [each for each in vars(value).values() if isinstance(each, types.FunctionType)]
+    return b"\0".join(part for each in algorithms for part in _compiled(each.__code__))
 
 
 def _compiled(code: types.CodeType) -> Iterator[bytes]:
@@ -356,14 +356,14 @@ def _shipped(value: Any) -> bool:
 
 
 _OWN = {
-    "method": _taken_over(METHODS),
+    "algorithm": _taken_over(ALGORITHMS),
     "metric": _taken_over(METRICS),
     "optimizer": _taken_over(OPTIMIZERS),
 }
 
 
 def is_own(kind: str, name: str, value: Any) -> bool:
-    """Whether a ``method``, ``metric`` or ``optimizer`` is what the library has under the name."""
+    """Whether an ``algorithm``, ``metric`` or ``optimizer`` is what the library has under the name."""
     return value is not None and _OWN[kind].get(name) is value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-METHODS = ("sdpo", "reinforce", "advantage_weighted")
+ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted")
 BASELINES = ("reinforce", "advantage_weighted")
 
 # Half of the last digit printed in the paper's tables and figure labels.
@@ -55,14 +55,14 @@ def limit(name: str, field: str) -> float:
     return float(text_claims()["limits"][name][field])
 
 
-def table(number: int, method: str) -> np.ndarray:
-    """Row ``method`` of table 1 (reward), 2 (credit) or 3 (entropy): ``[feedback]``."""
+def table(number: int, algorithm: str) -> np.ndarray:
+    """Row ``algorithm`` of table 1 (reward), 2 (credit) or 3 (entropy): ``[feedback]``."""
     name = {
         1: "table1_final_reward",
         2: "table2_credit_correlation",
         3: "table3_final_entropy",
     }[number]
-    return np.array(published()[name][method])
+    return np.array(published()[name][algorithm])
 
 
 def text_checks(

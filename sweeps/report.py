@@ -35,7 +35,7 @@ TABLE_TITLES = {
     "table2": "Table 2: credit correlation",
     "table3": "Table 3: final entropy",
     "noise": "Figure 4 as numbers: noise in the feedback",
-    "hybrid": "Figure 5 as numbers: the hybrid method",
+    "hybrid": "Figure 5 as numbers: the hybrid algorithm",
     "multiseed": "Figure 6 as numbers: several seeds",
 }
 

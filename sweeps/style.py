@@ -1,4 +1,4 @@
-"""The one look of every figure: a method's name, colour, marker and line are the same everywhere.
+"""The one look of every figure: an algorithm's name, colour, marker and line are the same everywhere.
 
 Colours are Okabe and Ito's, which stay apart for colour-blind readers; markers and line patterns
 say the same once more, for print in grey.
@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is shown."""
+    """How one algorithm is shown."""
 
     label: str
     colour: str
@@ -20,7 +20,7 @@ class Look:
     line: Literal["-", "--", ":", "-."]
 
 
-METHOD_LOOKS = {
+ALGORITHM_LOOKS = {
     "sdpo": Look("SDPO", "#0072B2", "o", "-"),
     "reinforce": Look("REINFORCE", "#D55E00", "s", "--"),
     "advantage_weighted": Look("Advantage-weighted", "#009E73", "^", ":"),
@@ -34,7 +34,7 @@ FEEDBACK_LABELS = {
     "critique": "Critique",
 }
 
-# A published value is never confused with a method's marker: a cross in the method's colour,
+# A published value is never confused with an algorithm's marker: a cross in the algorithm's colour,
 # lined with white so that it shows on top of bands.
 PUBLISHED_MARKER = "X"
 

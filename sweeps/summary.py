@@ -1,4 +1,4 @@
-"""A sweep in numbers: each cell over its seeds, and each pair of methods compared within seeds.
+"""A sweep in numbers: each cell over its seeds, and each pair of algorithms compared within seeds.
 
 Rows are dicts from column to value. Runs that are not done or broke down are left out of the
 estimates and counted in every row.
@@ -111,11 +111,11 @@ def _columns(found: dict[str, Interval] | None, good: np.ndarray) -> Row:
 
 
 def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
-    """Every two methods in every other cell: paired difference, improvement, Holm's p value.
+    """Every two algorithms in every other cell: paired difference, improvement, Holm's p value.
 
-    Empty where there is no axis of methods, or fewer than five seeds.
+    Empty where there is no axis of algorithms, or fewer than five seeds.
     """
-    if "method" not in data.dims or SEED not in data.dims or metric not in data:
+    if "algorithm" not in data.dims or SEED not in data.dims or metric not in data:
         return []
     names, labels, runs = cells(data)
     broken = broken_runs(data).reshape(-1)
@@ -124,14 +124,14 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
     values = data[metric].transpose(*dims).values.reshape(-1).astype(np.float64)
     # Which differences are rounding depends on the type that the metric was computed in.
     kind = data[metric].dtype
-    rest = [name for name in names if name != "method"]
+    rest = [name for name in names if name != "algorithm"]
     by_cell: dict[tuple, dict[str, np.ndarray]] = {}
     for label, mine in zip(labels, runs, strict=True):
-        by_cell.setdefault(tuple(label[n] for n in rest), {})[label["method"]] = mine
+        by_cell.setdefault(tuple(label[n] for n in rest), {})[label["algorithm"]] = mine
     rows: list[Row] = []
-    for place, methods in by_cell.items():
-        for first, second in itertools.combinations(methods, 2):
-            a, b = methods[first], methods[second]
+    for place, algorithms in by_cell.items():
+        for first, second in itertools.combinations(algorithms, 2):
+            a, b = algorithms[first], algorithms[second]
             good = done & ~broken & np.isfinite(values)
             both = good[a] & good[b]
             if both.sum() < LEAST:

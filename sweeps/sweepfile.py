@@ -37,7 +37,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 import sdpo_jax
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, Config, Plan, Sizes
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Config, Plan, Sizes
 from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
@@ -432,9 +432,9 @@ class _Reader:
                 row = tuple(_label(values[twice[1]]) for values in parts.values())
                 self._note(where, f"{_short(row)} occurs twice", "each row once", quoted=False)
         named: dict[Any, Any] = {}
-        for place, value in enumerate(parts.get("feedback", ())):
+        for place, value in enumerate(parts.get("oracle", ())):
             if named.setdefault(value.label(), value) != value:
-                here = (*where, "feedback", place)
+                here = (*where, "oracle", place)
                 self._note(here, value.label(), "a name for each kind of feedback")
 
     def _each(self, path: tuple, table: Any) -> dict[str, Any]:
@@ -520,11 +520,11 @@ class _Reader:
 
 def _argument(name: str, value: Any) -> Any:
     """A base entry as ``plan_grid`` takes it."""
-    return (_label(value), value.oracle()) if name == "feedback" else value
+    return (_label(value), value.oracle()) if name == "oracle" else value
 
 
 def _named(name: str, values: list[Any]) -> Any:
-    if name != "feedback":
+    if name != "oracle":
         return values
     return [(_label(value), value.oracle()) for value in values]
 
@@ -787,7 +787,7 @@ _Feedback: Any = Annotated[
 def _expanded(name: str, given: Any) -> list[Any] | range:
     """A list as it is, or one of the short forms of a list."""
     values = given if isinstance(given, list) else _short_form(name, given)
-    if name == "feedback":
+    if name == "oracle":
         # Counted before they are made, and no further than to the first that is too many.
         so_far = itertools.accumulate(map(_oracles_in, values))
         if any(count > MAX_ORACLES for count in so_far):
@@ -986,8 +986,8 @@ def _whole_text(value: str) -> str:
 
 
 _FIELDS: dict[str, Any] = {
-    "method": _choice(METHODS),
-    "feedback": _Feedback,
+    "algorithm": _choice(ALGORITHMS),
+    "oracle": _Feedback,
     "optimizer": _choice(OPTIMIZERS),
     **{name: _integer(name) for name in (*SEED_AXES, *SIZE_FIELDS)},
     **{name: _number(name) for name in CONFIG_FIELDS},
@@ -1097,7 +1097,7 @@ def _translated(path: tuple, error: Any, model: type[BaseModel]) -> Mistake:
 
 def _is_tag(part: Any, place: tuple) -> bool:
     """Whether part of a place is the kind of oracle that pydantic put there."""
-    return part in _KINDS and "feedback" in place
+    return part in _KINDS and "oracle" in place
 
 
 def _owner(model: Any, place: tuple) -> Any:

@@ -16,7 +16,7 @@ like is compared with like:
 - ``sd``: the standard deviation over seeds, with Bonett's interval (95% for normal and slightly
   skewed seeds, about 90% for exponential ones); percentile among the standard deviations (n - 1 in
   the denominator) of five;
-- ``gap``: SDPO's reward less this method's, paired; percentile among the gaps of five, and
+- ``gap``: SDPO's reward less this algorithm's, paired; percentile among the gaps of five, and
   ``gap_frequency``, the share of groups of five with a gap at least as large as the published
   one, with the Monte-Carlo standard error of that share in ``gap_frequency_error``.
 """
@@ -33,7 +33,7 @@ import numpy as np
 import xarray as xr
 
 from sweeps import statistics, store
-from sweeps.published import BASELINES, METHODS, published, table
+from sweeps.published import ALGORITHMS, BASELINES, published, table
 
 FOLDER = "tables"
 
@@ -44,12 +44,12 @@ Results = Mapping[str, xr.Dataset]
 _NUMBERS = ("published", "mean", "ci_low", "ci_high", "seed_sd", "seeds", "published_percentile")
 TABLE_METRICS = {1: "reward", 2: "credit", 3: "entropy"}
 COLUMNS = {
-    **{f"table{number}": ("method", "feedback", *_NUMBERS) for number in TABLE_METRICS},
-    "noise": ("method", "feedback", "noise", "metric", *_NUMBERS),
-    "hybrid": ("method", "feedback", "metric", *_NUMBERS),
+    **{f"table{number}": ("algorithm", "oracle", *_NUMBERS) for number in TABLE_METRICS},
+    "noise": ("algorithm", "oracle", "noise", "metric", *_NUMBERS),
+    "hybrid": ("algorithm", "oracle", "metric", *_NUMBERS),
     "multiseed": (
-        "method",
-        "feedback",
+        "algorithm",
+        "oracle",
         "statistic",
         *_NUMBERS,
         "gap_frequency",
@@ -63,33 +63,35 @@ _OTHER_DECIMALS = 5
 
 
 def table_rows(results: Results, number: int) -> list[Row]:
-    """Table 1 (final reward), 2 (credit correlation) or 3 (final entropy), method by method."""
+    """Table 1 (final reward), 2 (credit correlation) or 3 (final entropy), algorithm by algorithm."""
     feedback = published()["feedback_order"]
     values = store.cells(
-        results["methods"][TABLE_METRICS[number]], method=METHODS, feedback=feedback
+        results["algorithms"][TABLE_METRICS[number]], algorithm=ALGORITHMS, oracle=feedback
     )
     rows = []
-    for method, per_method in zip(METHODS, values, strict=True):
-        for kind, printed, seeds in zip(feedback, table(number, method), per_method, strict=True):
-            rows.append({"method": method, "feedback": kind, **_numbers(printed, seeds)})
+    for algorithm, per_algorithm in zip(ALGORITHMS, values, strict=True):
+        for kind, printed, seeds in zip(
+            feedback, table(number, algorithm), per_algorithm, strict=True
+        ):
+            rows.append({"algorithm": algorithm, "oracle": kind, **_numbers(printed, seeds)})
     return rows
 
 
 def noise_rows(results: Results) -> list[Row]:
-    """Figure 4: reward and credit correlation of each method at each noise level."""
+    """Figure 4: reward and credit correlation of each algorithm at each noise level."""
     figure = published()["figure4_noise"]
     printed = {"reward": figure["reward"], "credit": figure["credit_read_off_plot"]}
     rows = []
-    for metric, methods in printed.items():
-        values = store.cells(results["noise"][metric], method=METHODS, noise=figure["noise"])
-        for method, per_method in zip(METHODS, values, strict=True):
+    for metric, algorithms in printed.items():
+        values = store.cells(results["noise"][metric], algorithm=ALGORITHMS, noise=figure["noise"])
+        for algorithm, per_algorithm in zip(ALGORITHMS, values, strict=True):
             for level, value, seeds in zip(
-                figure["noise"], methods[method], per_method, strict=True
+                figure["noise"], algorithms[algorithm], per_algorithm, strict=True
             ):
                 rows.append(
                     {
-                        "method": method,
-                        "feedback": figure["feedback"],
+                        "algorithm": algorithm,
+                        "oracle": figure["feedback"],
                         "noise": float(level),
                         "metric": metric,
                         **_numbers(value, seeds),
@@ -108,13 +110,13 @@ def hybrid_rows(results: Results) -> list[Row]:
     dataset = results["hybrid"]
     rows = []
     for metric in ("reward", "entropy"):
-        for method in ("hybrid", "sdpo", "reinforce"):
+        for algorithm in ("hybrid", "sdpo", "reinforce"):
             for kind, printed in figure[metric].items():
-                seeds = store.cells(dataset[metric], method=method, feedback=kind)
-                rows.append(_hybrid_row(method, kind, metric, printed.get(method), seeds))
+                seeds = store.cells(dataset[metric], algorithm=algorithm, oracle=kind)
+                rows.append(_hybrid_row(algorithm, kind, metric, printed.get(algorithm), seeds))
     plotted = figure["alpha_read_off_plot"]["mean"]
     for kind in figure["reward"]:
-        seeds = store.cells(dataset["alpha_mean"], method="hybrid", feedback=kind)
+        seeds = store.cells(dataset["alpha_mean"], algorithm="hybrid", oracle=kind)
         rows.append(_hybrid_row("hybrid", kind, "alpha", plotted, seeds))
     return rows
 
@@ -124,34 +126,39 @@ def multiseed_rows(results: Results) -> list[Row]:
     figure = published()["figure6_multiseed"]
     size = figure["seeds"]
     printed = figure["reward_mean_std"]
-    data = results["methods"]["reward"]
+    data = results["algorithms"]["reward"]
     reward = {
-        method: store.cells(data, method=method, feedback=figure["feedback"]) for method in METHODS
+        algorithm: store.cells(data, algorithm=algorithm, oracle=figure["feedback"])
+        for algorithm in ALGORITHMS
     }
-    groups = {method: statistics.group_draws(seeds, size) for method, seeds in reward.items()}
+    groups = {algorithm: statistics.group_draws(seeds, size) for algorithm, seeds in reward.items()}
 
-    def row(method: str, statistic: str, numbers: Row) -> Row:
-        head: Row = {"method": method, "feedback": figure["feedback"], "statistic": statistic}
+    def row(algorithm: str, statistic: str, numbers: Row) -> Row:
+        head: Row = {"algorithm": algorithm, "oracle": figure["feedback"], "statistic": statistic}
         return {**head, "gap_frequency": None, "gap_frequency_error": None, **numbers}
 
     rows = []
-    for method in METHODS:
-        value = printed[method][0]
+    for algorithm in ALGORITHMS:
+        value = printed[algorithm][0]
         rows.append(
-            row(method, "mean", _numbers(value, reward[method], groups[method].mean(axis=-1)))
+            row(
+                algorithm,
+                "mean",
+                _numbers(value, reward[algorithm], groups[algorithm].mean(axis=-1)),
+            )
         )
-    for method in METHODS:
-        spread = statistics.standard_deviation(reward[method])
-        among = groups[method].std(axis=-1, ddof=1)
-        value = printed[method][1]
-        rows.append(row(method, "sd", {**_interval(value, spread, among), "seed_sd": None}))
-    for method in BASELINES:
-        value = printed["sdpo"][0] - printed[method][0]
-        gap = reward["sdpo"] - reward[method]
-        among = (groups["sdpo"] - groups[method]).mean(axis=-1)
-        share = statistics.gap_frequency(reward["sdpo"], reward[method], value, group=size)
+    for algorithm in ALGORITHMS:
+        spread = statistics.standard_deviation(reward[algorithm])
+        among = groups[algorithm].std(axis=-1, ddof=1)
+        value = printed[algorithm][1]
+        rows.append(row(algorithm, "sd", {**_interval(value, spread, among), "seed_sd": None}))
+    for algorithm in BASELINES:
+        value = printed["sdpo"][0] - printed[algorithm][0]
+        gap = reward["sdpo"] - reward[algorithm]
+        among = (groups["sdpo"] - groups[algorithm]).mean(axis=-1)
+        share = statistics.gap_frequency(reward["sdpo"], reward[algorithm], value, group=size)
         frequency: Row = {"gap_frequency": share.value, "gap_frequency_error": share.error}
-        rows.append(row(method, "gap", {**_numbers(value, gap, among), **frequency}))
+        rows.append(row(algorithm, "gap", {**_numbers(value, gap, among), **frequency}))
     return rows
 
 
@@ -185,9 +192,9 @@ def write_tables(out_dir: str | os.PathLike[str]) -> list[Path]:
 
 
 def _hybrid_row(
-    method: str, kind: str, metric: str, printed: float | None, seeds: np.ndarray
+    algorithm: str, kind: str, metric: str, printed: float | None, seeds: np.ndarray
 ) -> Row:
-    return {"method": method, "feedback": kind, "metric": metric, **_numbers(printed, seeds)}
+    return {"algorithm": algorithm, "oracle": kind, "metric": metric, **_numbers(printed, seeds)}
 
 
 def _numbers(printed: float | None, seeds: np.ndarray, among: np.ndarray | None = None) -> Row:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import METHODS, Config, Sizes, Stateful, Update, lanes, lessons, streams, teacher
+from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, Update, lanes, lessons, streams, teacher
 from sdpo_jax import policy as policies
-from sdpo_jax.methods.base import what_is_told, what_is_told_at_first
+from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
 from tests import reference
 
 BETA = 2.0
@@ -34,7 +34,7 @@ class Case:
             target=draw.integers(0, vocab_size, length),
             pattern_weight=0.7,
         )
-        # A table that is not q, so that a method which takes one for the other is seen.
+        # A table that is not q, so that an algorithm which takes one for the other is seen.
         self.table = draw.normal(0, 1.5, shape)
         self.logits = draw.normal(0, 1.0, shape)
         # A first policy that is not the one at hand.
@@ -58,7 +58,7 @@ class Case:
 
     def update(
         self,
-        method: str,
+        algorithm: str,
         oracle: sdpo_jax.Oracle | None = None,
         *,
         divergence: float | None = None,
@@ -68,7 +68,7 @@ class Case:
         knowledge: Any = None,
         **numbers: float,
     ) -> Update:
-        """The method's update for each batch.
+        """The algorithm's update for each batch.
 
         ``memory`` is that of ``init`` unless given; ``divergence`` replaces the teacher's.
         """
@@ -106,13 +106,13 @@ class Case:
             "panel": jnp.stack([table, -0.5 * table, table[::-1]]),
             "problem": problem,
             "solution": sdpo_jax.best_sequence(problem)[0],
-            "key": streams.stream(jnp.arange(runs), streams.Stream.METHOD),
+            "key": streams.stream(jnp.arange(runs), streams.Stream.ALGORITHM),
             "step": jnp.int32(step),
             "sizes": self.sizes if sizes is None else sizes,
             "config": config,
             "fence": lanes.NO_FENCE,
         }
-        function = METHODS[method]
+        function = ALGORITHMS[algorithm]
         if isinstance(function, Stateful):
             first = {**told, "policy": told["reference"]}
             if memory is None:
@@ -121,9 +121,9 @@ class Case:
             function = function.update
         return function(**{name: told[name] for name in what_is_told(function)})
 
-    def ours(self, method: str, oracle: sdpo_jax.Oracle | None = None, **options: Any):
-        """The method's gradient for each batch, ``[T, V, batches]``."""
-        return np.asarray(self.update(method, oracle, **options).gradient, np.float64)
+    def ours(self, algorithm: str, oracle: sdpo_jax.Oracle | None = None, **options: Any):
+        """The algorithm's gradient for each batch, ``[T, V, batches]``."""
+        return np.asarray(self.update(algorithm, oracle, **options).gradient, np.float64)
 
     def expected(self, gradients: np.ndarray) -> np.ndarray:
         """The mean over batches, as often as each occurs."""

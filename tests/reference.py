@@ -65,7 +65,7 @@ class Step:
     noisy: np.ndarray  # [N]
     feedback: np.ndarray  # [N]
     mean_teacher: np.ndarray  # [T, V]
-    gradient: np.ndarray  # [T, V], of the method alone
+    gradient: np.ndarray  # [T, V], of the algorithm alone
     direction: np.ndarray  # [T, V]
     logits: np.ndarray  # [T, V], after the update
     metrics: dict[str, float]
@@ -208,7 +208,7 @@ def teacher(logits, table, oracle, f, sequence, hint_errors, numbers):
     return softmax(tilted)
 
 
-# The methods' descent gradients (Eqs. 3-6).
+# The algorithms' descent gradients (Eqs. 3-6).
 
 
 def score(policy, t, v):
@@ -259,20 +259,20 @@ def hybrid_weight(policy, teachers, tau):
 
 
 # The paper's own; the others are held against enumeration, automatic gradients and plain loops.
-METHODS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
+ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
 
 
-def method_gradient(method, policy, tokens, signals, teachers, table, numbers):
-    if method == "sdpo":
+def algorithm_gradient(algorithm, policy, tokens, signals, teachers, table, numbers):
+    if algorithm == "sdpo":
         return sdpo(policy, teachers)
-    if method == "reinforce":
+    if algorithm == "reinforce":
         return reinforce(policy, tokens, signals)
-    if method == "advantage_weighted":
+    if algorithm == "advantage_weighted":
         return advantage_weighted(policy, tokens, signals, table)
-    if method == "hybrid":
+    if algorithm == "hybrid":
         a = hybrid_weight(policy, teachers, numbers.hybrid_threshold)
         return a * sdpo(policy, teachers) + (1 - a) * reinforce(policy, tokens, signals)
-    raise ValueError(method)
+    raise ValueError(algorithm)
 
 
 # Sampling, the step and the loop.
@@ -293,7 +293,7 @@ def sample(policy, uniforms):
     return tokens
 
 
-def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
+def step(algorithm, oracle, problem, numbers, table, first_logits, logits, draws):
     """One step, ``l <- l - lr (sign g + lambda (pi - pi_ref))``."""
     tokens = draws.tokens
     rollouts = tokens.shape[1]
@@ -307,7 +307,7 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
     ]
     blend = numbers.learn_from_feedback
     signals = (1 - blend) * rewards + blend * feedback
-    gradient = method_gradient(method, policy, tokens, signals, teachers, table, numbers)
+    gradient = algorithm_gradient(algorithm, policy, tokens, signals, teachers, table, numbers)
     direction = -(numbers.sign * gradient + numbers.kl_weight * (policy - first_policy))
     metrics = {
         "reward": rewards.mean(),
@@ -316,7 +316,7 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
         "credit": correlation(direction, advantage_of_quality(problem, policy)),
         "entropy": np.mean([entropy(row) for row in policy]),
         "weight": hybrid_weight(policy, teachers, numbers.hybrid_threshold)
-        if method == "hybrid"
+        if algorithm == "hybrid"
         else np.nan,
         "divergence": divergence(policy, teachers),
         "drift": np.mean([kl(*rows) for rows in zip(policy, first_policy, strict=True)]),
@@ -335,12 +335,12 @@ def step(method, oracle, problem, numbers, table, first_logits, logits, draws):
     )
 
 
-def train(method, oracle, problem, numbers, table, first_logits, uniforms, noise, hints):
+def train(algorithm, oracle, problem, numbers, table, first_logits, uniforms, noise, hints):
     """The loop: one step for each of uniforms ``[S, T, N]``, noise and hint errors."""
     logits, steps = first_logits, []
     for u, eps, z in zip(uniforms, noise, hints, strict=True):
         draws = Draws(sample(softmax(logits), u), eps, z)
-        steps.append(step(method, oracle, problem, numbers, table, first_logits, logits, draws))
+        steps.append(step(algorithm, oracle, problem, numbers, table, first_logits, logits, draws))
         logits = steps[-1].logits
     return steps
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import METHODS, Config, Sizes, divergence, surrogate
+from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
 from sdpo_jax import policy as policies
 
 with warnings.catch_warnings():
@@ -40,10 +40,10 @@ def over_positions(loss):
     return sum(loss(t) for t in range(LENGTH))
 
 
-@pytest.mark.parametrize("method", ["reinforce", "rloo"])
-def test_policy_gradients(drawn, method):
+@pytest.mark.parametrize("algorithm", ["reinforce", "rloo"])
+def test_policy_gradients(drawn, algorithm):
     logits, _, tokens, reward = drawn
-    scale = 1.0 if method == "reinforce" else ROLLOUTS / (ROLLOUTS - 1)
+    scale = 1.0 if algorithm == "reinforce" else ROLLOUTS / (ROLLOUTS - 1)
     advantage = scale * (reward - reward.mean())
     ones = jnp.ones(ROLLOUTS)
 
@@ -54,7 +54,7 @@ def test_policy_gradients(drawn, method):
             )
         )
 
-    update = METHODS[method](policy=policies.policy(logits), tokens=tokens, signal=reward)
+    update = ALGORITHMS[algorithm](policy=policies.policy(logits), tokens=tokens, signal=reward)
     np.testing.assert_allclose(update.gradient, jax.grad(loss)(logits), **CLOSE)
 
 
@@ -107,7 +107,7 @@ def test_distillation_at_a_temperature(drawn):
         divided = rlax.categorical_kl_divergence(first + 1.5 * table, logits, temperature)
         return temperature**2 * divided.sum()
 
-    update = METHODS["distillation"](
+    update = ALGORITHMS["distillation"](
         policy=policies.policy(logits),
         reference=policies.policy(first),
         knowledge=table,

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import METHODS, Config, Sizes, divergence, surrogate
+from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
 from sdpo_jax import policy as policies
-from sdpo_jax.methods.dpo import pair_gradient
+from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.preference import Pairs
 
 REASON = "not installed; pip install -e '.[trl]'"
@@ -164,9 +164,9 @@ def test_dr_grpo(drawn):
     np.testing.assert_allclose(ours("dr_grpo", logits, tokens, reward), theirs, **CLOSE)
 
 
-def ours(method, logits, tokens, reward):
-    """Of a method that keeps a batch, at the first step."""
-    update = METHODS[method].update(
+def ours(algorithm, logits, tokens, reward):
+    """Of an algorithm that keeps a batch, at the first step."""
+    update = ALGORITHMS[algorithm].update(
         policy=policies.policy(jnp.asarray(logits)),
         tokens=jnp.asarray(tokens),
         signal=jnp.asarray(reward),

@@ -1,4 +1,4 @@
-"""Equal numbers are worth nothing beside each other, in every method that compares rollouts."""
+"""Equal numbers are worth nothing beside each other, in every algorithm that compares rollouts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import METHODS, Config, Sizes, Stateful, baseline
+from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, baseline
 from sdpo_jax import policy as policies
-from sdpo_jax.methods.base import what_is_told
+from sdpo_jax.algorithms.base import what_is_told
 
 LENGTH, VOCAB_SIZE = 3, 4
 COUNTS = (1, 2, 3, 7, 32, 33, 100)
@@ -59,7 +59,7 @@ def test_what_is_no_number_stays_so():
     assert not np.isfinite(baseline.less_mean(values)).any()
 
 
-def gradient(method, signal, tokens, knowledge):
+def gradient(algorithm, signal, tokens, knowledge):
     draw = np.random.default_rng(1)
     runs = signal.shape[1]
     policy = policies.policy(jnp.asarray(draw.normal(size=(LENGTH, VOCAB_SIZE, runs)), jnp.float32))
@@ -69,31 +69,31 @@ def gradient(method, signal, tokens, knowledge):
         "tokens": jnp.asarray(tokens),
         "signal": jnp.asarray(signal),
         "knowledge": jnp.asarray(knowledge, jnp.float32),
-        "memory": policy.logits if method == "sdft" else (),
+        "memory": policy.logits if algorithm == "sdft" else (),
         "step": 0,
         "sizes": Sizes(length=LENGTH, vocab_size=VOCAB_SIZE, rollouts=len(signal)),
         "config": Config(),
     }
-    function = METHODS[method]
+    function = ALGORITHMS[algorithm]
     function = function.update if isinstance(function, Stateful) else function
     names = [name for name in what_is_told(function) if name != "fence"]
     return np.asarray(function(**{name: told[name] for name in names}).gradient)
 
 
-# Each compiles every operation of a method; ``COUNTS`` as a whole is for the arithmetic above.
+# Each compiles every operation of an algorithm; ``COUNTS`` as a whole is for the arithmetic above.
 @pytest.mark.parametrize("count", [1, 3, 32])
-@pytest.mark.parametrize("method", COMPARING)
-def test_equal_signals_teach_nothing(method, count):
+@pytest.mark.parametrize("algorithm", COMPARING)
+def test_equal_signals_teach_nothing(algorithm, count):
     draw = np.random.default_rng(count)
     signal = np.tile(VALUES[:8], (count, 1))
     tokens = draw.integers(0, VOCAB_SIZE, (LENGTH, count, 8), dtype=np.int32)
     table = draw.normal(size=(LENGTH, VOCAB_SIZE, 8))
-    np.testing.assert_array_equal(gradient(method, signal, tokens, table), 0)
+    np.testing.assert_array_equal(gradient(algorithm, signal, tokens, table), 0)
     if count > 2:
         signal[0] = 0.4
         # Two that are compared may not be one and the same.
         tokens[0, 0] = (tokens[0, 1] + 1) % VOCAB_SIZE
-        assert (abs(gradient(method, signal, tokens, table)).max((0, 1)) > 0).all()
+        assert (abs(gradient(algorithm, signal, tokens, table)).max((0, 1)) > 0).all()
 
 
 def test_a_table_of_equal_entries_credits_no_token():

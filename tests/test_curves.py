@@ -16,7 +16,7 @@ SIZES = Sizes(length=3, vocab_size=4, rollouts=6, steps=12, final_window=4)
 RECORD = ("reward", "credit", "entropy", "drift")
 QUANTILES = (0.0, 0.05, 0.5, 0.8, 1.0)
 AXES = {
-    "feedback": ["binary", "continuous"],
+    "oracle": ["binary", "continuous"],
     "seed": range(70),
     "setting": {"learning_rate": [0.1, 1.0], "noise": [0.0, 0.3]},
 }
@@ -50,7 +50,7 @@ def test_the_runs_themselves_are_the_same(kept, summed):
 def test_means_and_deviations_are_those_of_the_curves(kept, summed, name):
     curves = kept[f"{name}_curve"].astype(float)
     found = summed[f"{name}_curve"]
-    assert found.dims == ("feedback", "setting", "step")
+    assert found.dims == ("oracle", "setting", "step")
     expected = curves.mean("seed").transpose(*found.dims)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
     deviation = curves.std("seed", ddof=1).transpose(*found.dims)
@@ -65,8 +65,8 @@ def test_quantiles_are_right_to_a_part_of_the_range(kept, summed, name):
     for quantile in QUANTILES:
         # Between two values that follow each other any number is a quantile.
         low, high = (
-            np.quantile(curves.values, quantile, axis=-1, method=method)
-            for method in ("lower", "higher")
+            np.quantile(curves.values, quantile, axis=-1, algorithm=algorithm)
+            for algorithm in ("lower", "higher")
         )
         at = found.sel(quantile=quantile).values
         part = 1.001 * RANGES[name] / BINS

@@ -13,7 +13,7 @@ import pytest
 import sdpo_jax
 from sdpo_jax import METRICS, Config, Problem, Program, Sizes, prefixes, shapley, streams
 from sdpo_jax import problem as problems
-from sdpo_jax.methods.dense_reward import contributions
+from sdpo_jax.algorithms.dense_reward import contributions
 from tests import reference
 from tests.enumeration import TOLERANCE, Case
 from tests.test_policy_gradients import exact_gradient, policy_gradient
@@ -122,7 +122,7 @@ def test_sampled_shapley_values_are_right_on_average(asymmetric):
     spread = jax.tree.map(
         lambda leaf: jnp.repeat(jnp.asarray(leaf)[..., None], runs, axis=-1), (mine, probs, tokens)
     )
-    key = streams.stream(np.arange(runs), streams.Stream.METHOD)
+    key = streams.stream(np.arange(runs), streams.Stream.ALGORITHM)
 
     @jax.jit
     def estimate():
@@ -187,8 +187,8 @@ def test_process_reward_is_the_exact_policy_gradient(case):
 
 def test_process_reward_has_less_noise_than_one_number_a_rollout(case):
     spread = {
-        method: (case.ours(method) ** 2).sum((0, 1)) @ case.batch_probability
-        for method in ("process_reward", "rloo")
+        algorithm: (case.ours(algorithm) ** 2).sum((0, 1)) @ case.batch_probability
+        for algorithm in ("process_reward", "rloo")
     }
     assert spread["process_reward"] < 0.8 * spread["rloo"]
 
@@ -303,7 +303,7 @@ def test_a_reward_that_is_not_spread_is_reinforce(case):
 
 
 @pytest.mark.parametrize(
-    ("method", "queries"),
+    ("algorithm", "queries"),
     [
         ("scar", 6 * 2**3),
         ("scar_sampled", 6 * 2 * 4),
@@ -311,9 +311,9 @@ def test_a_reward_that_is_not_spread_is_reinforce(case):
         ("dense_reward", 6),
     ],
 )
-def test_what_dense_credit_costs_is_counted(method, queries):
+def test_what_dense_credit_costs_is_counted(algorithm, queries):
     sizes = Sizes(length=3, vocab_size=4, rollouts=6, steps=2, final_window=1)
-    program = Program(method, sizes, metrics=("rollouts", "queries"))
+    program = Program(algorithm, sizes, metrics=("rollouts", "queries"))
     setting, state = sdpo_jax.init(0, program)
     _, view = sdpo_jax.step(program, setting, state, 0)
     assert float(METRICS["queries"].measure(view)) == queries

@@ -52,9 +52,9 @@ READERS = {
 FLAT = {"preference_sharpness", "clip"}
 
 
-def outcome(method, config, oracle):
+def outcome(algorithm, config, oracle):
     """A smooth number of a run: its last logits against fixed weights, after two large steps."""
-    program = Program(method, SIZES, metrics=("mean_feedback",))
+    program = Program(algorithm, SIZES, metrics=("mean_feedback",))
     result = sdpo_jax.train(SEED, program, config, oracle)
     weights = np.random.default_rng(0).normal(size=result.logits.shape).astype(np.float32)
     return (result.logits * weights).sum() + result.final["mean_feedback"]
@@ -62,28 +62,28 @@ def outcome(method, config, oracle):
 
 @pytest.fixture(scope="module")
 def evaluated():
-    """By method, the outcome and its derivative along some numbers, compiled once."""
+    """By algorithm, the outcome and its derivative along some numbers, compiled once."""
     kept = {}
 
-    def functions(method):
-        if method not in kept:
+    def functions(algorithm):
+        if algorithm not in kept:
             # The hints are heard by what reads lessons.
-            oracle = sdpo_jax.critique() if method == "sdpo" else sdpo_jax.continuous()
+            oracle = sdpo_jax.critique() if algorithm == "sdpo" else sdpo_jax.continuous()
 
             def moved(config, along):
-                return jax.jvp(lambda each: outcome(method, each, oracle), (config,), (along,))
+                return jax.jvp(lambda each: outcome(algorithm, each, oracle), (config,), (along,))
 
-            kept[method] = jax.jit(
+            kept[algorithm] = jax.jit(
                 jax.vmap(moved), compiler_options={"xla_backend_optimization_level": 0}
             )
-        return kept[method]
+        return kept[algorithm]
 
     return functions
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_derivative_is_that_of_differences(evaluated, name):
-    method, places = READERS.get(name, ("sdpo", (getattr(Config(), name),)))
+    algorithm, places = READERS.get(name, ("sdpo", (getattr(Config(), name),)))
     base = Config(learning_rate=1.0, kl_weight=0.3, knowledge=0.7, noise=0.02)
     for place in places:
         # A fourth-order formula, one-sided where the number must not be negative.
@@ -97,7 +97,7 @@ def test_a_derivative_is_that_of_differences(evaluated, name):
         values = np.float32(place + width * steps)
         columns = {each: np.full(5, getattr(base, each), np.float32) for each in NAMES}
         along = dict.fromkeys(NAMES, np.zeros(5, np.float32)) | {name: np.ones(5, np.float32)}
-        found, slopes = evaluated(method)(Config(**(columns | {name: values})), Config(**along))
+        found, slopes = evaluated(algorithm)(Config(**(columns | {name: values})), Config(**along))
         expected = float(np.asarray(found, np.float64) @ weights) / width
         slope = float(slopes[0])
         # Five outcomes of size 1, each right to about 3e-7.

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from sdpo_jax import METHODS
+from sdpo_jax import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_adding_a_method(capsys):
-    text = (ROOT / "docs/adding_a_method.md").read_text()
+def test_adding_an_algorithm(capsys):
+    text = (ROOT / "docs/adding_an_algorithm.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 6
-    known = dict(METHODS)
+    known = dict(ALGORITHMS)
     names: dict[str, object] = {}
     try:
         for block in blocks:
             exec(block, names)
     finally:
-        METHODS.clear()
-        METHODS.update(known)
+        ALGORITHMS.clear()
+        ALGORITHMS.update(known)
     assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]\n", capsys.readouterr().out)
 
 
@@ -38,7 +38,7 @@ def test_what_a_page_points_at_exists(page):
 
 
 def selections_by_keyword(code: str) -> list[str]:
-    """Calls like ``data.sel(method="sdpo")``, which xarray reads as its own argument."""
+    """Calls like ``data.sel(algorithm="sdpo")``, which xarray reads as its own argument."""
     xarrays_own = {None, "nearest", "pad", "ffill", "backfill", "bfill"}
     found = []
     for call in ast.walk(ast.parse(code)):
@@ -47,7 +47,7 @@ def selections_by_keyword(code: str) -> list[str]:
         if call.func.attr not in {"sel", "reindex"}:
             continue
         for keyword in call.keywords:
-            if keyword.arg == "method" and not (
+            if keyword.arg == "algorithm" and not (
                 isinstance(keyword.value, ast.Constant) and keyword.value.value in xarrays_own
             ):
                 found.append(ast.unparse(call))
@@ -72,7 +72,7 @@ TRACKED = [
 ]
 
 
-def test_nothing_selects_a_method_by_xarrays_own_argument():
+def test_nothing_selects_an_algorithm_by_xarrays_own_argument():
     for path in [ROOT / "README.md", *TRACKED]:
         for code in python_of(path):
             # A part of an expression, from a page or a docstring, need not parse.
@@ -81,7 +81,7 @@ def test_nothing_selects_a_method_by_xarrays_own_argument():
 
 
 def test_a_selection_by_keyword_would_be_found():
-    assert selections_by_keyword('x = data.reward.sel(method="sdpo", seed=0)')
-    assert selections_by_keyword("data.sel(method=name)")
-    assert not selections_by_keyword('data.sel({"method": "sdpo"})')
+    assert selections_by_keyword('x = data.reward.sel(algorithm="sdpo", seed=0)')
+    assert selections_by_keyword("data.sel(algorithm=name)")
+    assert not selections_by_keyword('data.sel({"algorithm": "sdpo"})')
     assert not selections_by_keyword('data.sel(noise=0.1, method="nearest")')

@@ -20,7 +20,7 @@ import scipy.stats
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Program, Sizes, grid, plan
-from sdpo_jax.methods import METHODS
+from sdpo_jax.algorithms import ALGORITHMS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
 CELLS = [
@@ -40,11 +40,11 @@ def same_bits(first, second):
         np.testing.assert_array_equal(first[name].values, second[name].values, err_msg=name)
 
 
-@pytest.mark.parametrize(("method", "feedback"), CELLS)
-def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(method, feedback):
-    cell = {"method": [method], "feedback": [feedback], "noise": [0.2]}
+@pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
+def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
+    cell = {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]}
     alone = run({**cell, "seed": [11]})
-    others = {"seed": 11, "noise": 0.2, "method": method, "feedback": feedback}
+    others = {"seed": 11, "noise": 0.2, "algorithm": algorithm, "oracle": feedback}
     in_a_block = run({**cell, "seed": range(6, 14)})
     same_bits(alone.squeeze(), in_a_block.sel(others).drop_vars("seed"))
     # Another slot, several blocks, other numbers beside it, another order of axes.
@@ -53,8 +53,8 @@ def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(method, feedback):
             "seed": [3, 11, 5],
             "learning_rate": [0.5, 0.02],
             "noise": [0.0, 0.5, 0.2],
-            "feedback": ["binary", feedback],
-            "method": [method],
+            "oracle": ["binary", feedback],
+            "algorithm": [algorithm],
         },
         workers=1,
     )
@@ -89,15 +89,15 @@ np.savez(sys.argv[1], **{name: data[name].values for name in data.data_vars})
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
-@pytest.mark.parametrize(("method", "feedback"), CELLS)
-def test_a_plain_vmap_agrees_at_every_step(method, feedback):
+@pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
+def test_a_plain_vmap_agrees_at_every_step(algorithm, feedback):
     metrics = ("reward", "credit", "entropy")
     data = run(
-        {"method": [method], "feedback": [feedback], "noise": [0.0, 0.3], "seed": [0, 1, 2]},
+        {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.0, 0.3], "seed": [0, 1, 2]},
         record=metrics,
         metrics=metrics,
     )
-    program = Program(method, SIZES, metrics, record=metrics)
+    program = Program(algorithm, SIZES, metrics, record=metrics)
     oracle = sdpo_jax.ORACLES[feedback]()
 
     def train(seed, noise):
@@ -117,8 +117,8 @@ def test_one_trace_for_each_program(monkeypatch):
     chex.clear_trace_counter()
     monkeypatch.setattr(grid, "train", chex.assert_max_traces(grid.train, n=2))
     axes = {
-        "method": ["sdpo", "reinforce"],
-        "feedback": ["binary"],
+        "algorithm": ["sdpo", "reinforce"],
+        "oracle": ["binary"],
         "noise": [0.0, 0.1, 0.2],
         "learning_rate": [0.02, 0.2],
         "seed": range(5),
@@ -127,20 +127,20 @@ def test_one_trace_for_each_program(monkeypatch):
     # Another size of the grid, other numbers: nothing is traced anew.
     run({**axes, "seed": range(30), "noise": [0.4], "kl_weight": [0.0, 0.1]}, sizes=sizes)
     with pytest.raises(AssertionError, match="traced"):
-        run({**axes, "method": ["hybrid"]}, sizes=sizes)
+        run({**axes, "algorithm": ["hybrid"]}, sizes=sizes)
 
 
-def test_methods_without_a_teacher_share_one_program_and_their_numbers():
-    data = run({"feedback": ["binary", "ordinal", "critique"], "method": ["reinforce"],
+def test_algorithms_without_a_teacher_share_one_program_and_their_numbers():
+    data = run({"oracle": ["binary", "ordinal", "critique"], "algorithm": ["reinforce"],
                 "seed": range(3)})  # fmt: skip
-    first = data.isel(feedback=0)
+    first = data.isel(oracle=0)
     for other in (1, 2):
-        same_bits(first, data.isel(feedback=other))
+        same_bits(first, data.isel(oracle=other))
 
 
 def test_learning_from_feedback_hears_each_oracle():
     data = run(
-        {"feedback": ["binary", "ordinal", "continuous"], "method": ["reinforce"],
+        {"oracle": ["binary", "ordinal", "continuous"], "algorithm": ["reinforce"],
          "seed": range(3), "learn_from_feedback": [1.0]},
     )  # fmt: skip
     assert len(np.unique(data.logits.values[:, 0, 0, 0, 0, 0])) == 3
@@ -148,15 +148,15 @@ def test_learning_from_feedback_hears_each_oracle():
 
 def test_labels():
     data = run(
-        {"noise": [0.0, 0.5], "method": {"mine": METHODS["sdpo"]}, "seed": [4, 2],
-         "feedback": {"likert": sdpo_jax.ordinal(7)}},
+        {"noise": [0.0, 0.5], "algorithm": {"mine": ALGORITHMS["sdpo"]}, "seed": [4, 2],
+         "oracle": {"likert": sdpo_jax.ordinal(7)}},
         record=("reward",),
         record_every=5,
     )  # fmt: skip
-    assert data.reward.dims == ("noise", "method", "seed", "feedback")
+    assert data.reward.dims == ("noise", "algorithm", "seed", "oracle")
     assert data.reward_curve.dims == (*data.reward.dims, "step")
     assert data.step.values.tolist() == [0, 5, 10]
-    assert data.method.values.tolist() == ["mine"]
+    assert data.algorithm.values.tolist() == ["mine"]
     assert data.feedback.values.tolist() == ["likert"]
     assert data.logits.dims == (*data.reward.dims, "position", "token")
     assert data.logits.shape[-2:] == (4, 5)
@@ -180,7 +180,7 @@ def test_the_problem_held_while_the_rest_varies():
 
 
 def test_zipped_axes_vary_together():
-    pairs = {"method": ["sdpo", "sdpo"], "noise": [0.0, 0.3]}
+    pairs = {"algorithm": ["sdpo", "sdpo"], "noise": [0.0, 0.3]}
     data = run({"pair": pairs, "seed": range(3)})
     assert data.reward.dims == ("pair", "seed")
     whole = run({"noise": [0.0, 0.3], "seed": range(3)})
@@ -276,7 +276,7 @@ def test_importing_the_library_does_not_import_what_it_may_never_need():
 def test_a_plan_holds_a_few_bytes_a_run():
     runs = 200_000
     tracemalloc.start()
-    laid = plan.plan_grid({"method": ["sdpo"], "seed": range(runs)}, width=64)
+    laid = plan.plan_grid({"algorithm": ["sdpo"], "seed": range(runs)}, width=64)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert laid.total == runs
@@ -285,12 +285,12 @@ def test_a_plan_holds_a_few_bytes_a_run():
 
 
 def test_a_plan_gives_each_run_what_its_labels_say():
-    feedback = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
+    oracle = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
     laid = plan.plan_grid(
-        {"seed": [7, 5], "feedback": feedback, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
+        {"seed": [7, 5], "oracle": feedback, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
          "feedback_strength": [0.5, 3.0], "problem_seed": [1, 2]},
         width=8,
-        method="sdpo",
+        algorithm="sdpo",
     )  # fmt: skip
     assert len(laid.groups) == 4
     assert sorted(np.concatenate([group.runs for group in laid.groups])) == list(range(48))
@@ -303,15 +303,15 @@ def test_a_plan_gives_each_run_what_its_labels_say():
             assert given["config"].noise[place] == np.float32(labels["noise"])
             assert given["config"].feedback_strength[place] == labels["feedback_strength"]
             assert group.program.sizes.steps == labels["steps"]
-            assert (given["oracle"].hints is not None) == (labels["feedback"] == "critic")
+            assert (given["oracle"].hints is not None) == (labels["oracle"] == "critic")
 
 
 def test_progress_tells_all_runs():
     told = []
-    axes = {"method": ["sdpo", "reinforce"], "seed": range(20)}
+    axes = {"algorithm": ["sdpo", "reinforce"], "seed": range(20)}
     run(axes, workers=2, progress=told.append)
     blocks = [each for each in told if each.kind == "block"]
-    # Of each method's three blocks one worker is called with two, the other with one.
+    # Of each algorithm's three blocks one worker is called with two, the other with one.
     assert len(blocks) == 4
     assert blocks[-1].done == blocks[-1].total == 40
     assert {each.label for each in told if each.kind == "compile"} == {
@@ -330,9 +330,9 @@ def test_progress_tells_all_runs():
         ({"noise": 0.1}, {}, ["noise", "0.1", "sequence"]),
         ({"noise": []}, {}, ["noise", "no values"]),
         ({"noise": [0.1, 0.1]}, {}, ["noise", "0.1", "once"]),
-        ({"method": ["sdqo"]}, {}, ["method", "'sdqo'", "sdpo"]),
-        ({"method": "sdpo"}, {}, ["method", "'sdpo'", "sequence"]),
-        ({"feedback": ["ternary"]}, {}, ["feedback", "'ternary'", "binary"]),
+        ({"algorithm": ["sdqo"]}, {}, ["algorithm", "'sdqo'", "sdpo"]),
+        ({"algorithm": "sdpo"}, {}, ["algorithm", "'sdpo'", "sequence"]),
+        ({"oracle": ["ternary"]}, {}, ["oracle", "'ternary'", "binary"]),
         ({"seed": [-1]}, {}, ["seed", "-1", "0 to"]),
         ({"seed": [0.5]}, {}, ["seed", "0.5", "integers"]),
         ({"seed": np.array([3, 1, 3])}, {}, ["seed: 3", "once"]),
@@ -371,16 +371,16 @@ def test_metrics_may_not_hide_an_axis():
 
 
 @pytest.mark.parametrize(
-    ("method", "feedback"),
+    ("algorithm", "oracle"),
     [
-        *((method, "continuous") for method in METHODS),
+        *((algorithm, "continuous") for algorithm in ALGORITHMS),
         *itertools.product(["sdpo"], ("binary", "ordinal", "critique")),
     ],
 )
-def test_every_lane_of_a_block_gets_the_same_bits(method, feedback):
+def test_every_lane_of_a_block_gets_the_same_bits(algorithm, feedback):
     """In one kernel too, which only wide blocks are: a block of one run, over and over."""
     laid = plan.plan_grid(
-        {"method": [method], "feedback": [feedback], "noise": [0.2]},
+        {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]},
         width=grid.default_block_width(),
         sizes=SIZES,
         logits=True,
@@ -391,10 +391,10 @@ def test_every_lane_of_a_block_gets_the_same_bits(method, feedback):
         np.testing.assert_array_equal(array, np.broadcast_to(array[:1], array.shape), err_msg=name)
 
 
-def slots_that_differ(method, width, sizes):
+def slots_that_differ(algorithm, width, sizes):
     """How many runs of a block have other bits than its first one, although all are that one."""
     laid = plan.plan_grid(
-        {"method": [method], "noise": [0.2]}, width=width, sizes=sizes, logits=True
+        {"algorithm": [algorithm], "noise": [0.2]}, width=width, sizes=sizes, logits=True
     )
     copies = plan.Chunk(laid.groups[0], np.zeros(laid.width, int))
     [(_, arrays)] = grid.compute(laid, [copies], workers=1)
@@ -409,14 +409,14 @@ WIDTHS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "width", "sizes"), WIDTHS)
-def test_every_slot_gets_the_same_bits_at_any_width(method, width, sizes):
-    assert slots_that_differ(method, width, sizes) == 0
+@pytest.mark.parametrize(("algorithm", "width", "sizes"), WIDTHS)
+def test_every_slot_gets_the_same_bits_at_any_width(algorithm, width, sizes):
+    assert slots_that_differ(algorithm, width, sizes) == 0
 
 
 def test_a_runs_bits_do_not_depend_on_its_slot_at_a_width_that_is_no_vector():
     sizes = Sizes(3, 5, 7, 60, 5)
-    options = {"method": "reinforce", "sizes": sizes, "block_width": 4}
+    options = {"algorithm": "reinforce", "sizes": sizes, "block_width": 4}
     whole = run({"seed": range(64)}, **options)
     shifted = run({"seed": range(1, 64)}, **options)
     same_bits(whole.isel(seed=slice(1, None)), shifted)
@@ -465,7 +465,7 @@ def last_runs(metrics, options, rollouts=3):
 def test_matrix_products_of_a_users_metric_are_right_in_a_jit_of_his_own():
     metrics = tuple((name, Metric(measure, name)) for name, measure in PRODUCTS.items())
     data = sdpo_jax.run_grid(
-        {"seed": range(32_760, 32_769)}, method="reinforce", sizes=Sizes(3, 3, 3, 1, 1),
+        {"seed": range(32_760, 32_769)}, algorithm="reinforce", sizes=Sizes(3, 3, 3, 1, 1),
         metrics=metrics,
     )  # fmt: skip
     for name, (together, alone) in last_runs(metrics, sdpo_jax.compiler_options()).items():
@@ -506,13 +506,13 @@ def test_programs_are_compiled_ahead_and_only_once(monkeypatch):
     real = grid._compiled
 
     def compile_one(program, *rest):
-        compiled.append(program.method)
+        compiled.append(program.algorithm)
         return real(program, *rest)
 
     monkeypatch.setattr(grid, "_compiled", compile_one)
     monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
     plans = [
-        plan.plan_grid({"method": names, "seed": range(3)}, width=8, sizes=sizes)
+        plan.plan_grid({"algorithm": names, "seed": range(3)}, width=8, sizes=sizes)
         for names in (["reinforce"], ["rloo", "reinforce"])
     ]
     ahead = [(each, group) for each in plans for group in each.groups]

@@ -15,9 +15,9 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, grid, plan
+from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
-from sdpo_jax.methods import METHODS
-from sdpo_jax.methods.base import what_is_told, what_is_told_at_first
 from sdpo_jax.metrics import METRICS
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
@@ -113,8 +113,14 @@ COLLECTIONS = [
 OBJECTS = [
     *(object(), object, print, max, lambda: None, lambda x: x, Unprintable(), Unhashable()),
     *(functools.partial(max), optax.sgd, optax.sgd(0.1), optax.lbfgs, optax.polyak_sgd),
-    *(takes_what_nobody_has, not_a_transformation, loss_needed, METHODS["sdpo"], METHODS["sdft"]),
-    *(functools.partial(METHODS["reinforce"]), functools.partial(optax.adam, b1=0.5)),
+    *(
+        takes_what_nobody_has,
+        not_a_transformation,
+        loss_needed,
+        ALGORITHMS["sdpo"],
+        ALGORITHMS["sdft"],
+    ),
+    *(functools.partial(ALGORITHMS["reinforce"]), functools.partial(optax.adam, b1=0.5)),
     *(Config(), Sizes(), LargerConfig(), LargerSizes(), Config(noise=[0.1]), Config(noise="a")),
     *(Config(noise=jnp.array(0.1)), Sizes(steps="7"), Sizes(steps=True), Sizes(length=10**9)),
     *(sdpo_jax.ordinal(3), sdpo_jax.judged(overlap=0.5), sdpo_jax.Program(), METRICS["reward"]),
@@ -125,7 +131,7 @@ OBJECTS = [
 POOL = [*WORDS, *NUMBERS, *ARRAYS, *COLLECTIONS, *OBJECTS]
 
 ARGUMENTS = (
-    *("method", "feedback", "optimizer", "seed", "problem_seed", "config", "sizes", "metrics"),
+    *("algorithm", "oracle", "optimizer", "seed", "problem_seed", "config", "sizes", "metrics"),
     *("record", "record_every", "block_width", "teacher_nodes", "curves_over", "quantiles"),
     *("logits", "workers", "progress"),
 )
@@ -167,8 +173,8 @@ def names(message, *allowed):
 INSIDE = {
     "config": CONFIG_FIELDS,
     "sizes": (*SIZE_FIELDS, "block_width", "axes"),
-    "feedback": ("oracle",),
-    "method": ("length", "block_width"),
+    "oracle": ("oracle",),
+    "algorithm": ("length", "block_width"),
     "metrics": ("record",),
 }
 
@@ -231,7 +237,7 @@ def test_axes_of_any_type(axes):
             for name in ("", "step", "position", "token", "quantile", "finite_steps", "finished")
         ),
         ({"reward_mean": {"noise": [0.1]}}, {}, ["'reward_mean'", "an axis"]),
-        ({"method": {5: "sdpo"}}, {}, ["method: label 5"]),
+        ({"algorithm": {5: "sdpo"}}, {}, ["algorithm: label 5"]),
         ({}, {"optimizer": optax.lbfgs}, ["optimizer: lbfgs needs 'value'"]),
     ],
 )
@@ -245,27 +251,27 @@ def test_what_works():
     works = [
         {},
         {"noise": jnp.array([0.1, 0.2]), "seed": jnp.arange(3), "rollouts": np.array([2, 3])},
-        {"method": [functools.partial(METHODS["reinforce"]), "sdpo"]},
+        {"algorithm": [functools.partial(ALGORITHMS["reinforce"]), "sdpo"]},
         {"optimizer": [functools.partial(optax.adam, b1=0.5), optax.sgd]},
         {"seed": np.arange(5, dtype=np.uint64), "problem_seed": (1, 2)},
     ]
     for axes in works:
         assert asked(axes, {}) is None
-    named = plan.plan_grid({"method": [functools.partial(METHODS["reinforce"])]}, width=64)
-    assert named.axes[0].labels["method"] == ("reinforce",)
+    named = plan.plan_grid({"algorithm": [functools.partial(ALGORITHMS["reinforce"])]}, width=64)
+    assert named.axes[0].labels["algorithm"] == ("reinforce",)
     assert plan.plan_grid({}, width=64).total == 1
 
 
 def knows_the_problem(name):
-    method = METHODS[name]
-    return "problem" in (*what_is_told(method), *what_is_told_at_first(method))
+    algorithm = ALGORITHMS[name]
+    return "problem" in (*what_is_told(algorithm), *what_is_told_at_first(algorithm))
 
 
 EXACT = ("expected_reward", "exact_credit", "optimality")
 MAY_ENUMERATE = [
-    *({"method": name, "metrics": ()} for name in METHODS if knows_the_problem(name)),
-    *({"method": "reinforce", "metrics": (name,)} for name in EXACT),
-    {"method": "sdpo", "metrics": tuple(name for name in METRICS if name not in EXACT)},
+    *({"algorithm": name, "metrics": ()} for name in ALGORITHMS if knows_the_problem(name)),
+    *({"algorithm": "reinforce", "metrics": (name,)} for name in EXACT),
+    {"algorithm": "sdpo", "metrics": tuple(name for name in METRICS if name not in EXACT)},
 ]
 
 
@@ -291,10 +297,10 @@ def test_the_plan_refuses_the_sizes_that_can_not_be_enumerated_and_only_they(opt
 
 
 def test_sizes_of_every_group_are_checked_first():
-    axes = {"method": ["reinforce", "scar"], "vocab_size": [3, 8], "length": [4, 9]}
+    axes = {"algorithm": ["reinforce", "scar"], "vocab_size": [3, 8], "length": [4, 9]}
     message = asked(axes, {})
     assert "length: 9" in message and "scar" in message
-    assert asked({**axes, "method": ["reinforce"]}, {}) is None
+    assert asked({**axes, "algorithm": ["reinforce"]}, {}) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import sdpo_jax
-from sdpo_jax import METHODS, ORACLES, Config, Judge, Program, Sizes, oracle, streams
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracle, streams
 from sdpo_jax import judge as judges
 from sdpo_jax import policy as policies
 from sdpo_jax.judge import BIASES, LOOKS, STRENGTHS
@@ -199,16 +199,16 @@ def test_each_strength_changes_what_is_seen(scene, name):
     assert abs(changed - seen_by(scene)).max() > 0.01
 
 
-@pytest.mark.parametrize("feedback", ["binary", "ordinal", "continuous"])
-@pytest.mark.parametrize("method", ["sdpo", "rloo", "dpo"])
+@pytest.mark.parametrize("oracle", ["binary", "ordinal", "continuous"])
+@pytest.mark.parametrize("algorithm", ["sdpo", "rloo", "dpo"])
 def test_training_under_a_judge_without_any_error_is_training_under_the_plain_oracle(
-    method, feedback
+    algorithm, feedback
 ):
     plain = ORACLES[feedback]()
     data = sdpo_jax.run_grid(
         {
-            "method": [method],
-            "feedback": {"plain": plain, "judged": sdpo_jax.judged(plain)},
+            "algorithm": [algorithm],
+            "oracle": {"plain": plain, "judged": sdpo_jax.judged(plain)},
             "seed": range(4),
         },
         config=Config(learning_rate=1.0, noise=0.3, learn_from_feedback=1.0),
@@ -216,11 +216,11 @@ def test_training_under_a_judge_without_any_error_is_training_under_the_plain_or
         logits=True,
         block_width=4,
     )
-    first, second = (data.logits.sel(feedback=name).values for name in ("plain", "judged"))
+    first, second = (data.logits.sel(oracle=name).values for name in ("plain", "judged"))
     np.testing.assert_array_equal(first, second)
 
 
-# Every method
+# Every algorithm
 
 
 @partial(jax.jit, static_argnames="program", compiler_options={"xla_backend_optimization_level": 0})
@@ -228,10 +228,10 @@ def train(program, config, given):
     return sdpo_jax.train(np.arange(2), program, config, given)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_under_a_judge(method):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_learns_under_a_judge(algorithm):
     everything = dict.fromkeys((*BIASES, "overlap", "style", "rubric", "likelihood"), 0.15)
-    program = Program(method, SIZES, metrics=("mean_feedback", "drift"))
+    program = Program(algorithm, SIZES, metrics=("mean_feedback", "drift"))
     config = Config(learning_rate=1.0, noise=0.2, learn_from_feedback=1.0)
     result = train(program, config, sdpo_jax.judged(**everything))
     assert np.isfinite(result.logits).all()

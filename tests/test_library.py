@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sdpo_jax
-from sdpo_jax.methods import METHODS, Stateful
+from sdpo_jax.algorithms import ALGORITHMS, Stateful
 from sdpo_jax.plan import AXES, TITLES
 
 ROOT = Path(sdpo_jax.__file__).parent
@@ -50,21 +50,41 @@ LAYERS = [
     {"preference"},
     {"reward_model", "prefixes", "shapley"},
     {"divergence", "baseline"},
-    {"methods.base"},
+    {"algorithms.base"},
     {"surrogate"},
     {
-        *("methods.sdpo", "methods.reinforce", "methods.advantage_weighted"),
-        *("methods.rloo", "methods.ppo", "methods.grpo", "methods.dpo", "methods.scar"),
-        *("methods.process_reward", "methods.process_reward_learned", "methods.dense_reward"),
-        *("methods.self_distillation", "methods.opsd", "methods.distillation"),
+        *("algorithms.sdpo", "algorithms.reinforce", "algorithms.advantage_weighted"),
+        *(
+            "algorithms.rloo",
+            "algorithms.ppo",
+            "algorithms.grpo",
+            "algorithms.dpo",
+            "algorithms.scar",
+        ),
+        *(
+            "algorithms.process_reward",
+            "algorithms.process_reward_learned",
+            "algorithms.dense_reward",
+        ),
+        *("algorithms.self_distillation", "algorithms.opsd", "algorithms.distillation"),
     },
-    # Methods that are made of another.
+    # Algorithms that are made of another.
     {
-        *("methods.hybrid", "methods.rlhf", "methods.dr_grpo", "methods.dpo_best_worst"),
-        *("methods.scar_sampled", "methods.sdft", "methods.sdpo_entropy", "methods.sdpo_mixture"),
-        "methods.sdpo_annealed",
+        *(
+            "algorithms.hybrid",
+            "algorithms.rlhf",
+            "algorithms.dr_grpo",
+            "algorithms.dpo_best_worst",
+        ),
+        *(
+            "algorithms.scar_sampled",
+            "algorithms.sdft",
+            "algorithms.sdpo_entropy",
+            "algorithms.sdpo_mixture",
+        ),
+        "algorithms.sdpo_annealed",
     },
-    {"methods", "metrics", "information"},
+    {"algorithms", "metrics", "information"},
     {"train"},
     {"plan"},
     {"curves"},
@@ -113,22 +133,22 @@ def test_the_layers_name_every_module_once():
     named = [f"sdpo_jax.{module}".removesuffix(".") for layer in LAYERS for module in layer]
     assert sorted(named) == sorted(MODULES)
     homes = {
-        (method.update if isinstance(method, Stateful) else method).__module__
-        for method in METHODS.values()
+        (algorithm.update if isinstance(algorithm, Stateful) else algorithm).__module__
+        for algorithm in ALGORITHMS.values()
     }
     assert homes <= {f"sdpo_jax.{name}" for layer in LAYERS for name in layer}
-    files = {name for name in MODULES if name.startswith("sdpo_jax.methods.")}
-    # ``dr_grpo`` is another name for a method, and ``base`` says what one is.
-    assert files - homes == {"sdpo_jax.methods.base", "sdpo_jax.methods.dr_grpo"}
+    files = {name for name in MODULES if name.startswith("sdpo_jax.algorithms.")}
+    # ``dr_grpo`` is another name for an algorithm, and ``base`` says what one is.
+    assert files - homes == {"sdpo_jax.algorithms.base", "sdpo_jax.algorithms.dr_grpo"}
 
 
 def test_every_axis_of_a_grid_has_a_title():
     assert set(AXES) <= set(TITLES)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_knows_its_name(name):
-    assert METHODS[name].__name__ == name
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_knows_its_name(name):
+    assert ALGORITHMS[name].__name__ == name
 
 
 def test_an_import_leaves_no_trace(tmp_path):
@@ -177,9 +197,9 @@ def test_everything_public_is_documented(name):
             continue
         assert documented(member), f"{name}.{label}"
         if inspect.isclass(member):
-            for method, function in vars(member).items():
-                if inspect.isfunction(function) and not method.startswith("_"):
-                    assert documented(function), f"{name}.{label}.{method}"
+            for algorithm, function in vars(member).items():
+                if inspect.isfunction(function) and not algorithm.startswith("_"):
+                    assert documented(function), f"{name}.{label}.{algorithm}"
 
 
 def documented(member):

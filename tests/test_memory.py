@@ -1,4 +1,4 @@
-"""Methods with a memory, and what else the engine tells a method that asks."""
+"""Algorithms with a memory, and what else the engine tells an algorithm that asks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, Config, Cost, Program, Sizes, Stateful, Update
-from sdpo_jax.methods.base import TOLD, TOLD_AT_FIRST
-from sdpo_jax.train import method_function
+from sdpo_jax import ALGORITHMS, Config, Cost, Program, Sizes, Stateful, Update
+from sdpo_jax.algorithms.base import TOLD, TOLD_AT_FIRST
+from sdpo_jax.train import algorithm_function
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
 SEEDS = np.arange(3)
@@ -19,8 +19,8 @@ SEEDS = np.arange(3)
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-def trained(method, config=None, **options):
-    program = Program(method, **{"sizes": SIZES, **options})
+def trained(algorithm, config=None, **options):
+    program = Program(algorithm, **{"sizes": SIZES, **options})
     run = jax.jit(lambda config: sdpo_jax.train(SEEDS, program, config), compiler_options=QUICKLY)
     return run(Config(learning_rate=1.0) if config is None else config)
 
@@ -30,7 +30,7 @@ def momentum_at_first(*, policy):
 
 
 def with_momentum(*, policy, tokens, signal, memory):
-    gradient = METHODS["reinforce"](policy=policy, tokens=tokens, signal=signal).gradient
+    gradient = ALGORITHMS["reinforce"](policy=policy, tokens=tokens, signal=signal).gradient
     velocity = 0.9 * memory + gradient
     return Update(velocity, memory=velocity, cost=Cost(2, jnp.float32(3)))
 
@@ -49,7 +49,7 @@ def test_a_memory_goes_from_step_to_step():
     assert abs(remembered.logits - trained("reinforce", config).logits).max() > 0.01
 
 
-def test_a_method_without_memory_carries_nothing():
+def test_an_algorithm_without_memory_carries_nothing():
     _, state = sdpo_jax.init(SEEDS, Program("reinforce", SIZES))
     assert jax.tree.leaves(state.memory) == []
     assert len(jax.tree.leaves(state)) == 1
@@ -65,7 +65,7 @@ def test_a_memory_survives_a_users_own_vmap_and_a_grid():
         compiler_options=QUICKLY,
     )
     grid = sdpo_jax.run_grid(
-        {"method": {"momentum": MOMENTUM}, "seed": SEEDS}, config=config, sizes=SIZES
+        {"algorithm": {"momentum": MOMENTUM}, "seed": SEEDS}, config=config, sizes=SIZES
     )
     np.testing.assert_allclose(over_seeds(SEEDS), grid.reward.values[0], atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_costs_are_counted():
     np.testing.assert_allclose(usual.mean["queries"], [5, 5, 5], rtol=1e-6)
 
 
-def test_a_method_is_told_what_it_asks_for():
+def test_an_algorithm_is_told_what_it_asks_for():
     found = {}
 
     def first(**told):
@@ -101,8 +101,8 @@ def test_a_method_is_told_what_it_asks_for():
             problem=problem, solution=solution, sizes=sizes, config=config, fence=fence,
         )  # fmt: skip
 
-    method = Stateful("asks", at_first, asks)
-    program = Program(method, SIZES)
+    algorithm = Stateful("asks", at_first, asks)
+    program = Program(algorithm, SIZES)
     setting, state = sdpo_jax.init(SEEDS, program, Config(knowledge=0.5))
     sdpo_jax.step(program, setting, state._replace(logits=state.logits + 1.0), 2)
     assert set(found["first"]) == set(TOLD_AT_FIRST)
@@ -130,10 +130,10 @@ def test_knowledge_of_one_is_a_panel_of_equals():
 
 
 @pytest.mark.parametrize(
-    ("method", "words"),
+    ("algorithm", "words"),
     [
         (lambda policy, gossip: None, ["'gossip'", *TOLD]),
-        (lambda policy, memory: None, ["'memory'", "in a Stateful method only"]),
+        (lambda policy, memory: None, ["'memory'", "in a Stateful algorithm only"]),
         (
             Stateful("mine", lambda tokens: None, lambda policy, memory: None),
             ["'tokens'", *TOLD_AT_FIRST],
@@ -142,9 +142,9 @@ def test_knowledge_of_one_is_a_panel_of_equals():
     ],
     ids=["no such thing", "no memory", "too early", "no such thing later"],
 )
-def test_what_a_method_can_not_be_told_is_refused(method, words):
+def test_what_an_algorithm_can_not_be_told_is_refused(algorithm, words):
     with pytest.raises(ValueError) as error:
-        method_function(method)
+        algorithm_function(algorithm)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
 

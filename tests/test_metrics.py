@@ -115,11 +115,11 @@ def test_entropy_and_drift():
     np.testing.assert_allclose(measured("drift"), drift, rtol=0, atol=2e-6)
 
 
-def test_the_weight_is_the_methods_own():
+def test_the_weight_is_the_algorithms_own():
     np.testing.assert_array_equal(measured("weight"), step().update.weight)
 
 
-def test_the_weight_of_a_method_without_one_is_nan():
+def test_the_weight_of_an_algorithm_without_one_is_nan():
     weight = METRICS["weight"].measure(step()._replace(update=Update(step().update.gradient)))
     assert weight.shape == (RUNS,)
     assert np.isnan(weight).all()
@@ -193,8 +193,8 @@ def test_a_metric_of_the_teacher_has_it_computed():
     assert needs_teacher(asking)
     assert needs_teacher(Program("sdpo", sizes))
 
-    def curve(method):
-        program = Program(method, sizes, asking.metrics, asking.record)
+    def curve(algorithm):
+        program = Program(algorithm, sizes, asking.metrics, asking.record)
         return jax.jit(lambda: sdpo_jax.train(3, program).curves["divergence"])()
 
     heard, learned = curve("reinforce"), curve("sdpo")

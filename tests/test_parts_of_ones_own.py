@@ -1,4 +1,4 @@
-"""Methods, metrics, optimisers and oracles of one's own: what works, and what is refused."""
+"""Algorithms, metrics, optimisers and oracles of one's own: what works, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Program, Sizes, Stateful, Update, streams
-from sdpo_jax.methods import METHODS
-from sdpo_jax.methods.base import Cost, name_of, what_is_told
+from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.algorithms.base import Cost, name_of, what_is_told
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=3, final_window=2)
 SEEDS = np.arange(2)
@@ -25,8 +25,8 @@ def plain(*, policy):
     return policy.probs
 
 
-def traced(method="reinforce", oracle=None, config=None, seeds=SEEDS, **options):
-    program = Program(method, **{"sizes": SIZES, **options})
+def traced(algorithm="reinforce", oracle=None, config=None, seeds=SEEDS, **options):
+    program = Program(algorithm, **{"sizes": SIZES, **options})
     return jax.eval_shape(lambda: sdpo_jax.train(seeds, program, config, oracle))
 
 
@@ -62,7 +62,7 @@ SHAPES = {
 def test_a_gradient_of_another_shape_or_type_is_refused(shape):
     mine = returning(lambda policy: Update(SHAPES[shape](policy.probs)))
     message = refusal(lambda: traced(mine))
-    assert message.startswith("method: mine returns a gradient")
+    assert message.startswith("algorithm: mine returns a gradient")
     assert refusal(lambda: traced(returning(lambda policy: SHAPES[shape](policy.probs)))) == message
 
 
@@ -72,10 +72,10 @@ def test_the_message_has_both_shapes_also_from_a_grid_and_before_anything_is_com
     compiled = []
     message = refusal(
         lambda: sdpo_jax.run_grid(
-            {"method": {"good": plain, "bad": mine}}, sizes=SIZES, progress=compiled.append
+            {"algorithm": {"good": plain, "bad": mine}}, sizes=SIZES, progress=compiled.append
         )
     )
-    assert message.startswith("method: mine returns a gradient of shape (3, 1, ")
+    assert message.startswith("algorithm: mine returns a gradient of shape (3, 1, ")
     assert compiled == []
 
 
@@ -90,9 +90,9 @@ def test_the_message_has_both_shapes_also_from_a_grid_and_before_anything_is_com
         ("memory", jnp.ones(2)),
     ],
 )
-def test_whatever_else_a_method_returns_is_checked_too(field, value):
+def test_whatever_else_an_algorithm_returns_is_checked_too(field, value):
     mine = returning(lambda policy: Update(policy.probs, **{field: value}))
-    assert refusal(lambda: traced(mine)).startswith(f"method: mine returns a {field}")
+    assert refusal(lambda: traced(mine)).startswith(f"algorithm: mine returns a {field}")
 
 
 MEMORIES = {
@@ -111,7 +111,7 @@ def test_a_memory_that_changes_is_refused(kind):
 
     mine = Stateful("mine", lambda policy: jnp.zeros_like(policy.probs[0, 0]), update)
     message = refusal(lambda: traced(mine))
-    assert message.startswith("method: mine returns a memory ")
+    assert message.startswith("algorithm: mine returns a memory ")
     assert message.endswith("as before the step")
 
 
@@ -160,10 +160,10 @@ class Scaled:
         return self.scale * scale * policy.probs
 
 
-def decorated(method):
-    @wraps(method)
+def decorated(algorithm):
+    @wraps(algorithm)
     def inner(*args, **kwargs):
-        return method(*args, **kwargs)
+        return algorithm(*args, **kwargs)
 
     return inner
 
@@ -179,12 +179,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "decorated"])
-def test_a_method_is_any_function_whose_parameters_have_names(kind):
-    method, name = KINDS[kind]
-    assert name_of(method) == name
-    assert what_is_told(method) == ("policy",)
-    assert traced(method).logits.shape == (3, 4, 2)
-    assert sdpo_jax.plan_grid({"method": [method]}, width=16, sizes=SIZES).total == 1
+def test_an_algorithm_is_any_function_whose_parameters_have_names(kind):
+    algorithm, name = KINDS[kind]
+    assert name_of(algorithm) == name
+    assert what_is_told(algorithm) == ("policy",)
+    assert traced(algorithm).logits.shape == (3, 4, 2)
+    assert sdpo_jax.plan_grid({"algorithm": [algorithm]}, width=16, sizes=SIZES).total == 1
 
 
 def test_a_default_is_kept_and_a_fixed_parameter_is_not_told():
@@ -196,8 +196,8 @@ def test_a_default_is_kept_and_a_fixed_parameter_is_not_told():
     assert what_is_told(decorated(takes)) == ("policy", "signal")
     program = partial(Program, sizes=SIZES, metrics=("reward",))
     one, other = (
-        sdpo_jax.train(SEEDS, program(method), Config(kl_weight=0.0))
-        for method in (takes, lambda *, policy: 2.0 * policy.probs)
+        sdpo_jax.train(SEEDS, program(algorithm), Config(kl_weight=0.0))
+        for algorithm in (takes, lambda *, policy: 2.0 * policy.probs)
     )
     np.testing.assert_array_equal(one.logits, other.logits)
 
@@ -218,7 +218,7 @@ class Unhashable:
 
 
 @pytest.mark.parametrize(
-    ("method", "words"),
+    ("algorithm", "words"),
     [
         (5, "5; allowed: a name"),
         (None, "None; allowed: a name"),
@@ -227,14 +227,14 @@ class Unhashable:
         (lambda *args: 0, "'*args', which names nothing"),
         (lambda **kwargs: 0, "'**kwargs', which names nothing"),
         (lambda policy, /: 0, "'policy', which names nothing"),
-        (max, "method: max"),
+        (max, "algorithm: max"),
         (Stateful("mine", 3, plain), "allowed: a name, a function or a Stateful"),
         (Stateful("mine", plain, None), "allowed: a name, a function or a Stateful"),
     ],
 )
-def test_what_is_no_method_is_refused(method, words):
-    message = refusal(lambda: traced(method))
-    assert message.startswith("method: ")
+def test_what_is_no_algorithm_is_refused(algorithm, words):
+    message = refusal(lambda: traced(algorithm))
+    assert message.startswith("algorithm: ")
     assert words in message
 
 
@@ -332,12 +332,12 @@ def test_a_subclass_is_refused_where_its_fields_would_be_dropped():
     assert "sizes: a MySizes" in refusal(lambda: traced(sizes=MySizes()))
     mine = MyOracle(**vars(sdpo_jax.continuous()))
     assert "oracle: a MyOracle" in refusal(lambda: traced(oracle=mine))
-    for name, value in (("config", MyConfig()), ("sizes", MySizes()), ("feedback", mine)):
+    for name, value in (("config", MyConfig()), ("sizes", MySizes()), ("oracle", mine)):
         refusal(lambda name=name, value=value: sdpo_jax.run_grid({}, **{name: value}))
 
 
-def test_the_librarys_own_methods_need_no_check():
-    assert all(name_of(method) == name for name, method in METHODS.items())
+def test_the_librarys_own_algorithms_need_no_check():
+    assert all(name_of(algorithm) == name for name, algorithm in ALGORITHMS.items())
 
 
 def test_a_run_that_broke_down_has_no_value():
@@ -361,21 +361,21 @@ def test_a_name_stands_for_what_is_registered_now():
 
     sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=2, final_window=1)
     entropy = []
-    for method in (still, moving):
-        METHODS["mine"] = method
+    for algorithm in (still, moving):
+        ALGORITHMS["mine"] = algorithm
         try:
             found = sdpo_jax.run_grid(
-                {"seed": [0]}, method="mine", sizes=sizes, metrics=["entropy"]
+                {"seed": [0]}, algorithm="mine", sizes=sizes, metrics=["entropy"]
             )
         finally:
-            del METHODS["mine"]
+            del ALGORITHMS["mine"]
         entropy.append(found.entropy.item())
     assert entropy[0] != entropy[1]
 
 
 def test_a_metric_draws_from_the_seed_that_it_sees():
     def drawn(view):
-        return streams.uniforms(streams.stream(view.seed, streams.Stream.METHOD), 0, (1,))[0][0]
+        return streams.uniforms(streams.stream(view.seed, streams.Stream.ALGORITHM), 0, (1,))[0][0]
 
     sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=1, final_window=1)
     # Two runs, whose seeds have the shape of a raw key.

@@ -1,4 +1,4 @@
-"""Methods that learn from one number a rollout, against sums over batches and plain losses."""
+"""Algorithms that learn from one number a rollout, against sums over batches and plain losses."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, Config, Program, Sizes, preference, sequences, streams, surrogate
+from sdpo_jax import ALGORITHMS, Config, Program, Sizes, preference, sequences, streams, surrogate
 from sdpo_jax import policy as policies
 from sdpo_jax import reward_model as reward_models
-from sdpo_jax.methods.dpo import pair_gradient
+from sdpo_jax.algorithms.dpo import pair_gradient
 from tests import reference
 from tests.enumeration import ROLLOUTS, TOLERANCE, Case
 
@@ -57,12 +57,12 @@ def test_rloo_is_the_exact_policy_gradient(case):
     np.testing.assert_allclose(case.expected(case.ours("rloo")), exact, **TOLERANCE)
 
 
-@pytest.mark.parametrize("method", ["ppo", "dr_grpo"])
-def test_at_a_ratio_of_one_the_clipped_objective_is_the_plain_gradient(case, method):
-    np.testing.assert_allclose(case.ours(method), case.ours("reinforce"), rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize("algorithm", ["ppo", "dr_grpo"])
+def test_at_a_ratio_of_one_the_clipped_objective_is_the_plain_gradient(case, algorithm):
+    np.testing.assert_allclose(case.ours(algorithm), case.ours("reinforce"), rtol=1e-5, atol=1e-7)
     # As well at the first of several steps on a batch.
     sizes = Sizes(**{**vars(case.sizes), "epochs": 3})
-    kept = case.ours(method, sizes=sizes, step=6)
+    kept = case.ours(algorithm, sizes=sizes, step=6)
     np.testing.assert_allclose(kept, case.ours("reinforce"), rtol=1e-5, atol=1e-7)
 
 
@@ -82,11 +82,11 @@ def test_grpo_is_no_gradient_of_the_expected_reward(case):
     assert ratio.max() > 1.01 * ratio.min()
 
 
-@pytest.mark.parametrize("method", ["rloo", "grpo", "dr_grpo", "ppo", "dpo", "dpo_best_worst"])
-def test_one_rollout_or_equal_rewards_leave_the_policy_as_it_is(method):
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo", "dr_grpo", "ppo", "dpo", "dpo_best_worst"])
+def test_one_rollout_or_equal_rewards_leave_the_policy_as_it_is(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=1, steps=2, final_window=1)
-    result = sdpo_jax.train(0, Program(method, sizes), Config(kl_weight=0.0, learning_rate=9.0))
-    _, first = sdpo_jax.init(0, Program(method, sizes), Config())
+    result = sdpo_jax.train(0, Program(algorithm, sizes), Config(kl_weight=0.0, learning_rate=9.0))
+    _, first = sdpo_jax.init(0, Program(algorithm, sizes), Config())
     np.testing.assert_allclose(result.logits, first.logits, atol=1e-5)
 
 
@@ -127,10 +127,10 @@ def test_off_the_policy_the_gradient_is_that_of_the_published_objective(clip, pe
         assert abs(found - open_).max() > 0.01
 
 
-@pytest.mark.parametrize("method", ["ppo", "grpo"])
-def test_a_batch_serves_so_many_steps(method):
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_a_batch_serves_so_many_steps(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=6, steps=6, final_window=1, epochs=3)
-    program = Program(method, sizes, metrics=("rollouts", "queries"))
+    program = Program(algorithm, sizes, metrics=("rollouts", "queries"))
     setting, state = sdpo_jax.init(0, program, Config(learning_rate=1.0))
     memories = []
     for index in range(6):
@@ -157,7 +157,7 @@ def test_preferences_follow_bradley_and_terry():
     draw = np.random.default_rng(3)
     signal = np.repeat(draw.uniform(size=(2 * pairs + 1, 1)), runs, axis=1).astype(np.float32)
     tokens = jnp.zeros((2, 2 * pairs + 1, runs), jnp.int32)
-    key = streams.stream(np.arange(runs), streams.Stream.METHOD)
+    key = streams.stream(np.arange(runs), streams.Stream.ALGORITHM)
     found = preference.judged_pairs(tokens, jnp.asarray(signal), 3.0, key, 0)
     assert found.verdict.shape == (pairs, runs)
     gap = signal[:pairs, 0] - signal[pairs : 2 * pairs, 0]
@@ -203,9 +203,9 @@ def test_dpos_gradient_is_that_of_its_loss(strength):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["dpo", "dpo_best_worst"])
-def test_dpo_is_the_sum_over_all_pairs_where_the_better_always_wins(case, method):
-    found = case.expected(case.ours(method, preference_sharpness=1e9, dpo_strength=1.5))
+@pytest.mark.parametrize("algorithm", ["dpo", "dpo_best_worst"])
+def test_dpo_is_the_sum_over_all_pairs_where_the_better_always_wins(case, algorithm):
+    found = case.expected(case.ours(algorithm, preference_sharpness=1e9, dpo_strength=1.5))
     log_ratio = np.log(case.probs) - np.log(reference.softmax(case.first_logits))
     expected = np.zeros_like(case.probs)
     for p, pair, batch in zip(case.batch_probability, case.pairs, case.batches, strict=True):
@@ -315,5 +315,5 @@ def test_sequences_are_read_and_counted():
 
 
 def test_the_registry_holds_what_is_tested_here():
-    assert {"rloo", "grpo", "dr_grpo", "ppo", "dpo", "dpo_best_worst", "rlhf"} <= set(METHODS)
+    assert {"rloo", "grpo", "dr_grpo", "ppo", "dpo", "dpo_best_worst", "rlhf"} <= set(ALGORITHMS)
     assert ROLLOUTS == 2

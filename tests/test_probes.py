@@ -1,6 +1,6 @@
-"""A ladder of probe problems, each with one difficulty more, and how far each method climbs.
+"""A ladder of probe problems, each with one difficulty more, and how far each algorithm climbs.
 
-One position and two tokens; more tokens; more positions; bigrams; noise in the feedback. A method
+One position and two tokens; more tokens; more positions; bigrams; noise in the feedback. An algorithm
 that falls at a rung does so for a reason that is stated, and is expected to.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, Config, Program, Sizes
+from sdpo_jax import ALGORITHMS, Config, Program, Sizes
 
 SEEDS = 12
 SOLVED, FAILED = 0.85, 0.75
@@ -38,7 +38,7 @@ RUNGS = {
     "noise": (replace(_SIZES, length=4, vocab_size=4), replace(_PLAIN, noise=0.5)),
 }
 
-# Learning rate, what else differs, and what the method is told, which says where it falls.
+# Learning rate, what else differs, and what the algorithm is told, which says where it falls.
 #
 # "reward": solves all that can be learned from rewards; noise in them costs it.
 # "asks": the reward of any sequence or the solution: noise in the feedback does not reach it.
@@ -71,39 +71,39 @@ def _train(program, config):
 
 
 @cache
-def climbed(method):
+def climbed(algorithm):
     """Mean optimality over seeds on each rung."""
-    rate, numbers, _ = LADDER[method]
+    rate, numbers, _ = LADDER[algorithm]
     found = {}
     for rung, (sizes, config) in RUNGS.items():
-        program = Program(method, sizes, metrics=("optimality",))
+        program = Program(algorithm, sizes, metrics=("optimality",))
         given = replace(config, learning_rate=rate, **numbers)
         found[rung] = float(_train(program, given).mean())
     return found
 
 
-@pytest.mark.parametrize("method", [m for m in LADDER if LADDER[m][2] in ("reward", "asks")])
-def test_what_learns_from_rewards_solves_tokens_positions_and_bigrams(method):
-    found = climbed(method)
+@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] in ("reward", "asks")])
+def test_what_learns_from_rewards_solves_tokens_positions_and_bigrams(algorithm):
+    found = climbed(algorithm)
     for rung in ("two tokens", "tokens", "positions", "bigrams"):
         assert found[rung] > SOLVED, found
 
 
-@pytest.mark.parametrize("method", [m for m in LADDER if LADDER[m][2] == "reward"])
-def test_noise_costs_those_who_learn_from_the_feedback(method):
-    found = climbed(method)
+@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] == "reward"])
+def test_noise_costs_those_who_learn_from_the_feedback(algorithm):
+    found = climbed(algorithm)
     assert found["noise"] < found["positions"] - 0.05, found
 
 
-@pytest.mark.parametrize("method", [m for m in LADDER if LADDER[m][2] in ("asks", "table")])
-def test_noise_does_not_reach_those_who_need_no_feedback(method):
-    found = climbed(method)
+@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] in ("asks", "table")])
+def test_noise_does_not_reach_those_who_need_no_feedback(algorithm):
+    found = climbed(algorithm)
     assert abs(found["noise"] - found["positions"]) < 0.02, found
 
 
-@pytest.mark.parametrize("method", [m for m in LADDER if LADDER[m][2] == "table"])
-def test_a_table_of_quality_solves_what_quality_decides_and_no_bigrams(method):
-    found = climbed(method)
+@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] == "table"])
+def test_a_table_of_quality_solves_what_quality_decides_and_no_bigrams(algorithm):
+    found = climbed(algorithm)
     for rung in ("two tokens", "tokens", "positions"):
         assert found[rung] > SOLVED, found
     assert found["bigrams"] < FAILED, found
@@ -121,5 +121,5 @@ def test_a_product_of_two_advantages_solves_nothing():
         assert value < 0.3, (rung, found)
 
 
-def test_every_rung_is_a_registered_methods():
-    assert set(LADDER) <= set(METHODS)
+def test_every_rung_is_a_registered_algorithms():
+    assert set(LADDER) <= set(ALGORITHMS)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "results/paper"
 
-METHODS = {
+ALGORITHMS = {
     "sdpo": "SDPO",
     "reinforce": "REINFORCE",
     "advantage_weighted": "advantage-weighted",
@@ -29,9 +29,9 @@ def headline_rows() -> list[str]:
     rows = []
     for metric, table in TABLES.items():
         with (RESULTS / f"tables/{table}.csv").open() as file:
-            cells = {(row["method"], row["feedback"]): row for row in csv.DictReader(file)}
-        for method, name in METHODS.items():
-            values = [cells[method, feedback] for feedback in FEEDBACK]
+            cells = {(row["algorithm"], row["oracle"]): row for row in csv.DictReader(file)}
+        for algorithm, name in ALGORITHMS.items():
+            values = [cells[algorithm, feedback] for feedback in FEEDBACK]
             shown = [f"{float(v['mean']):.3f} ({float(v['published']):.3f})" for v in values]
             rows.append("| " + " | ".join([f"{metric}, {name}", *shown]) + " |")
     return rows
@@ -79,7 +79,7 @@ def test_the_audits_league_is_that_of_its_results():
     here = [
         row
         for row in league
-        if row["feedback"] == "continuous"
+        if row["oracle"] == "continuous"
         and (float(row["noise"]) == 0.2 or row["group"] == "reward of any sequence")
     ]
     rows = []
@@ -121,7 +121,7 @@ def test_the_code_runs_from_top_to_bottom():
         small = re.sub(r"range\(\d+\)", "range(2)", block)
         exec(small, names)
     assert names["rewards"].shape == (3, 2)  # pyright: ignore
-    assert names["data"].sizes == {"method": 3, "feedback": 4, "noise": 3, "seed": 2}  # pyright: ignore
+    assert names["data"].sizes == {"algorithm": 3, "oracle": 4, "noise": 3, "seed": 2}  # pyright: ignore
     assert names["mine"].reward.shape == (1, 2, 2)  # pyright: ignore
     assert names["gradient"].shape == (4, 16, 100)  # pyright: ignore
 

@@ -60,7 +60,7 @@ FEEDBACK = {
 NODES = 16
 
 CELLS = [
-    *itertools.product(reference.METHODS, FEEDBACK, [0]),
+    *itertools.product(reference.ALGORITHMS, FEEDBACK, [0]),
     ("sdpo", "continuous", NODES),
 ]
 CHEAP = tuple(name for name, metric in METRICS.items() if not metric.costly)
@@ -126,7 +126,7 @@ def compiled_step(program):
         found = {
             "tokens": view.tokens,
             "reward": view.reward,
-            "feedback": view.feedback,
+            "oracle": view.feedback,
             "mean_teacher": view.teacher.mean,
             "gradient": view.update.gradient,
             "direction": view.direction,
@@ -218,20 +218,20 @@ def test_every_oracle_is_compared():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("method", "feedback", "nodes"), CELLS)
-def test_one_step(method, feedback, nodes, variant):
+@pytest.mark.parametrize(("algorithm", "oracle", "nodes"), CELLS)
+def test_one_step(algorithm, feedback, nodes, variant):
     oracle, plain_oracle = FEEDBACK[feedback]
-    # A structure of its own is a compilation of its own: for one method only.
-    given = oracle if method == "sdpo" else in_a_shared_structure(oracle)
+    # A structure of its own is a compilation of its own: for one algorithm only.
+    given = oracle if algorithm == "sdpo" else in_a_shared_structure(oracle)
     config, index = VARIANTS[variant], 7
     logits, table = logits_and_table(3, SIZES)
-    program = Program(method, SIZES, CHEAP, teacher_nodes=nodes)
+    program = Program(algorithm, SIZES, CHEAP, teacher_nodes=nodes)
     found, metrics = one_step(program, config, given, logits, table, index)
     chance = drawn(SIZES)["steps"]
     for run in range(RUNS):
         got = of_run(found, run)
         expected = reference.step(
-            method,
+            algorithm,
             plain_oracle,
             reference_problem(SIZES, run),
             reference_numbers(config, run),
@@ -271,7 +271,7 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("method", "feedback", "nodes"),
+    ("algorithm", "oracle", "nodes"),
     [
         ("sdpo", "continuous", NODES),
         ("sdpo", "critique by token", 0),
@@ -280,13 +280,13 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
         ("advantage_weighted", "continuous", 0),
     ],
 )
-def test_a_whole_run(method, feedback, nodes):
+def test_a_whole_run(algorithm, feedback, nodes):
     oracle, plain_oracle = FEEDBACK[feedback]
     config = replace(CONFIG, learning_rate=np.array([1.0, 3.0, 2.0]))
     # Where nothing asks for the teacher, a run goes without.
-    has_teacher = method in ("sdpo", "hybrid")
+    has_teacher = algorithm in ("sdpo", "hybrid")
     names = tuple(name for name in CHEAP if has_teacher or not METRICS[name].needs_teacher)
-    program = Program(method, SIZES, names, record=names, teacher_nodes=nodes)
+    program = Program(algorithm, SIZES, names, record=names, teacher_nodes=nodes)
     result = jax.jit(lambda config: sdpo_jax.train(SEEDS, program, config, oracle))(config)
     # Each step adds its own rounding to what the steps before left in the logits.
     rounding = ROUNDING * np.arange(1, SIZES.steps + 1)
@@ -295,7 +295,7 @@ def test_a_whole_run(method, feedback, nodes):
         chance = of_run(drawn(SIZES), run)
         errors = config.quality_scale[run] * chance["errors"]
         steps = reference.train(
-            method,
+            algorithm,
             plain_oracle,
             problem,
             reference_numbers(config, run),

@@ -1,4 +1,4 @@
-"""Divergences, teachers and their methods, against automatic gradients, optax and enumeration."""
+"""Divergences, teachers and their algorithms, against automatic gradients, optax and enumeration."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from scipy import special
 
 import sdpo_jax
-from sdpo_jax import METHODS, ORACLES, Config, Program, Sizes, divergence
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, divergence
 from sdpo_jax import policy as policies
 from sdpo_jax.divergence import DIVERGENCES
 from tests import reference
 from tests.enumeration import BETA, Case
 
 VARIANTS = [
-    name for name in METHODS if name.startswith(("sdpo_forward", "sdpo_reverse", "sdpo_jsd"))
+    name for name in ALGORITHMS if name.startswith(("sdpo_forward", "sdpo_reverse", "sdpo_jsd"))
 ]
 LIVE = [f"sdpo_{name}" for name in DIVERGENCES]
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -146,18 +146,18 @@ def test_near_its_ends_the_jsd_is_a_small_share_of_the_kl(tilted, mix):
     np.testing.assert_allclose(found / size, end / size, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["opsd", *(m for m in VARIANTS if "jsd" in m)])
-def test_at_its_ends_a_method_learns_by_a_kl(case, method):
-    ends = [case.ours(method, divergence_mix=mix) for mix in (0.0, 1.0)]
-    if method == "sdpo_jsd":
+@pytest.mark.parametrize("algorithm", ["opsd", *(m for m in VARIANTS if "jsd" in m)])
+def test_at_its_ends_an_algorithm_learns_by_a_kl(case, algorithm):
+    ends = [case.ours(algorithm, divergence_mix=mix) for mix in (0.0, 1.0)]
+    if algorithm == "sdpo_jsd":
         for end, name in zip(ends, ("forward", "reverse"), strict=True):
             np.testing.assert_array_equal(end, case.ours(f"sdpo_{name}"))
     assert min(abs(end).max() for end in ends) > 0.01
     # One value for each run, ends and others side by side.
     runs = case.tokens.shape[-1]
     mixed = np.resize(np.float32([0.0, 0.5, 1.0]), runs)
-    found = case.ours(method, divergence_mix=mixed)
-    alone = [case.ours(method, divergence_mix=mix) for mix in (0.0, 0.5, 1.0)]
+    found = case.ours(algorithm, divergence_mix=mixed)
+    alone = [case.ours(algorithm, divergence_mix=mix) for mix in (0.0, 0.5, 1.0)]
     for place, each in enumerate(alone):
         np.testing.assert_array_equal(found[..., place::3], each[..., place::3])
 
@@ -215,7 +215,7 @@ def test_the_entropys_gradient_is_that_of_its_definition():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-# Methods, by sums over all sequences
+# Algorithms, by sums over all sequences
 
 FEEDBACK = {
     "binary": reference.binary(),
@@ -253,7 +253,7 @@ def expected_push(case, name, says, base, table=None, beta=BETA, mix=0.5):
 CLOSE = {"rtol": 1e-4, "atol": 3e-6}
 
 
-@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("oracle", FEEDBACK)
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_a_live_teacher(case, name, feedback):
     found = case.expected(case.ours(f"sdpo_{name}", ORACLES[feedback](), divergence_mix=0.3))
@@ -276,8 +276,8 @@ def test_a_trust_region_lies_between_the_first_policy_and_the_student(case, name
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_an_averaged_teacher_follows_the_student(case, name):
     memory = np.random.default_rng(2).normal(size=case.logits.shape)
-    method = f"sdpo_{name}_ema"
-    update = case.update(method, memory=case.spread(memory), teacher_rate=0.25)
+    algorithm = f"sdpo_{name}_ema"
+    update = case.update(algorithm, memory=case.spread(memory), teacher_rate=0.25)
     base = 0.75 * memory + 0.25 * case.logits
     np.testing.assert_allclose(update.memory[..., 0], base, rtol=1e-5, atol=1e-6)
     expected = expected_push(case, name, lambda reward: reward, base)
@@ -285,10 +285,10 @@ def test_an_averaged_teacher_follows_the_student(case, name):
     np.testing.assert_allclose(found, expected, **CLOSE)
 
 
-@pytest.mark.parametrize("method", [*(f"{name}_ema" for name in LIVE), "sdft"])
-def test_a_rate_of_0_is_the_fixed_teacher_and_1_the_live_one(method):
+@pytest.mark.parametrize("algorithm", [*(f"{name}_ema" for name in LIVE), "sdft"])
+def test_a_rate_of_0_is_the_fixed_teacher_and_1_the_live_one(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=8, steps=6, final_window=1)
-    program = Program(method, sizes)
+    program = Program(algorithm, sizes)
     seeds = np.arange(2)
     config = Config(learning_rate=1.0, feedback_strength=2.0, teacher_rate=np.array([0.0, 1.0]))
     setting, state = sdpo_jax.init(seeds, program, config)
@@ -305,14 +305,14 @@ def test_the_average_is_optaxs():
     rate, draw = 0.05, np.random.default_rng(0)
     policy = policies.policy(jnp.asarray(draw.normal(size=(2, 3)), jnp.float32))
     memory = jnp.asarray(draw.normal(size=(2, 3)), jnp.float32)
-    from sdpo_jax.methods.self_distillation import average
+    from sdpo_jax.algorithms.self_distillation import average
 
     found = average(memory, policy, Config(teacher_rate=rate))
     expected = optax.incremental_update(policy.logits, memory, rate)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_the_top_k_of_a_method_are_those_of_the_sizes(case):
+def test_the_top_k_of_an_algorithm_are_those_of_the_sizes(case):
     vocab_size = case.probs.shape[1]
     everything = Sizes(**{**vars(case.sizes), "top_k": vocab_size})
     found = case.ours("sdpo_jsd_ema_top_k", sizes=everything)
@@ -340,32 +340,32 @@ def test_the_papers_sdpo_is_the_forward_kl_to_a_live_teacher(case):
 TAUGHT = [*VARIANTS, "sdpo", "sdpo_mixture_probs", "sdpo_mixture_logits", "sdpo_annealed"]
 
 
-@pytest.mark.parametrize("method", TAUGHT)
-def test_a_teacher_without_knowledge_does_not_push(case, method):
+@pytest.mark.parametrize("algorithm", TAUGHT)
+def test_a_teacher_without_knowledge_does_not_push(case, algorithm):
     first = case.first_logits
     case.first_logits = case.logits
     try:
         flat = np.repeat(np.arange(len(case.probs))[:, None] * 0.5, case.probs.shape[1], axis=1)
-        push = case.ours(method, knowledge=flat)
-        table = case.ours(method)
+        push = case.ours(algorithm, knowledge=flat)
+        table = case.ours(algorithm)
     finally:
         case.first_logits = first
     np.testing.assert_allclose(push, 0, atol=1e-6)
     assert abs(table).max() > 0.01
 
 
-@pytest.mark.parametrize("method", TAUGHT)
-def test_a_teacher_without_feedback_does_not_push(case, method):
+@pytest.mark.parametrize("algorithm", TAUGHT)
+def test_a_teacher_without_feedback_does_not_push(case, algorithm):
     silent = sdpo_jax.constant(0.0)
     first = case.first_logits
     case.first_logits = case.logits
     try:
-        push = case.ours(method, silent)
+        push = case.ours(algorithm, silent)
     finally:
         case.first_logits = first
     # What is masked weighs exactly nothing. Eq. 3 has no mask, but a teacher that is the student up
     # to two roundings of a probability.
-    roundings = 2 if method == "sdpo" else 0
+    roundings = 2 if algorithm == "sdpo" else 0
     np.testing.assert_allclose(push, 0, atol=roundings * np.finfo(np.float32).eps)
 
 
@@ -418,7 +418,7 @@ def test_distillations_gradient_is_that_of_its_loss(case):
 def test_distillation_is_exact_at_any_temperature(temperature):
     draw = np.random.default_rng(5)
     logits, first, table = draw.normal(size=(3, 2, 5)).astype(np.float32)
-    update = METHODS["distillation"](
+    update = ALGORITHMS["distillation"](
         policy=policies.policy(jnp.asarray(logits)),
         reference=policies.policy(jnp.asarray(first)),
         knowledge=jnp.asarray(table),
@@ -434,10 +434,10 @@ def test_distillation_is_exact_at_any_temperature(temperature):
     assert error < max(1e-5, 1e-7 / tau)
 
 
-@pytest.mark.parametrize("method", ["opsd", "distillation"])
-def test_what_needs_no_reward_costs_nothing(method):
+@pytest.mark.parametrize("algorithm", ["opsd", "distillation"])
+def test_what_needs_no_reward_costs_nothing(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=8, steps=2, final_window=1)
-    result = sdpo_jax.train(0, Program(method, sizes, metrics=("rollouts", "queries")))
+    result = sdpo_jax.train(0, Program(algorithm, sizes, metrics=("rollouts", "queries")))
     assert float(result.mean["rollouts"]) == float(result.mean["queries"]) == 0
 
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-# Every method and every metric is traced; no number of double precision may appear on the way.
+# Every algorithm and every metric is traced; no number of double precision may appear on the way.
 TRACED = """
 import jax, jax.numpy as jnp, sdpo_jax
 from jax.extend.core import jaxprs_in_params
-from sdpo_jax import METHODS, METRICS, ORACLES, Config, Program, Sizes
+from sdpo_jax import ALGORITHMS, METRICS, ORACLES, Config, Program, Sizes
 
 def kinds(jaxpr):
     for equation in jaxpr.eqns:
@@ -21,13 +21,13 @@ def kinds(jaxpr):
             yield from kinds(inner)
 
 sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=3, final_window=2, epochs=2)
-for place, method in enumerate(METHODS):
+for place, algorithm in enumerate(ALGORITHMS):
     oracle = list(ORACLES.values())[place % len(ORACLES)]()
-    program = Program(method, sizes, metrics=("reward",) if place else tuple(METRICS))
+    program = Program(algorithm, sizes, metrics=("reward",) if place else tuple(METRICS))
     train = lambda seed: sdpo_jax.train(seed, program, Config(noise=0.1), oracle)
     traced, result = jax.make_jaxpr(train, return_shape=True)(jnp.arange(3))
-    assert "float64" not in set(kinds(traced.jaxpr)), method
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(result)} == {"float32", "int32"}, method
+    assert "float64" not in set(kinds(traced.jaxpr)), algorithm
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(result)} == {"float32", "int32"}, algorithm
 """
 
 SMALL = """

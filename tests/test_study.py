@@ -24,8 +24,8 @@ SDPO = {
 CRITIQUE = {"reward": -0.005, "credit": 0.016, "entropy": 0.028}
 
 
-def final(method: str, feedback: str = "continuous", **numbers: float) -> xr.Dataset:
-    axes = {"method": [method], "feedback": [feedback], "seed": range(SEEDS)}
+def final(algorithm: str, feedback: str = "continuous", **numbers: float) -> xr.Dataset:
+    axes = {"algorithm": [algorithm], "oracle": [feedback], "seed": range(SEEDS)}
     metrics = ("reward", "credit", "entropy", "weight")
     data = sdpo_jax.run_grid(axes, config=Config(**numbers), metrics=metrics)
     return data.squeeze(drop=True)
@@ -48,7 +48,7 @@ def check(
     assert abs(float(values.mean()) - expected) < error + rounding, float(values.mean())
 
 
-@pytest.mark.parametrize("feedback", SDPO)
+@pytest.mark.parametrize("oracle", SDPO)
 @pytest.mark.parametrize("metric", ["reward", "credit", "entropy"])
 def test_sdpo_gives_the_numbers_of_the_specification(sdpo, feedback, metric):
     check(sdpo[feedback][metric], SDPO[feedback][metric])
@@ -62,7 +62,7 @@ def test_a_critic_that_names_tokens_differs_as_published(sdpo, metric):
 
 
 def test_a_critique_read_to_the_letter_is_continuous_feedback(sdpo):
-    axes = {"feedback": {"position": sdpo_jax.critique("position")}, "seed": range(64)}
+    axes = {"oracle": {"position": sdpo_jax.critique("position")}, "seed": range(64)}
     position = sdpo_jax.run_grid(axes).squeeze(drop=True)
     for metric in ("reward", "credit", "entropy"):
         difference = position[metric] - sdpo["continuous"][metric].sel(seed=position.seed)

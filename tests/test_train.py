@@ -18,7 +18,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import (
-    METHODS,
+    ALGORITHMS,
     METRICS,
     ORACLES,
     Config,
@@ -31,13 +31,13 @@ from sdpo_jax import (
     Update,
     teacher,
 )
-from sdpo_jax.methods.base import what_is_told
+from sdpo_jax.algorithms.base import what_is_told
 from sdpo_jax.train import needs_teacher
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=10, final_window=4)
 SEEDS = np.arange(4)
 # The paper's, one with lessons, and some with memories: what differs for the engine.
-SOME_METHODS = [
+SOME_ALGORITHMS = [
     *("sdpo", "reinforce", "advantage_weighted", "hybrid"),
     *("sdpo_jsd_trust", "sdft", "rlhf", "scar"),
 ]
@@ -51,8 +51,8 @@ def numbers(**changes):
     return Config(**{name: np.broadcast_to(leaf, SEEDS.shape) for name, leaf in leaves.items()})
 
 
-def program(method="sdpo", **options):
-    return Program(method, **{"sizes": SIZES, **options})
+def program(algorithm="sdpo", **options):
+    return Program(algorithm, **{"sizes": SIZES, **options})
 
 
 # Compiled once for each program and shape, so tests keep to a few of both.
@@ -79,7 +79,7 @@ SLOPE = np.arange(12, dtype=np.float32).reshape(3, 4) / 8 - 0.5
 
 
 def leans(*, policy, config):
-    """A method of one's own that needs no rollouts: a parabola, steeper in some runs."""
+    """An algorithm of one's own that needs no rollouts: a parabola, steeper in some runs."""
     tilt = SLOPE.reshape(SLOPE.shape + (1,) * (policy.logits.ndim - 2))
     return Update(config.feedback_strength * (policy.logits - tilt))
 
@@ -187,16 +187,16 @@ def dealt(setting, state, view):
     }
 
 
-@partial(jax.jit, static_argnames="method")
-def deal(seed, config, oracle=None, method="reinforce", **options):
-    setting, state = sdpo_jax.init(seed, program(method), config, oracle, **options)
-    return dealt(setting, state, sdpo_jax.step(program(method), setting, state, 0)[1])
+@partial(jax.jit, static_argnames="algorithm")
+def deal(seed, config, oracle=None, algorithm="reinforce", **options):
+    setting, state = sdpo_jax.init(seed, program(algorithm), config, oracle, **options)
+    return dealt(setting, state, sdpo_jax.step(program(algorithm), setting, state, 0)[1])
 
 
-@pytest.mark.parametrize("method", SOME_METHODS)
-def test_runs_of_one_seed_are_paired_whatever_the_method(method):
-    setting, state = init(SEEDS, program(method), numbers())
-    _, view = step(program(method), setting, state, 0)
+@pytest.mark.parametrize("algorithm", SOME_ALGORITHMS)
+def test_runs_of_one_seed_are_paired_whatever_the_algorithm(algorithm):
+    setting, state = init(SEEDS, program(algorithm), numbers())
+    _, view = step(program(algorithm), setting, state, 0)
     assert same(dealt(setting, state, view), deal(SEEDS, numbers()))
 
 
@@ -427,17 +427,17 @@ def test_a_run_without_noise_does_not_hear_that_of_its_neighbours():
     assert not same(quiet.logits[..., 1], mixed.logits[..., 1])
 
 
-def stepped(method, config, oracle=None):
+def stepped(algorithm, config, oracle=None):
     """One step from where the policy has left the reference; four runs of one seed."""
-    setting, state = init(np.full(4, 5), program(method), config, oracle)
+    setting, state = init(np.full(4, 5), program(algorithm), config, oracle)
     moved = state.logits + np.random.default_rng(2).normal(size=(3, 4, 1)).astype(np.float32)
-    _, view = step(program(method), setting, state._replace(logits=moved), 3)
+    _, view = step(program(algorithm), setting, state._replace(logits=moved), 3)
     return view
 
 
-@pytest.mark.parametrize("method", SOME_METHODS)
-def test_the_sign_turns_the_method_round_and_not_the_pull(method):
-    view = stepped(method, numbers(sign=[1, -1, 0, 2]))
+@pytest.mark.parametrize("algorithm", SOME_ALGORITHMS)
+def test_the_sign_turns_the_algorithm_round_and_not_the_pull(algorithm):
+    view = stepped(algorithm, numbers(sign=[1, -1, 0, 2]))
     probs, reference = np.asarray(view.policy.probs), np.asarray(view.reference.probs)
     # Numbers below 1, so a rounding or two are below 1e-6.
     pull = 0.5 * (probs - reference)
@@ -447,7 +447,7 @@ def test_the_sign_turns_the_method_round_and_not_the_pull(method):
     assert abs(wish).max() > 1e-3
 
 
-def test_the_hybrids_threshold_chooses_between_two_methods():
+def test_the_hybrids_threshold_chooses_between_two_algorithms():
     divergence = stepped("hybrid", numbers()).teacher.divergence[0]
     view = stepped("hybrid", numbers(hybrid_threshold=[1e-6, divergence, 1e6, 2 * divergence]))
     distilled = np.asarray(stepped("sdpo", numbers()).update.gradient)
@@ -464,7 +464,7 @@ def reports(*, policy, signal, feedback, memory):
     return Update(jnp.zeros_like(policy.probs), memory=jnp.stack([signal, feedback]))
 
 
-# A method that learns nothing and remembers what it was told.
+# An algorithm that learns nothing and remembers what it was told.
 hears_the_signal = Stateful(
     "hears_the_signal",
     lambda policy, sizes: jnp.zeros((2, sizes.rollouts, *policy.logits.shape[2:])),
@@ -592,7 +592,7 @@ def praises_the_first_token(*, policy, config):
     return Update(gradient, config.learning_rate * policy.probs[0, 0])
 
 
-def test_a_method_a_metric_and_an_oracle_of_ones_own():
+def test_an_algorithm_a_metric_and_an_oracle_of_ones_own():
     metrics = (("highest", HIGHEST), "reward", "mean_feedback", "weight")
     own = program(praises_the_first_token, metrics=metrics, record=("highest",))
     config = Config(learning_rate=0.5, kl_weight=0.0)
@@ -606,8 +606,8 @@ def test_a_method_a_metric_and_an_oracle_of_ones_own():
 
     data = sdpo_jax.run_grid(
         {
-            "method": {"mine": praises_the_first_token},
-            "feedback": {"lenient": LENIENT},
+            "algorithm": {"mine": praises_the_first_token},
+            "oracle": {"lenient": LENIENT},
             "seed": range(4),
         },
         config=config,
@@ -629,17 +629,17 @@ def test_an_oracle_of_ones_own_is_heard():
     np.testing.assert_allclose(view.feedback, expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", [*METHODS, praises_the_first_token])
-def test_a_method_that_does_not_ask_for_the_teacher_has_none_computed(monkeypatch, method):
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, praises_the_first_token])
+def test_an_algorithm_that_does_not_ask_for_the_teacher_has_none_computed(monkeypatch, algorithm):
     def taught(*_):
         raise InterruptedError
 
     monkeypatch.setattr(teacher, "teach", taught)
-    told = what_is_told(METHODS.get(method, method))
+    told = what_is_told(ALGORITHMS.get(algorithm, algorithm))
     asked = "teacher" in told
-    assert needs_teacher(program(method)) == (asked or "lessons" in told)
+    assert needs_teacher(program(algorithm)) == (asked or "lessons" in told)
     # Another shape than elsewhere, so that nothing is remembered from there.
-    plain = program(method, sizes=replace(SIZES, rollouts=2))
+    plain = program(algorithm, sizes=replace(SIZES, rollouts=2))
     with pytest.raises(InterruptedError) if asked else nullcontext():
         jax.eval_shape(lambda: sdpo_jax.train(0, plain))
 
@@ -669,8 +669,8 @@ def refusal(*arguments, **options):
         ({"sizes": replace(SIZES, rollouts=2.5)}, ["rollouts: 2.5", "integers"]),
         ({"sizes": replace(SIZES, steps=0)}, ["steps: 0", "1 or more"]),
         ({"sizes": replace(SIZES, final_window=11)}, ["final_window: 11", "1 to 10"]),
-        ({"method": "sdqo"}, ["method: 'sdqo'", *METHODS]),
-        ({"method": asks_for_the_moon}, ["asks_for_the_moon", "'moon'", "policy", "teacher"]),
+        ({"algorithm": "sdqo"}, ["algorithm: 'sdqo'", *ALGORITHMS]),
+        ({"algorithm": asks_for_the_moon}, ["asks_for_the_moon", "'moon'", "policy", "teacher"]),
         ({"metrics": ("rewrad",)}, ["metrics: 'rewrad'", *METRICS]),
         ({"record": ("drift",)}, ["record: 'drift'", "reward, credit, entropy"]),
         ({"record_every": 0}, ["record_every: 0", "1 or more"]),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-METHODS = ("sdpo", "reinforce")
+ALGORITHMS = ("sdpo", "reinforce")
 FEEDBACK = ("continuous", "binary")
 
 
@@ -79,13 +79,16 @@ def final_values(
     }
 
 
-def check(method: str, feedback: str) -> None:
+def check(algorithm: str, feedback: str) -> None:
     """Refuse what the peers do not know.
 
     Raises:
         ValueError: the name and what is allowed.
     """
-    for field, value, allowed in (("method", method, METHODS), ("feedback", feedback, FEEDBACK)):
+    for field, value, allowed in (
+        ("algorithm", algorithm, ALGORITHMS),
+        ("oracle", feedback, FEEDBACK),
+    ):
         if value not in allowed:
             raise ValueError(f"{field}: {value!r}; allowed: {', '.join(allowed)}")
 

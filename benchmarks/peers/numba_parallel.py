@@ -21,11 +21,11 @@ PATTERN_WEIGHT = F32(CONSTANTS.pattern_weight)
 INIT_SCALE = F32(CONSTANTS.init_scale)
 
 
-def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(method, feedback)
+    check(algorithm, feedback)
     curves = np.empty((runs, 3, S), np.float32)
-    kind = method == "sdpo", feedback == "binary"
+    kind = algorithm == "sdpo", feedback == "binary"
     _train_all(0, curves[:1], *kind)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:

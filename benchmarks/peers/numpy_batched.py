@@ -9,17 +9,17 @@ import numpy as np
 from benchmarks.peers.common import CONSTANTS, check, final_values, sample_problems
 
 
-def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(method, feedback)
+    check(algorithm, feedback)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
-        return final_values(*_train_all(first_seed, runs, method, feedback))
+        return final_values(*_train_all(first_seed, runs, algorithm, feedback))
 
     return train
 
 
-def _train_all(first_seed: int, runs: int, method: str, feedback: str) -> np.ndarray:
+def _train_all(first_seed: int, runs: int, algorithm: str, feedback: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S, runs]``."""
     c = CONSTANTS
     problem = sample_problems(first_seed, runs)
@@ -41,7 +41,7 @@ def _train_all(first_seed: int, runs: int, method: str, feedback: str) -> np.nda
         score += bigram[run, tokens[:, :-1], tokens[:, 1:]].sum(1)
         reward = 1 / (1 + np.exp(-score / c.length))
 
-        if method == "sdpo":
+        if algorithm == "sdpo":
             heard = reward if feedback == "continuous" else (reward > 0.5).astype(np.float32)
             shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
             gradient = policy - _softmax(logits[:, None] + shift).mean(1)

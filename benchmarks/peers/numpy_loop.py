@@ -9,19 +9,19 @@ import numpy as np
 from benchmarks.peers.common import CONSTANTS, check, final_values, sample_problem
 
 
-def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(method, feedback)
+    check(algorithm, feedback)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
         seeds = range(first_seed, first_seed + runs)
-        curves = np.stack([_train_one(seed, method, feedback) for seed in seeds], axis=-1)
+        curves = np.stack([_train_one(seed, algorithm, feedback) for seed in seeds], axis=-1)
         return final_values(*curves)
 
     return train
 
 
-def _train_one(seed: int, method: str, feedback: str) -> np.ndarray:
+def _train_one(seed: int, algorithm: str, feedback: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S]``."""
     c = CONSTANTS
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def _train_one(seed: int, method: str, feedback: str) -> np.ndarray:
         score += problem.bigram[tokens[:-1], tokens[1:]].sum(0)
         reward = 1 / (1 + np.exp(-score / c.length))
 
-        if method == "sdpo":
+        if algorithm == "sdpo":
             heard = reward if feedback == "continuous" else reward > 0.5
             shift = c.feedback_strength * heard[:, None, None] * quality
             gradient = policy - _softmax(logits + shift).mean(0)

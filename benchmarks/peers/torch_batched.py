@@ -20,16 +20,16 @@ from benchmarks.peers.common import (
 Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    return prepare_with(train_step, method, feedback, runs)
+    return prepare_with(train_step, algorithm, feedback, runs)
 
 
 def prepare_with(
-    step: Step, method: str, feedback: str, runs: int
+    step: Step, algorithm: str, feedback: str, runs: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """Training by a step such as ``train_step``, compiled."""
-    check(method, feedback)
+    check(algorithm, feedback)
     torch.set_num_threads(cores())
     step = torch.compile(step, dynamic=False) if cpp_compiler() else step
 
@@ -47,7 +47,7 @@ def prepare_with(
         for index in range(c.steps):
             uniform = torch.rand(runs, c.length, c.rollouts)
             logits, *metrics = step(
-                logits, reference, quality, token_scores, bigram, uniform, method, feedback
+                logits, reference, quality, token_scores, bigram, uniform, algorithm, feedback
             )
             curves[:, index] = torch.stack(metrics)
         return final_values(*curves.numpy())
@@ -63,7 +63,7 @@ def train_step(
     token_scores: Tensor,
     bigram: Tensor,
     uniform: Tensor,
-    method: str,
+    algorithm: str,
     feedback: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next logits ``[runs, T, V]``; then reward, credit and entropy, each ``[runs]``."""
@@ -76,7 +76,7 @@ def train_step(
     score = score + bigram.flatten(1).gather(-1, pairs.flatten(1)).view_as(pairs).sum(1)
     reward = torch.sigmoid(score / c.length)
 
-    if method == "sdpo":
+    if algorithm == "sdpo":
         heard = reward if feedback == "continuous" else (reward > 0.5).float()
         shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
         gradient = policy - (logits[:, None] + shift).softmax(-1).mean(1)
@@ -96,7 +96,7 @@ def updated(
     policy: Tensor,
     gradient: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a step returns, from the method's gradient."""
+    """What a step returns, from the algorithm's gradient."""
     c = CONSTANTS
     gradient = gradient + c.kl_weight * (policy - reference)
     entropy = -(policy * policy.log()).sum(-1).mean(-1)

@@ -16,9 +16,9 @@ from benchmarks.peers.common import CONSTANTS
 from benchmarks.peers.torch_batched import prepare_with, updated
 
 
-def prepare(method: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    return prepare_with(train_step, method, feedback, runs)
+    return prepare_with(train_step, algorithm, feedback, runs)
 
 
 def train_step(
@@ -28,7 +28,7 @@ def train_step(
     token_scores: Tensor,
     bigram: Tensor,
     uniform: Tensor,
-    method: str,
+    algorithm: str,
     feedback: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next logits ``[runs, T, V]``; then reward, credit and entropy, each ``[runs]``."""
@@ -41,7 +41,7 @@ def train_step(
     score = score + bigram.flatten(1).gather(-1, pairs.flatten(1)).view_as(pairs).sum(1)
     reward = torch.sigmoid(score / c.length)
 
-    if method == "sdpo":
+    if algorithm == "sdpo":
         heard = reward if feedback == "continuous" else (reward > 0.5).float()
         # softmax(l + x) = pi exp(x) / sum_v pi exp(x); the longest axis, of rollouts, is last.
         ratio = torch.exp(c.feedback_strength * quality[..., None] * heard[:, None, None])

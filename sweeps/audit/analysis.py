@@ -79,12 +79,12 @@ def optimality(reward: np.ndarray, uniform: np.ndarray, best: np.ndarray) -> np.
 def tuning_rows(results: Results) -> list[Row]:
     """Every setting that was tried, with its mean reward over tuning seeds."""
     data = tuning(results)
-    names = ("contender", "feedback", "noise", "knowledge", "learning_rate", *KNOBS)
+    names = ("contender", "oracle", "noise", "knowledge", "learning_rate", *KNOBS)
     rows = []
     for place in range(data.sizes["trial"]):
         at = data.isel(trial=place)
         row = {
-            name: str(at[name].values) if name in ("contender", "feedback") else float(at[name])
+            name: str(at[name].values) if name in ("contender", "oracle") else float(at[name])
             for name in (*names, "reward", "ci_low", "ci_high")
         }
         row |= {name: None for name in KNOBS if np.isnan(row[name])}
@@ -133,7 +133,7 @@ def league_rows(results: Results) -> list[Row]:
         reward = at.reward.values.astype(float)
         row: Row = {
             "group": CONTENDERS[name].group,
-            "feedback": feedback,
+            "oracle": feedback,
             "noise": noise,
             "contender": name,
             "label": CONTENDERS[name].label,
@@ -156,7 +156,7 @@ def league_rows(results: Results) -> list[Row]:
         }
         rows.append(row)
     order = list(dict.fromkeys(contender.group for contender in CONTENDERS.values()))
-    rows.sort(key=lambda r: (order.index(r["group"]), r["feedback"], r["noise"], -r["reward"]))
+    rows.sort(key=lambda r: (order.index(r["group"]), r["oracle"], r["noise"], -r["reward"]))
     return rows
 
 
@@ -230,7 +230,7 @@ def crossover_rows(results: Results) -> list[Row]:
             none, full = statistics.mean(gaps[0]), statistics.mean(gaps[-1])
             rows.append(
                 {
-                    "feedback": feedback,
+                    "oracle": feedback,
                     "noise": float(noise),
                     "best_told_feedback": name,
                     "crossover": crossing(knowledge, gaps.mean(1)),
@@ -329,7 +329,7 @@ def scaling_rows(results: Results) -> list[Row]:
 
 
 def credit_rows(results: Results) -> list[Row]:
-    """Credit correlation of each method's direction at one and the same policies."""
+    """Credit correlation of each algorithm's direction at one and the same policies."""
     data = results["credit"]
     return [
         {

@@ -1,4 +1,4 @@
-"""Who takes part: each method with the one or two knobs that are its own.
+"""Who takes part: each algorithm with the one or two knobs that are its own.
 
 Every contender gets the same number of tuning settings: the values of its knobs times as many
 learning rates as are left, spread over ``decades`` from ``lowest_rate``. Ranges were set by what
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sdpo_jax import METHODS
+from sdpo_jax import ALGORITHMS
 from sdpo_jax.information import most
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method in the audit.
+    """An algorithm in the audit.
 
     Attributes:
         name: its name in tables.
-        method: the name in ``METHODS``.
+        algorithm: the name in ``ALGORITHMS``.
         label: for readers.
         lowest_rate: the smallest learning rate tried.
         knobs: fields of ``Config`` and the values tried.
@@ -32,7 +32,7 @@ class Contender:
     """
 
     name: str
-    method: str
+    algorithm: str
     label: str
     lowest_rate: float
     knobs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Contender:
     @property
     def group(self) -> str:
         """The most that it is told: what it may be compared with."""
-        return most(METHODS[self.method])
+        return most(ALGORITHMS[self.algorithm])
 
     def axes(self, settings: int) -> dict[str, list[float]]:
         """Learning rates and knobs whose product has ``settings`` members."""

@@ -256,10 +256,10 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
 
 
 def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
-    """Each method's direction at one and the same policies, beside the exact advantage.
+    """Each algorithm's direction at one and the same policies, beside the exact advantage.
 
     The policies are those that RLOO has at the start, after a third and at the end of training, at
-    the learning rate that it was found best at. At each, every method takes ``CREDIT_STEPS`` steps
+    the learning rate that it was found best at. At each, every algorithm takes ``CREDIT_STEPS`` steps
     that move nothing, so that what it learns beside the policy has time to; correlations are means
     over the last third of them.
     """
@@ -285,7 +285,7 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         numbers = dict(setting, learning_rate=0.0, kl_weight=0.0, noise=REFERENCE_NOISE)
         config = Config(learn_from_feedback=1.0, **numbers)
         sizes = replace(plan.sizes, epochs=contender.epochs)
-        program = Program(contender.method, sizes, metrics=("reward",))
+        program = Program(contender.algorithm, sizes, metrics=("reward",))
 
         @jax.jit
         def measure(logits: jax.Array, advantage: jax.Array, seeds: jax.Array) -> jax.Array:
@@ -383,7 +383,7 @@ def _evaluated(outcomes: Mapping[Any, Outcome]) -> xr.Dataset:
     chosen: list[Row] = [row for outcome in outcomes.values() for row in outcome.chosen]
     columns = {
         name: ("cell", [row[name] for row in chosen])
-        for name in ("contender", "feedback", "noise", "knowledge", "learning_rate")
+        for name in ("contender", "oracle", "noise", "knowledge", "learning_rate")
     }
     columns["edge_gain"] = ("cell", [row["edge_gain"] for row in chosen])
     columns["tuned_reward"] = ("cell", [row["reward"] for row in chosen])
@@ -435,7 +435,7 @@ def _snapshots(
     for label, steps in (("first policy", 0), ("a third on", plan.sizes.steps // 3),
                          ("trained", plan.sizes.steps)):  # fmt: skip
         sizes = replace(plan.sizes, steps=max(steps, 1), final_window=1)
-        program = Program(guide.method, sizes, metrics=("reward",))
+        program = Program(guide.algorithm, sizes, metrics=("reward",))
         if steps:
             found[label] = np.asarray(
                 jax.jit(lambda program=program: sdpo_jax.train(seeds, program, config).logits)()

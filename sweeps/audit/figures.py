@@ -1,6 +1,6 @@
 """The audit's figures, from saved results: means with 95% intervals.
 
-Colours say what a method is told, markers tell the methods of a panel apart.
+Colours say what an algorithm is told, markers tell the algorithms of a panel apart.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def league(results: Results) -> Figure:
     feedback, noise = analysis.source_feedback(results)
     shown = []
     for group in GROUP_COLOURS:
-        mine = [r for r in rows if r["group"] == group and r["feedback"] == feedback]
+        mine = [r for r in rows if r["group"] == group and r["oracle"] == feedback]
         wanted = [r for r in mine if np.isclose(r["noise"], noise)] or mine
         shown += sorted(wanted, key=lambda r: -r["optimality"])
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(shown)))
@@ -86,7 +86,7 @@ def league(results: Results) -> Figure:
 
 
 def rates(results: Results) -> Figure:
-    """Reward over learning rates, each method's other knobs at their best for each rate."""
+    """Reward over learning rates, each algorithm's other knobs at their best for each rate."""
     feedback, noise = analysis.source_feedback(results)
     data = analysis.tuning(results)
     figure = Figure(figsize=(WIDTH, 4.0))
@@ -269,7 +269,7 @@ def cost(results: Results) -> Figure:
              if any(r["contender"] == n for r in rows)]  # fmt: skip
     steps = int(results["range"].attrs["steps"])
     for place, name in enumerate(names):
-        found = [r for r in rows if r["contender"] == name and r["feedback"] == feedback]
+        found = [r for r in rows if r["contender"] == name and r["oracle"] == feedback]
         row = next((r for r in found if np.isclose(r["noise"], noise)), found[0])
         at = analysis.cell(data, name, feedback, row["noise"])
         curve, error = at.reward_curve.values, at.reward_curve_error.values
@@ -299,13 +299,13 @@ FIGURES: Mapping[str, Entry] = {
     "rates": Entry(
         rates,
         "Learning-rate sensitivity",
-        "Final reward over learning rates on the tuning seeds, each method's own knob at its best "
+        "Final reward over learning rates on the tuning seeds, each algorithm's own knob at its best "
         "for each rate; continuous feedback, noise 0.2.",
     ),
     "crossover": Entry(
         crossover,
         "How much has the teacher to know",
-        "SDPO's final reward less that of the best method told only the feedback, against the "
+        "SDPO's final reward less that of the best algorithm told only the feedback, against the "
         "correlation of the teacher's table with q. Both tuned in every cell. Above 0 SDPO wins.",
     ),
     "credit": Entry(
@@ -313,7 +313,7 @@ FIGURES: Mapping[str, Entry] = {
         "Credit at the same policies",
         "Correlation of a step's direction with the exact advantage of the reward (filled) and "
         "with token quality, its part that the paper measures (hollow), at the same three policies "
-        "for all methods.",
+        "for all algorithms.",
     ),
     "frontier": Entry(
         frontier,

@@ -80,7 +80,7 @@ def _page(
     groups: dict[str, list[analysis.Row]] = {}
     taken: dict[Any, int] = {}
     for row in rows["league"]:
-        where = (row["group"], row["feedback"], row["noise"])
+        where = (row["group"], row["oracle"], row["noise"])
         taken[where] = taken.get(where, 0) + 1
         if taken[where] <= SHOWN:
             groups.setdefault(row["group"], []).append(row)

@@ -85,8 +85,8 @@ def train(
     config = Config() if config is None else config
     return sdpo_jax.run_grid(
         {
-            "method": [contender.method],
-            "feedback": dict(oracles),
+            "algorithm": [contender.algorithm],
+            "oracle": dict(oracles),
             **axes,
             "seed": list(seeds),
         },
@@ -97,7 +97,7 @@ def train(
         record_every=EVERY,
         teacher_nodes=TEACHER_NODES,
         workers=1,
-    ).isel(method=0, drop=True)
+    ).isel(algorithm=0, drop=True)
 
 
 def tune(
@@ -119,8 +119,8 @@ def tune(
     rows = []
     for cell in cells:
         at = data.sel(
-            {"feedback": cell.feedback, "noise": cell.noise, "knowledge": cell.knowledge},
-            method=None,
+            {"oracle": cell.feedback, "noise": cell.noise, "knowledge": cell.knowledge},
+            algorithm=None,
         )
         for values in itertools.product(*settings.values()):
             setting = dict(zip(settings, values, strict=True))
@@ -129,7 +129,7 @@ def tune(
             rows.append(
                 {
                     "contender": contender.name,
-                    "feedback": cell.feedback,
+                    "oracle": cell.feedback,
                     "noise": cell.noise,
                     "knowledge": cell.knowledge,
                     **setting,

@@ -34,8 +34,8 @@ def dense_against_sparse(results: Results) -> Interval:
 
 
 def c23(results: Results) -> Judgement:
-    """At each method's own best learning rate, continuous feedback with noise 0.2: SDPO with full
-    knowledge less the best method that is told only the feedback (chosen on tuning seeds). Fails
+    """At each algorithm's own best learning rate, continuous feedback with noise 0.2: SDPO with full
+    knowledge less the best algorithm that is told only the feedback (chosen on tuning seeds). Fails
     if the gap is not above 0.01: then the step was the reason. Holds if the gap is above 0.01 and
     exact dense credit without a table (process reward) also beats one number a rollout by more
     than 0.01. Holds for another reason if the gap is above 0.01 but dense credit alone brings no
@@ -59,12 +59,12 @@ def c23(results: Results) -> Judgement:
         f"the gap, {gap_there:+.3f} at the paper's one learning rate, is {shown(gap, True)} "
         f"against {CONTENDERS[name].label} when each has its own; exact dense credit without a "
         f"table brings {shown(dense, True)} over REINFORCE",
-        control="tuned: every method at the best of equally many settings",
+        control="tuned: every algorithm at the best of equally many settings",
     )
 
 
 def c24(results: Results) -> Judgement:
-    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best method
+    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best algorithm
     that is told only the feedback, continuous feedback with noise 0.2. Holds if above -0.01, fails
     if below, undecided if the interval spans it. The crossover in knowledge is given beside it.
     """
@@ -74,11 +74,11 @@ def c24(results: Results) -> Judgement:
     verdict = rules.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
     lines = tuple(
-        f"{row['feedback']}, noise {row['noise']:g}: knowledge at which SDPO overtakes "
+        f"{row['oracle']}, noise {row['noise']:g}: knowledge at which SDPO overtakes "
         f"{CONTENDERS[row['best_told_feedback']].label}: {crossover_text(row)}"
         for row in rows
     )
-    here = next(r for r in rows if r["feedback"] == feedback and np.isclose(r["noise"], noise))
+    here = next(r for r in rows if r["oracle"] == feedback and np.isclose(r["noise"], noise))
     return Judgement(
         "reward, SDPO (knowledge 0) less the best told only the feedback, each at its own best",
         None,
@@ -106,7 +106,7 @@ def crossover_text(row: analysis.Row) -> str:
 
 def f1(results: Results) -> Judgement:
     """Can't be answered by a simulation: undecided. Reported is how the gap between SDPO (the
-    highest knowledge) and the best scaled method told only the feedback (chosen on tuning seeds)
+    highest knowledge) and the best scaled algorithm told only the feedback (chosen on tuning seeds)
     moves, in optimality, from the smallest to the largest problem tried.
     """
     rows = analysis.scaling_rows(results)
@@ -180,7 +180,7 @@ def f2(results: Results) -> Judgement:
         None,
         interval,
         verdict,
-        f"{len(own)} of {len(found)} pairs of a method and a bias differ from noise of the same "
+        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the same "
         f"error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
         evidence=lines,
     )

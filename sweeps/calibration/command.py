@@ -254,9 +254,9 @@ def _numbers_csv(outcome: dict[str, Any]) -> str:
         writer.writerow([each.name, each.where, f"{each.value:.4f}", f"{mean:.4f}", f"{z:.2f}"])
     centre, spread = outcome["groups"]
     names = [
-        f"five seeds {part} {method}"
+        f"five seeds {part} {algorithm}"
         for part in ("mean", "sd")
-        for method in ("sdpo", "reinforce", "advantage_weighted")
+        for algorithm in ("sdpo", "reinforce", "advantage_weighted")
     ]
     for name, value, mean, sd in zip(names, likelihood.five_seeds(), centre, spread, strict=True):
         z = (value - mean) / sd

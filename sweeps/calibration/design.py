@@ -3,7 +3,7 @@
 The paper's tables and figures 4 and 5 are one seed: one problem, and as far as its numbers show
 (REINFORCE, which hears neither feedback nor noise, has ten different values there) luck of its own
 in every cell. So every cell here is run on the same problems, ``problem_seed``, with rollouts of
-its own, ``seed``. REINFORCE and the advantage-weighted method run with the sign turned round, which
+its own, ``seed``. REINFORCE and the advantage-weighted algorithm run with the sign turned round, which
 is what the published credit shows (see claim C08).
 """
 
@@ -119,26 +119,28 @@ def plans(settings: Settings, sizes: Sizes | None = None) -> dict[str, Plan]:
 
     hints = {"hint_noise": settings.hint_noise}
     hybrid: dict[str, Any] = {
-        "method": "hybrid",
+        "algorithm": "hybrid",
         "config": Config(noise=HYBRID_NOISE),
         "metrics": ("reward", "credit", "entropy", "weight"),
     }
-    readings = {"feedback": {name: ORDINAL[name] for name in settings.ordinal}}
+    readings = {"oracle": {name: ORDINAL[name] for name in settings.ordinal}}
     return {
         "continuous": lay(0, 7, {**constants, "noise": (*NOISE, HYBRID_NOISE)}),
-        "binary": lay(10, 1, {**constants}, feedback="binary"),
+        "binary": lay(10, 1, {**constants}, oracle="binary"),
         "ordinal": lay(11, 1, {**constants, **readings}),
         "critique": lay(
-            12, 2, {**constants, **hints, "noise": (0.0, HYBRID_NOISE)}, feedback="critique"
+            12, 2, {**constants, **hints, "noise": (0.0, HYBRID_NOISE)}, oracle="critique"
         ),
         "hybrid": lay(14, 1, {**constants}, **hybrid),
-        "hybrid_critique": lay(15, 1, {**constants, **hints}, feedback="critique", **hybrid),
+        "hybrid_critique": lay(15, 1, {**constants, **hints}, oracle="critique", **hybrid),
         "baselines": lay(
             20,
             LUCKS,
-            {"method": ("reinforce", "advantage_weighted"), **untaught},
+            {"algorithm": ("reinforce", "advantage_weighted"), **untaught},
             config=Config(sign=-1.0),
         ),
-        "shared": lay(30, 1, {**constants, "feedback": SHARED_FEEDBACK}),
-        "shared_baseline": lay(30, 1, {**untaught}, method="reinforce", config=Config(sign=-1.0)),
+        "shared": lay(30, 1, {**constants, "oracle": SHARED_FEEDBACK}),
+        "shared_baseline": lay(
+            30, 1, {**untaught}, algorithm="reinforce", config=Config(sign=-1.0)
+        ),
     }

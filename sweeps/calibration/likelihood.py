@@ -70,20 +70,20 @@ def numbers() -> tuple[Number, ...]:
         value = noise["credit_read_off_plot"]["sdpo"][index]
         found.append(Number(f"sdpo noise {level} credit", value, read, "F4"))
     five = p["figure5_hybrid"]
-    for method in ("sdpo", "hybrid"):
+    for algorithm in ("sdpo", "hybrid"):
         for feedback in ("continuous", "critique"):
             for metric in ("reward", "entropy"):
-                value = five[metric][feedback][method]
-                name = f"{method} {feedback} at 0.2 {metric}"
+                value = five[metric][feedback][algorithm]
+                name = f"{algorithm} {feedback} at 0.2 {metric}"
                 found.append(Number(name, value, printed, "F5"))
     found.append(Number("hybrid weight", five["alpha_read_off_plot"]["mean"], read, "F5"))
-    for method in ("reinforce", "advantage_weighted"):
-        rewards = [*p["table1_final_reward"][method], *noise["reward"][method]]
+    for algorithm in ("reinforce", "advantage_weighted"):
+        rewards = [*p["table1_final_reward"][algorithm], *noise["reward"][algorithm]]
         credits = [
-            *p["table2_credit_correlation"][method],
-            *noise["credit_read_off_plot"][method],
+            *p["table2_credit_correlation"][algorithm],
+            *noise["credit_read_off_plot"][algorithm],
         ]
-        entropies = p["table3_final_entropy"][method]
+        entropies = p["table3_final_entropy"][algorithm]
         for metric, values, error in (
             ("reward", rewards, printed),
             ("credit", credits, read),
@@ -91,7 +91,7 @@ def numbers() -> tuple[Number, ...]:
         ):
             where = "T3" if metric == "entropy" else "T and F4"
             value, spread = float(np.mean(values)), error / np.sqrt(len(values))
-            found.append(Number(f"{method} {metric}", value, spread, where))
+            found.append(Number(f"{algorithm} {metric}", value, spread, where))
     return tuple(found)
 
 
@@ -121,7 +121,7 @@ class Simulated:
 
     Attributes:
         single: ``[problems, K]``, as ``numbers``.
-        groups: ``[draws, 6]``: of groups of five problems, the mean reward of each method and its
+        groups: ``[draws, 6]``: of groups of five problems, the mean reward of each algorithm and its
             standard deviation.
     """
 
@@ -183,10 +183,10 @@ class Simulation:
         columns += [get("hybrid_critique", m, 0, (hint,)) for m in ("reward", "entropy")]
         columns.append(get("hybrid", "weight_mean"))
         rewards = [get("continuous", "reward")]
-        for method in range(2):
+        for algorithm in range(2):
             for metric in ("reward", "credit", "entropy"):
                 # [lucks, problems]: the mean stands for the mean of the published repeats.
-                repeats = self._arrays["baselines", metric][(method, *untaught)]
+                repeats = self._arrays["baselines", metric][(algorithm, *untaught)]
                 assert repeats.shape[0] == LUCKS
                 columns.append(repeats.mean(0))
                 if metric == "reward":
@@ -207,7 +207,7 @@ def eleven(found: tuple[Number, ...]) -> np.ndarray:
 
 
 def five_seeds() -> np.ndarray:
-    """Figure 6: the mean rewards of the three methods, and their standard deviations."""
+    """Figure 6: the mean rewards of the three algorithms, and their standard deviations."""
     rows = published()["figure6_multiseed"]["reward_mean_std"]
     return np.array(
         [rows[m][part] for part in (0, 1) for m in ("sdpo", "reinforce", "advantage_weighted")]

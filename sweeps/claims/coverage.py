@@ -9,7 +9,7 @@ import numpy as np
 from sweeps import statistics
 from sweeps.claims.model import Results
 from sweeps.claims.rules import FEEDBACK, cells, name, number
-from sweeps.published import BASELINES, METHODS, ROUNDING, table
+from sweeps.published import ALGORITHMS, BASELINES, ROUNDING, table
 from sweeps.tables import TABLE_METRICS
 
 
@@ -18,7 +18,7 @@ class Uncovered:
     """A number of tables 1 to 3 outside the central 99% of our seeds, ``low`` to ``high``."""
 
     table: int
-    method: str
+    algorithm: str
     feedback: str
     published: float
     low: float
@@ -34,21 +34,21 @@ def uncovered(results: Results) -> list[Uncovered]:
     """
     found = []
     for page, metric in TABLE_METRICS.items():
-        for method in METHODS:
-            seeds = cells(results, "methods", metric, method=method, feedback=FEEDBACK)
-            row = table(page, method)
+        for algorithm in ALGORITHMS:
+            seeds = cells(results, "algorithms", metric, algorithm=algorithm, oracle=FEEDBACK)
+            row = table(page, algorithm)
             inside = statistics.plausible(row, seeds, tolerance=ROUNDING)
             lows, highs = statistics.central_range(seeds)
             for place in np.flatnonzero(~inside):
                 found.append(
                     Uncovered(
                         page,
-                        method,
+                        algorithm,
                         FEEDBACK[place],
                         float(row[place]),
                         float(lows[place]),
                         float(highs[place]),
-                        _why(results, metric, method, row, int(place)),
+                        _why(results, metric, algorithm, row, int(place)),
                     )
                 )
     return found
@@ -56,17 +56,17 @@ def uncovered(results: Results) -> list[Uncovered]:
 
 def coverage_text(results: Results) -> str:
     """How many of the numbers of tables 1 to 3 our seeds cover."""
-    count = len(TABLE_METRICS) * len(METHODS) * len(FEEDBACK)
+    count = len(TABLE_METRICS) * len(ALGORITHMS) * len(FEEDBACK)
     return (
         f"{count - len(uncovered(results))} of the {count} numbers of tables 1 to 3 lie in the "
         "central 99% of our seeds."
     )
 
 
-def _why(results: Results, metric: str, method: str, row: np.ndarray, place: int) -> str:
-    if method not in BASELINES:
+def _why(results: Results, metric: str, algorithm: str, row: np.ndarray, place: int) -> str:
+    if algorithm not in BASELINES:
         return "None of the control runs explains it."
-    flipped = cells(results, "flipped", metric, method=method)
+    flipped = cells(results, "flipped", metric, algorithm=algorithm)
     if statistics.plausible(row[place], flipped, tolerance=ROUNDING):
         low, high = statistics.central_range(flipped)
         return (
@@ -75,7 +75,7 @@ def _why(results: Results, metric: str, method: str, row: np.ndarray, place: int
         )
     others = np.delete(row, place)
     return (
-        f"{name(method)} learns from the true reward, which the feedback type does not touch, yet "
+        f"{name(algorithm)} learns from the true reward, which the feedback type does not touch, yet "
         f"the paper's other values in this row are {others.min():.3f} to {others.max():.3f}: its "
         "runs differ in something that it does not state."
     )

@@ -1,6 +1,6 @@
 """C06 to C09: credit correlation (table 2, section 3.2).
 
-Credit is the correlation between a method's direction and the tokens' advantage under q.
+Credit is the correlation between an algorithm's direction and the tokens' advantage under q.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _steps(differences: Interval) -> str:
 
 def _order(results: Results) -> Interval:
     """Differences in credit between neighbouring feedback types, each run at its own policy."""
-    credit = cells(results, "methods", "credit", method="sdpo", feedback=FEEDBACK)
+    credit = cells(results, "algorithms", "credit", algorithm="sdpo", oracle=FEEDBACK)
     return _neighbours(credit, joint(len(FEEDBACK) - 1))
 
 
@@ -61,9 +61,9 @@ def along_the_run(results: Results) -> tuple[Interval, Interval]:
     so what changes in its credit is not for lack of information.
     """
     steps = results["matched"]["step"].values[[0, -1]]
-    credit = cells(results, "matched", "credit", feedback="continuous", step=steps)
+    credit = cells(results, "matched", "credit", oracle="continuous", step=steps)
     entropy = cells(
-        results, "methods", "entropy_curve", method="sdpo", feedback="continuous", step=steps
+        results, "algorithms", "entropy_curve", algorithm="sdpo", oracle="continuous", step=steps
     )
     return (
         statistics.paired_difference(credit[1], credit[0]),
@@ -100,18 +100,18 @@ def information(results: Results) -> Judgement:
     of these is clearly not so; undecided otherwise.
     """
     noisiest = float(results["noise"]["noise"].values.max())
-    drowned = cells(results, "noise", "credit", method="sdpo", noise=noisiest)
-    ordinal = cells(results, "methods", "credit", method="sdpo", feedback="ordinal")
+    drowned = cells(results, "noise", "credit", algorithm="sdpo", noise=noisiest)
+    ordinal = cells(results, "algorithms", "credit", algorithm="sdpo", oracle="ordinal")
     place = statistics.paired_difference(drowned, ordinal)
     in_runs = above(smallest(_order(results)), 0, negligible=CREDIT_MARGIN)
-    matched = cells(results, "matched", "credit", feedback=FEEDBACK)
+    matched = cells(results, "matched", "credit", oracle=FEEDBACK)
     steps = results["matched"]["step"].values
     rises = _neighbours(matched.mean(axis=1), joint(len(FEEDBACK) - 1))
     ordered = (np.diff(matched.mean(axis=-1), axis=0) > 0).all(axis=0)
     within, sharpened = along_the_run(results)
     blank = statistics.mean(cells(results, "no_feedback", "credit"))
     blank_entropy = statistics.mean(cells(results, "no_feedback", "entropy"))
-    curve = cells(results, "methods", "reward_curve", method="sdpo", feedback="continuous")
+    curve = cells(results, "algorithms", "reward_curve", algorithm="sdpo", oracle="continuous")
     rollouts = published()["protocol"]["rollouts"]
     among = float((np.diff(curve, axis=0).std(axis=0, ddof=1) * np.sqrt(rollouts / 2)).mean())
     times = noisiest / among if among > 0 else np.inf
@@ -160,9 +160,9 @@ def sign_of_reinforce(results: Results) -> Judgement:
     gradient flipped shows where the published value comes from: it is compared with the central
     99% of the seeds of both.
     """
-    credit = cells(results, "methods", "credit", method="reinforce", feedback=FEEDBACK)
+    credit = cells(results, "algorithms", "credit", algorithm="reinforce", oracle=FEEDBACK)
     most = largest(statistics.mean(credit, joint(len(FEEDBACK))))
-    seeds = cells(results, "flipped", "credit", method="reinforce")
+    seeds = cells(results, "flipped", "credit", algorithm="reinforce")
     flipped = statistics.mean(seeds)
     printed = table(2, "reinforce")
     as_defined = statistics.plausible(printed, credit, tolerance=ROUNDING)
@@ -182,7 +182,7 @@ def sign_of_reinforce(results: Results) -> Judgement:
     )
 
 
-@judges("C09", "the advantage-weighted method's credit is near zero", "table 2")
+@judges("C09", "the advantage-weighted algorithm's credit is near zero", "table 2")
 def advantage_weighted(results: Results) -> Judgement:
     """Near zero is what the paper calls so: no farther from 0 than the farthest value in its table.
     Holds if the mean credit lies that near in every feedback type (joint 95% intervals); fails
@@ -190,10 +190,10 @@ def advantage_weighted(results: Results) -> Judgement:
     """
     printed = table(2, "advantage_weighted")
     near = float(np.abs(printed).max())
-    credit = cells(results, "methods", "credit", method="advantage_weighted", feedback=FEEDBACK)
+    credit = cells(results, "algorithms", "credit", algorithm="advantage_weighted", oracle=FEEDBACK)
     means = statistics.mean(credit, joint(len(FEEDBACK)))
     worst = farthest(means, 0.0)
-    flipped = statistics.mean(cells(results, "flipped", "credit", method="advantage_weighted"))
+    flipped = statistics.mean(cells(results, "flipped", "credit", algorithm="advantage_weighted"))
     ranks = statistics.percentile_of(printed, credit)
     return Judgement(
         statistic="mean credit farthest from 0 over feedback types",

@@ -38,8 +38,8 @@ def loss_of_entropy(results: Results) -> Judgement:
     feedback type; fails if one of these is not so; undecided if an interval is too wide, or where
     the answer depends on the sampling error of the range.
     """
-    sdpo = cells(results, "methods", "entropy", method="sdpo", feedback=FEEDBACK)
-    others = cells(results, "methods", "entropy", method=BASELINES, feedback=FEEDBACK)
+    sdpo = cells(results, "algorithms", "entropy", algorithm="sdpo", oracle=FEEDBACK)
+    others = cells(results, "algorithms", "entropy", algorithm=BASELINES, oracle=FEEDBACK)
     most = float(np.log(published()["protocol"]["vocab_size"]))
     count = len(FEEDBACK)
     reinforce = others[BASELINES.index("reinforce")]
@@ -85,7 +85,7 @@ def order_of_entropy(results: Results) -> Judgement:
     differences is above 0 (joint 95% intervals); fails if it is below 0, or not above 0 and at most
     0.01 nats by its interval (a tie); undecided otherwise.
     """
-    entropy = cells(results, "methods", "entropy", method="sdpo", feedback=FEEDBACK)
+    entropy = cells(results, "algorithms", "entropy", algorithm="sdpo", oracle=FEEDBACK)
     pairs = [(kind, "binary") for kind in FEEDBACK if kind != "binary"]
     pairs += [("critique", kind) for kind in FEEDBACK if kind not in ("binary", "critique")]
     high, low = ([FEEDBACK.index(pair[side]) for pair in pairs] for side in (0, 1))

@@ -18,7 +18,7 @@ from sweeps.claims.rules import (
     shown,
 )
 from sweeps.claims.teacher import SAME_LOGITS
-from sweeps.published import BASELINES, METHODS, table, text_checks
+from sweeps.published import ALGORITHMS, BASELINES, table, text_checks
 
 
 @dataclass(frozen=True)
@@ -52,38 +52,38 @@ def find(results: Results) -> list[Finding]:
 def sign_of_baselines(results: Results) -> Finding:
     """Credit and reward with the gradient as equations 4 and 5 define it, and with it flipped."""
     rows = []
-    for method in BASELINES:
+    for algorithm in BASELINES:
         for label, source, where in (
-            ("as defined", "methods", {"feedback": "continuous"}),
+            ("as defined", "algorithms", {"oracle": "continuous"}),
             ("sign flipped", "flipped", {}),
         ):
             credit, reward = (
-                statistics.mean(cells(results, source, metric, method=method, **where))
+                statistics.mean(cells(results, source, metric, algorithm=algorithm, **where))
                 for metric in ("credit", "reward")
             )
-            rows.append((name(method), label, shown(credit, sign=True), shown(reward)))
+            rows.append((name(algorithm), label, shown(credit, sign=True), shown(reward)))
         place = FEEDBACK.index("continuous")
         rows.append(
             (
-                name(method),
+                name(algorithm),
                 "published",
-                f"{table(2, method)[place]:+.3f}",
-                f"{table(1, method)[place]:.3f}",
+                f"{table(2, algorithm)[place]:+.3f}",
+                f"{table(1, algorithm)[place]:.3f}",
             )
         )
-    start = cells(results, "methods", "reward_curve", method="reinforce", feedback="continuous")
+    start = cells(results, "algorithms", "reward_curve", algorithm="reinforce", oracle="continuous")
     before = start[:20].mean(axis=0)
     defined = statistics.mean(start[-20:].mean(axis=0) - before)
-    flipped_reward = cells(results, "flipped", "reward", method="reinforce")
+    flipped_reward = cells(results, "flipped", "reward", algorithm="reinforce")
     flipped = statistics.mean(flipped_reward - before)
     return Finding(
         title="The published baselines go the wrong way",
         confirmed=bool(
             statistics.mean(
-                cells(results, "methods", "credit", method="reinforce", feedback="continuous")
+                cells(results, "algorithms", "credit", algorithm="reinforce", oracle="continuous")
             ).low
             > 0
-            > statistics.mean(cells(results, "flipped", "credit", method="reinforce")).high
+            > statistics.mean(cells(results, "flipped", "credit", algorithm="reinforce")).high
         ),
         paper="REINFORCE's credit correlation is -0.63 to -0.65, explained by uniform credit.",
         shown=(
@@ -93,33 +93,37 @@ def sign_of_baselines(results: Results) -> Finding:
                 "flipped."
             ),
         ),
-        header=("method", "gradient", "credit", "final reward"),
+        header=("algorithm", "gradient", "credit", "final reward"),
         rows=tuple(rows),
-        data=("methods", "flipped"),
+        data=("algorithms", "flipped"),
         claims=("C08",),
     )
 
 
 def starved_baselines(results: Results) -> Finding:
-    """Final reward of each method over learning rates."""
+    """Final reward of each algorithm over learning rates."""
     rates = [float(rate) for rate in results["learning_rate"]["learning_rate"].values]
-    reward = cells(results, "learning_rate", "reward", method=METHODS, learning_rate=rates)
+    reward = cells(results, "learning_rate", "reward", algorithm=ALGORITHMS, learning_rate=rates)
     means = statistics.mean(reward)
-    best = {method: best_rate(results, method) for method in METHODS}
+    best = {algorithm: best_rate(results, algorithm) for algorithm in ALGORITHMS}
     lead = statistics.paired_difference(
         *(
-            reward[METHODS.index(method), rates.index(best[method][0])]
-            for method in ("sdpo", "reinforce")
+            reward[ALGORITHMS.index(algorithm), rates.index(best[algorithm][0])]
+            for algorithm in ("sdpo", "reinforce")
         )
     )
-    usual = cells(results, "methods", "reward", method="reinforce", feedback="continuous")
-    tuned = reward[METHODS.index("reinforce"), rates.index(best["reinforce"][0])]
+    usual = cells(results, "algorithms", "reward", algorithm="reinforce", oracle="continuous")
+    tuned = reward[ALGORITHMS.index("reinforce"), rates.index(best["reinforce"][0])]
     gain = statistics.paired_difference(tuned, usual)
-    edge = [name(method) for method in METHODS if best[method][0] in (min(rates), max(rates))]
+    edge = [
+        name(algorithm)
+        for algorithm in ALGORITHMS
+        if best[algorithm][0] in (min(rates), max(rates))
+    ]
     lines = [
         "; ".join(
-            f"{name(method)} does best at {rate:g}: {shown(interval)}"
-            for method, (rate, interval) in best.items()
+            f"{name(algorithm)} does best at {rate:g}: {shown(interval)}"
+            for algorithm, (rate, interval) in best.items()
         )
         + ".",
         f"Each at its own best rate, SDPO leads REINFORCE by {shown(lead, sign=True)}.",
@@ -132,11 +136,11 @@ def starved_baselines(results: Results) -> Finding:
     return Finding(
         title="One learning rate for all starves the baselines",
         confirmed=bool(gain.low > REWARD_MARGIN),
-        paper="All methods run at learning rate 0.02, where REINFORCE hardly moves.",
+        paper="All algorithms run at learning rate 0.02, where REINFORCE hardly moves.",
         shown=tuple(lines),
-        header=("learning rate", *(name(method) for method in METHODS)),
+        header=("learning rate", *(name(algorithm) for algorithm in ALGORITHMS)),
         rows=tuple(
-            (f"{rate:g}", *(shown(means[row, place]) for row in range(len(METHODS))))
+            (f"{rate:g}", *(shown(means[row, place]) for row in range(len(ALGORITHMS))))
             for place, rate in enumerate(rates)
         ),
         data=("learning_rate",),
@@ -170,12 +174,12 @@ def teacher_knows(results: Results) -> Finding:
         )
     )
     blank = cells(results, "no_feedback", "reward")
-    full = cells(results, "methods", "reward", method="sdpo", feedback="continuous")
+    full = cells(results, "algorithms", "reward", algorithm="sdpo", oracle="continuous")
     gain = statistics.paired_difference(blank, full)
     ignorant = statistics.mean(cells(results, "knowledge", "reward", knowledge=0.0))
     loss = statistics.paired_difference(full, cells(results, "knowledge", "reward", knowledge=0.0))
     reinforce = statistics.mean(
-        cells(results, "methods", "reward", method="reinforce", feedback="continuous")
+        cells(results, "algorithms", "reward", algorithm="reinforce", oracle="continuous")
     )
     return Finding(
         title="The teacher is told the answer",
@@ -192,9 +196,9 @@ def teacher_knows(results: Results) -> Finding:
                 f"which knows nothing of q either, reaches {shown(reinforce)} at the same rate."
             ),
         ),
-        header=("knowledge of q", "feedback", "final reward", "credit", "entropy"),
+        header=("knowledge of q", "oracle", "final reward", "credit", "entropy"),
         rows=tuple(rows),
-        data=("knowledge", "no_feedback", "methods"),
+        data=("knowledge", "no_feedback", "algorithms"),
         claims=("C01", "C06", "C07", "C11"),
     )
 
@@ -241,13 +245,13 @@ def critique_cancels(results: Results) -> Finding:
 
 def credit_is_sharpness(results: Results) -> Finding:
     """Credit in the runs, in noise, and at one and the same policy; entropy beside it."""
-    credit = cells(results, "methods", "credit", method="sdpo", feedback=FEEDBACK)
-    entropy = cells(results, "methods", "entropy", method="sdpo", feedback=FEEDBACK)
-    matched = cells(results, "matched", "credit", feedback=FEEDBACK)
+    credit = cells(results, "algorithms", "credit", algorithm="sdpo", oracle=FEEDBACK)
+    entropy = cells(results, "algorithms", "entropy", algorithm="sdpo", oracle=FEEDBACK)
+    matched = cells(results, "matched", "credit", oracle=FEEDBACK)
     steps = results["matched"]["step"].values
     noisiest = float(results["noise"]["noise"].values.max())
     drowned, drowned_entropy = (
-        statistics.mean(cells(results, "noise", metric, method="sdpo", noise=noisiest))
+        statistics.mean(cells(results, "noise", metric, algorithm="sdpo", noise=noisiest))
         for metric in ("credit", "entropy")
     )
     blank, blank_entropy = (
@@ -255,7 +259,7 @@ def credit_is_sharpness(results: Results) -> Finding:
     )
     within, sharpened = along_the_run(results)
     place = statistics.paired_difference(
-        cells(results, "noise", "credit", method="sdpo", noise=noisiest),
+        cells(results, "noise", "credit", algorithm="sdpo", noise=noisiest),
         credit[FEEDBACK.index("ordinal")],
     )
     rows = [
@@ -291,32 +295,35 @@ def credit_is_sharpness(results: Results) -> Finding:
             ),
         ),
         header=(
-            "feedback",
+            "oracle",
             "credit in the runs",
             "final entropy",
             f"credit at the same policy, step {steps[0]}",
             f"step {steps[-1]}",
         ),
         rows=tuple(rows),
-        data=("methods", "noise", "no_feedback", "matched"),
+        data=("algorithms", "noise", "no_feedback", "matched"),
         claims=("C06", "C07"),
     )
 
 
 def squared_advantage(results: Results) -> Finding:
     """The advantage-weighted baseline: credit under both signs, and at its best rate."""
-    method = "advantage_weighted"
+    algorithm = "advantage_weighted"
     rows = []
     ends: list[float] = []
-    near = float(abs(table(2, method)).max())
+    near = float(abs(table(2, algorithm)).max())
     for label, values in (
-        ("as defined", cells(results, "methods", "credit", method=method, feedback="continuous")),
-        ("sign flipped", cells(results, "flipped", "credit", method=method)),
+        (
+            "as defined",
+            cells(results, "algorithms", "credit", algorithm=algorithm, oracle="continuous"),
+        ),
+        ("sign flipped", cells(results, "flipped", "credit", algorithm=algorithm)),
     ):
         interval = statistics.mean(values)
         ends += [float(interval.low), float(interval.high)]
         rows.append((label, shown(interval, sign=True), number(values.std(ddof=1))))
-    rate, reward = best_rate(results, method)
+    rate, reward = best_rate(results, algorithm)
     other_rate, other = best_rate(results, "reinforce")
     return Finding(
         title="The advantage-weighted baseline squares the advantage",
@@ -335,7 +342,7 @@ def squared_advantage(results: Results) -> Finding:
         ),
         header=("gradient", "credit", "standard deviation over seeds"),
         rows=tuple(rows),
-        data=("methods", "flipped", "learning_rate"),
+        data=("algorithms", "flipped", "learning_rate"),
         claims=("C09",),
     )
 

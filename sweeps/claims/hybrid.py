@@ -1,4 +1,4 @@
-"""C17 to C19: the hybrid method at noise 0.2 (figure 5, section 3.5)."""
+"""C17 to C19: the hybrid algorithm at noise 0.2 (figure 5, section 3.5)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def weight(results: Results) -> Judgement:
     not. Undecided if the intervals cannot tell.
     """
     window = published()["protocol"]["final_window"]
-    alpha = cells(results, "hybrid", "alpha_curve", feedback=KINDS)
-    divergence = cells(results, "hybrid", "divergence_curve", feedback=KINDS)
+    alpha = cells(results, "hybrid", "alpha_curve", oracle=KINDS)
+    divergence = cells(results, "hybrid", "divergence_curve", oracle=KINDS)
     stated = text_claims()["statements"]["alpha_start"]
     passes = limit("alpha_passes", "value")
     level = joint(3 * len(KINDS))
@@ -82,7 +82,7 @@ def against_sdpo(results: Results) -> Judgement:
     feedback and hybrid less SDPO on critique, are above 0 (joint 95% intervals); fails if one is
     below 0; undecided if the smaller one's interval contains 0.
     """
-    hybrid, sdpo = cells(results, "hybrid", "reward", method=["hybrid", "sdpo"], feedback=KINDS)
+    hybrid, sdpo = cells(results, "hybrid", "reward", algorithm=["hybrid", "sdpo"], oracle=KINDS)
     direction = np.array([-1.0, 1.0])[:, None]
     gains = statistics.mean(direction * (hybrid - sdpo), joint(len(KINDS)))
     least = smallest(gains)
@@ -115,10 +115,10 @@ def between(results: Results) -> Judgement:
     """
     paper = published()["figure5_hybrid"]
     hybrid, sdpo, reinforce = cells(
-        results, "hybrid", "entropy", method=["hybrid", "sdpo", "reinforce"], feedback=KINDS
+        results, "hybrid", "entropy", algorithm=["hybrid", "sdpo", "reinforce"], oracle=KINDS
     )
     weighted = cells(
-        results, "noise", "entropy", method="advantage_weighted", noise=float(paper["noise"])
+        results, "noise", "entropy", algorithm="advantage_weighted", noise=float(paper["noise"])
     )
     level = joint(3 * len(KINDS))
     over = statistics.paired_difference(hybrid, sdpo, level)

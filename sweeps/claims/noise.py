@@ -32,9 +32,9 @@ from sweeps.statistics import Floats
 LEVELS: tuple[float, ...] = tuple(published()["protocol"]["noise_levels"])
 
 
-def _printed(metric: str, method: str) -> Floats:
+def _printed(metric: str, algorithm: str) -> Floats:
     """The published values over the noise levels."""
-    return np.array(published()["figure4_noise"][metric][method])
+    return np.array(published()["figure4_noise"][metric][algorithm])
 
 
 @judges("C13", "noise of 0.5 costs SDPO 2.6% of its reward", "section 3.4")
@@ -44,7 +44,7 @@ def cost_of_noise(results: Results) -> Judgement:
     of these is not so; undecided if the interval of the loss contains 0, or where the answer
     depends on the sampling error of the range.
     """
-    reward = cells(results, "noise", "reward", method="sdpo", noise=LEVELS)
+    reward = cells(results, "noise", "reward", algorithm="sdpo", noise=LEVELS)
     loss = statistics.ratio_of_means(reward[0] - reward[-1], reward[0])
     seeds = lost(reward[0], reward[-1])
     printed = _printed("reward", "sdpo")
@@ -74,7 +74,9 @@ def gap_under_noise(results: Results) -> Judgement:
     the joint central 99% of our seeds' gaps; fails if one of these is not so; undecided if an
     interval contains 0, or where the answer depends on the sampling error of the range.
     """
-    sdpo, reinforce = cells(results, "noise", "reward", method=["sdpo", "reinforce"], noise=LEVELS)
+    sdpo, reinforce = cells(
+        results, "noise", "reward", algorithm=["sdpo", "reinforce"], noise=LEVELS
+    )
     gaps = statistics.paired_difference(sdpo, reinforce, joint(len(LEVELS)))
     least = smallest(gaps)
     narrowing = statistics.paired_difference((sdpo - reinforce)[0], (sdpo - reinforce)[-1])
@@ -106,7 +108,7 @@ def credit_under_noise(results: Results) -> Judgement:
     that of the plot, within the reading of its two points (0.02), and fails where it is not.
     Undecided if the interval cannot tell.
     """
-    credit = cells(results, "noise", "credit", method="sdpo", noise=LEVELS)
+    credit = cells(results, "noise", "credit", algorithm="sdpo", noise=LEVELS)
     change = statistics.paired_difference(credit[-1], credit[0])
     stated = text_claims()["statements"]
     fall = stated["noise_credit_most"]["value"] - stated["noise_credit_none"]["value"]
@@ -141,7 +143,7 @@ def immunity(results: Results) -> Judgement:
     level = joint(len(metrics) * len(BASELINES) * (len(LEVELS) - 1))
 
     def changes(source: str, metric: str) -> statistics.Interval:
-        values = cells(results, source, metric, method=BASELINES, noise=LEVELS)
+        values = cells(results, source, metric, algorithm=BASELINES, noise=LEVELS)
         return statistics.paired_difference(values[:, 1:], values[:, :1], level)
 
     seen = {metric: changes("on_feedback", metric) for metric in metrics}
@@ -151,7 +153,7 @@ def immunity(results: Results) -> Judgement:
     worst = farthest(own["credit"], 0.0)
     exposed = farthest(seen["credit"], 0.0)
     index = int(np.abs(seen["credit"].estimate).argmax()) // (len(LEVELS) - 1)
-    plotted = np.stack([_printed("credit_read_off_plot", method) for method in BASELINES])
+    plotted = np.stack([_printed("credit_read_off_plot", algorithm) for algorithm in BASELINES])
     drift = (plotted[:, 1:] - plotted[:, :1]).ravel()
     shielded = holds is True and immune is False
     outcome = Verdict.OTHER_REASON if shielded else verdict(immune if holds else holds)

@@ -25,8 +25,8 @@ from sweeps.claims.rules import (
     verdict,
 )
 from sweeps.published import (
+    ALGORITHMS,
     BASELINES,
-    METHODS,
     ROUNDING,
     limit,
     published,
@@ -42,7 +42,7 @@ VISIBLE = 2.0
 
 def _published_margins() -> Floats:
     """SDPO's reward less each baseline's in table 1: ``[baseline, feedback]``."""
-    return np.stack([table(1, "sdpo") - table(1, method) for method in BASELINES])
+    return np.stack([table(1, "sdpo") - table(1, algorithm) for algorithm in BASELINES])
 
 
 @judges("C01", "SDPO's final reward exceeds both baselines' in all four feedback types", "table 1")
@@ -51,14 +51,15 @@ def every_margin(results: Results) -> Judgement:
     within each seed, is above 0 (joint 95% intervals); fails if it is not above 0; undecided if
     its interval contains 0.
     """
-    sdpo = cells(results, "methods", "reward", method="sdpo", feedback=FEEDBACK)
-    others = cells(results, "methods", "reward", method=BASELINES, feedback=FEEDBACK)
+    sdpo = cells(results, "algorithms", "reward", algorithm="sdpo", oracle=FEEDBACK)
+    others = cells(results, "algorithms", "reward", algorithm=BASELINES, oracle=FEEDBACK)
     margins = statistics.paired_difference(sdpo, others, joint(others[..., 0].size))
     least = smallest(margins)
     baseline, kind = np.unravel_index(margins.estimate.argmin(), margins.estimate.shape)
-    tuned = {method: best_rate(results, method) for method in METHODS}
+    tuned = {algorithm: best_rate(results, algorithm) for algorithm in ALGORITHMS}
     rates = "; ".join(
-        f"{name(method)} {shown(reward)} at {rate:g}" for method, (rate, reward) in tuned.items()
+        f"{name(algorithm)} {shown(reward)} at {rate:g}"
+        for algorithm, (rate, reward) in tuned.items()
     )
     positive = int((margins.low > 0).sum())
     return Judgement(
@@ -71,14 +72,14 @@ def every_margin(results: Results) -> Judgement:
             f"{name(BASELINES[baseline])}, {FEEDBACK[kind]}); {positive} of "
             f"{margins.low.size} are above 0"
         ),
-        control=f"learning_rate: mean final reward at each method's own best rate: {rates}",
+        control=f"learning_rate: mean final reward at each algorithm's own best rate: {rates}",
         evidence=tuple(
-            f"mean margin over {name(method)}: "
+            f"mean margin over {name(algorithm)}: "
             + ", ".join(
                 f"{label} {shown(margins[row, column], sign=True)}"
                 for column, label in enumerate(FEEDBACK)
             )
-            for row, method in enumerate(BASELINES)
+            for row, algorithm in enumerate(BASELINES)
         ),
     )
 
@@ -96,8 +97,8 @@ def size_of_margin(results: Results) -> Judgement:
     undecided where that depends on the sampling error of the range. Joint: a run like ours has all
     its margins inside with a probability of 99%.
     """
-    sdpo = cells(results, "methods", "reward", method="sdpo", feedback=FEEDBACK)
-    others = cells(results, "methods", "reward", method=BASELINES, feedback=FEEDBACK)
+    sdpo = cells(results, "algorithms", "reward", algorithm="sdpo", oracle=FEEDBACK)
+    others = cells(results, "algorithms", "reward", algorithm=BASELINES, oracle=FEEDBACK)
     margins = sdpo - others
     printed = _published_margins()
     flat = margins.reshape(-1, margins.shape[-1])
@@ -109,7 +110,7 @@ def size_of_margin(results: Results) -> Judgement:
     figure = published()["figure6_multiseed"]
     size, five = figure["seeds"], figure["reward_mean_std"]
     column = FEEDBACK.index(figure["feedback"])
-    gaps = np.array([five["sdpo"][0] - five[method][0] for method in BASELINES])
+    gaps = np.array([five["sdpo"][0] - five[algorithm][0] for algorithm in BASELINES])
     groups = statistics.group_draws(margins[:, column], size).mean(axis=-1)
     several = statistics.among(
         gaps,
@@ -138,12 +139,12 @@ def size_of_margin(results: Results) -> Judgement:
         ),
         evidence=(
             *(
-                f"percentile of the published margin over {name(method)}: "
+                f"percentile of the published margin over {name(algorithm)}: "
                 + ", ".join(
                     f"{label} {printed[row, place]:+.3f} at {ranks[row, place]:.0f}"
                     for place, label in enumerate(FEEDBACK)
                 )
-                for row, method in enumerate(BASELINES)
+                for row, algorithm in enumerate(BASELINES)
             ),
             *(
                 f'the text (section {check.where}: "{check.quote}") has {check.text:+.3f}, '
@@ -160,8 +161,8 @@ def worst_against_best(results: Results) -> Judgement:
     type), the smallest mean paired difference in final reward is above 0 (joint 95% intervals);
     fails if it is not; undecided if its interval contains 0.
     """
-    sdpo = cells(results, "methods", "reward", method="sdpo", feedback=FEEDBACK)
-    others = cells(results, "methods", "reward", method=BASELINES, feedback=FEEDBACK)
+    sdpo = cells(results, "algorithms", "reward", algorithm="sdpo", oracle=FEEDBACK)
+    others = cells(results, "algorithms", "reward", algorithm=BASELINES, oracle=FEEDBACK)
     flat = others.reshape(-1, others.shape[-1])
     pairs = statistics.paired_difference(
         sdpo[:, None], flat[None], joint(sdpo[..., 0].size * flat[..., 0].size)
@@ -189,13 +190,13 @@ def separation(results: Results) -> Judgement:
     seed, on curves smoothed over 15 steps as in the paper's figure: the first step from which
     SDPO's curve stays above the better baseline's by more than two standard deviations of the
     difference between two smoothed curves with independent luck (from the seed's own
-    fluctuation from step to step; our methods share their luck, the paper's do not). A seed in
+    fluctuation from step to step; our algorithms share their luck, the paper's do not). A seed in
     which that never happens counts with the number of steps. Holds if the median step is at most
     50 in every feedback type (joint 95% intervals between order statistics); fails if it is
     later in one; undecided otherwise.
     """
     window = published()["protocol"]["curve_smoothing_window"]
-    curves = cells(results, "methods", "reward_curve", method=METHODS, feedback=FEEDBACK)
+    curves = cells(results, "algorithms", "reward_curve", algorithm=ALGORITHMS, oracle=FEEDBACK)
     smoothed = _smoothed(curves, window)
     luck = np.diff(curves[1:], axis=-2).std(axis=-2, ddof=1).max(axis=0) / np.sqrt(2)
     visible = VISIBLE * luck * np.sqrt(2 / window)
@@ -225,7 +226,7 @@ def separation(results: Results) -> Judgement:
     )
 
 
-@judges("C05", "all methods converge within about 150 steps", "figure 1")
+@judges("C05", "all algorithms converge within about 150 steps", "figure 1")
 def convergence(results: Results) -> Judgement:
     """The late share is the rise of mean reward from step 150 (mean of 20 steps around it) to the
     end (last 20), divided by the rise from the start (first 20). Holds if SDPO's late share is at
@@ -237,7 +238,7 @@ def convergence(results: Results) -> Judgement:
     """
     middle = int(limit("convergence", "step"))
     window = published()["protocol"]["final_window"]
-    curves = cells(results, "methods", "reward_curve", method=METHODS, feedback=FEEDBACK)
+    curves = cells(results, "algorithms", "reward_curve", algorithm=ALGORITHMS, oracle=FEEDBACK)
     half = window // 2
     first, mid, last = (
         curves[..., part, :].mean(axis=-2)

@@ -146,14 +146,14 @@ def verdict(holds: Truth, statement: str | None = None, as_plotted: Truth = Fals
     return Verdict.CONTRADICTS if as_plotted else Verdict.UNDECIDED
 
 
-def best_rate(results: Results, method: str) -> tuple[float, Interval]:
+def best_rate(results: Results, algorithm: str) -> tuple[float, Interval]:
     """Of the learning rates tried, the one with the largest mean final reward, and that reward.
 
     A rate at which a run broke down is not the best one.
     """
     data = results["learning_rate"]
     rates = data["learning_rate"].values
-    reward = store.cells(data["reward"], method=method, learning_rate=rates)
+    reward = store.cells(data["reward"], algorithm=algorithm, learning_rate=rates)
     best = int(np.nan_to_num(reward.mean(axis=-1), nan=-np.inf, posinf=-np.inf).argmax())
     return float(rates[best]), statistics.mean(reward[best])
 
@@ -194,7 +194,7 @@ def listed(labels: Sequence[str], values: Iterable[object], sign: bool = False) 
 
 
 def name(label: str) -> str:
-    """A method's or feedback type's name in running text."""
+    """An algorithm's or feedback type's name in running text."""
     spelled = {"sdpo": "SDPO", "reinforce": "REINFORCE", "advantage_weighted": "advantage-weighted"}
     return spelled.get(label, label)
 

@@ -18,14 +18,14 @@ from sweeps.claims.rules import (
     smallest,
     verdict,
 )
-from sweeps.published import BASELINES, METHODS, ROUNDING, limit, published
+from sweeps.published import ALGORITHMS, BASELINES, ROUNDING, limit, published
 from sweeps.statistics import Floats
 
 
 def _reward(results: Results) -> dict[str, Floats]:
     kind = published()["figure6_multiseed"]["feedback"]
-    values = cells(results, "methods", "reward", method=METHODS, feedback=kind)
-    return dict(zip(METHODS, values, strict=True))
+    values = cells(results, "algorithms", "reward", algorithm=ALGORITHMS, oracle=kind)
+    return dict(zip(ALGORITHMS, values, strict=True))
 
 
 @judges(
@@ -44,10 +44,10 @@ def five_seeds(results: Results) -> Judgement:
     figure = published()["figure6_multiseed"]
     size, printed = figure["seeds"], figure["reward_mean_std"]
     reward = _reward(results)
-    ours = np.stack([reward[method] for method in METHODS])
-    others = np.stack([reward[method] for method in BASELINES])
+    ours = np.stack([reward[algorithm] for algorithm in ALGORITHMS])
+    others = np.stack([reward[algorithm] for algorithm in BASELINES])
     least = smallest(statistics.margin_ratio(reward["sdpo"], others, joint(2)))
-    theirs = np.array([printed[method] for method in METHODS]).T
+    theirs = np.array([printed[algorithm] for algorithm in ALGORITHMS]).T
     groups = statistics.group_draws(ours, size)
     drawn = np.stack([groups.mean(axis=-1), groups.std(axis=-1, ddof=1)])
     ranks = statistics.percentile_of(theirs, drawn)
@@ -58,7 +58,8 @@ def five_seeds(results: Results) -> Judgement:
     ]
     count = int(sum(each.inside.sum() for each in likely))
     claimed = [
-        (printed["sdpo"][0] - printed[method][0]) / printed[method][1] for method in BASELINES
+        (printed["sdpo"][0] - printed[algorithm][0]) / printed[algorithm][1]
+        for algorithm in BASELINES
     ]
     bound = limit("deviations", "value")
     return Judgement(
@@ -71,16 +72,16 @@ def five_seeds(results: Results) -> Judgement:
             f"{count} of {theirs.size} published numbers lie in the joint central 99% of our "
             f"groups of {size}; ours: "
             + ", ".join(
-                f"{name(method)} {number(reward[method].mean())} ± "
-                f"{number(reward[method].std(ddof=1))}"
-                for method in METHODS
+                f"{name(algorithm)} {number(reward[algorithm].mean())} ± "
+                f"{number(reward[algorithm].std(ddof=1))}"
+                for algorithm in ALGORITHMS
             )
         ),
         evidence=(
             "percentiles of the published mean and standard deviation among our groups: "
             + ", ".join(
-                f"{name(method)} {ranks[0, place]:.1f} and {ranks[1, place]:.1f}"
-                for place, method in enumerate(METHODS)
+                f"{name(algorithm)} {ranks[0, place]:.1f} and {ranks[1, place]:.1f}"
+                for place, algorithm in enumerate(ALGORITHMS)
             ),
         ),
     )
@@ -93,17 +94,21 @@ def spread(results: Results) -> Judgement:
     one ratio is below 1; undecided if the smaller one's interval contains 1.
     """
     reward = _reward(results)
-    others = np.stack([reward[method] for method in BASELINES])
+    others = np.stack([reward[algorithm] for algorithm in BASELINES])
     least = smallest(statistics.deviation_ratio(reward["sdpo"], others, joint(2)))
     printed = published()["figure6_multiseed"]["reward_mean_std"]
-    deviations = {method: statistics.standard_deviation(reward[method]) for method in METHODS}
+    deviations = {
+        algorithm: statistics.standard_deviation(reward[algorithm]) for algorithm in ALGORITHMS
+    }
     return Judgement(
         statistic="smaller ratio of standard deviations over seeds, SDPO to baseline",
-        published=min(printed["sdpo"][1] / printed[method][1] for method in BASELINES),
+        published=min(printed["sdpo"][1] / printed[algorithm][1] for algorithm in BASELINES),
         interval=least,
         verdict=verdict(above(least, 1)),
         reason=(
             f"the smaller ratio is {shown(least)}; standard deviations: "
-            + ", ".join(f"{name(method)} {shown(deviations[method])}" for method in METHODS)
+            + ", ".join(
+                f"{name(algorithm)} {shown(deviations[algorithm])}" for algorithm in ALGORITHMS
+            )
         ),
     )

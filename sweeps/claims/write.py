@@ -36,7 +36,7 @@ def judge(out_dir: str | os.PathLike[str]) -> list[Claim]:
         ValueError: fewer than ``MIN_SEEDS`` seeds, or numbers that are not finite.
     """
     results = store.Results(out_dir)
-    seeds = results["methods"].sizes["seed"]
+    seeds = results["algorithms"].sizes["seed"]
     if seeds < MIN_SEEDS:
         raise ValueError(f"seeds: {seeds}; allowed: at least {MIN_SEEDS} to judge the claims")
     return [RULES[identifier](results) for identifier in sorted(RULES)]

@@ -13,10 +13,10 @@ from benchmarks.__main__ import main
 from benchmarks.machine import described, fingerprint
 from benchmarks.point import Point, _register, measure
 from benchmarks.write import Output, bars, shown, spread, table
-from sdpo_jax import METHODS
+from sdpo_jax import ALGORITHMS
 
 SIZES = {"length": 2, "vocab_size": 2, "rollouts": 2, "steps": 3, "final_window": 1}
-AXES = {"method": ["reinforce"], "feedback": ["continuous"]}
+AXES = {"algorithm": ["reinforce"], "oracle": ["continuous"]}
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +36,19 @@ def test_a_point_tells_every_part(measured):
 
 def test_a_point_that_fails_says_why():
     with pytest.raises(RuntimeError, match="allowed: sdpo"):
-        measure(Point({"method": ["sdqo"]}, 1, 1))
+        measure(Point({"algorithm": ["sdqo"]}, 1, 1))
 
 
 @pytest.mark.parametrize("count", [2, 100])
-def test_a_point_with_more_or_fewer_methods_registered(count):
-    known = dict(METHODS)
+def test_a_point_with_more_or_fewer_algorithms_registered(count):
+    known = dict(ALGORITHMS)
     try:
         _register(count, ["rlhf"])
-        assert len(METHODS) == count
-        assert METHODS["rlhf"] is known["rlhf"]
+        assert len(ALGORITHMS) == count
+        assert ALGORITHMS["rlhf"] is known["rlhf"]
     finally:
-        METHODS.clear()
-        METHODS.update(known)
+        ALGORITHMS.clear()
+        ALGORITHMS.update(known)
 
 
 def fake_measure(point: Point) -> dict:
@@ -68,10 +68,10 @@ def page(folder: Path, name: str) -> tuple[dict, str]:
 def test_throughput_writes_data_table_and_figure(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "measure", fake_measure)
     out = tmp_path / "new" / "throughput.json"
-    arguments = ["throughput", "--method", "sdpo", "--runs", "800", "--json", str(out)]
+    arguments = ["throughput", "--algorithm", "sdpo", "--runs", "800", "--json", str(out)]
     assert main(arguments) == 0
     whole, text = page(out.parent, "throughput")
-    assert [each["feedback"] for each in whole["results"]] == [
+    assert [each["oracle"] for each in whole["results"]] == [
         "binary", "ordinal", "continuous", "critique",
     ]  # fmt: skip
     assert [each["runs"] for each in whole["results"]] == [800, 800, 800, 100]
@@ -98,10 +98,10 @@ def test_scaling_varies_one_thing_at_a_time():
     for name, chosen in scaling.points("hybrid", "critique", 10_000, 3, "cpu").items():
         assert name in scaling.AXES
         for value, point in chosen:
-            assert point.axes["method"][0] == "hybrid"
+            assert point.axes["algorithm"][0] == "hybrid"
             varied = {
                 "runs": point.runs,
-                "methods": len(point.axes["method"]),
+                "algorithms": len(point.axes["algorithm"]),
                 "registered": point.registered,
                 "devices": point.devices,
                 "block_width": point.block_width,
@@ -121,7 +121,7 @@ def test_start_up_times_a_process():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("throughput --method sdqo", "--method: 'sdqo'; allowed: sdpo"),
+        ("throughput --algorithm sdqo", "--algorithm: 'sdqo'; allowed: sdpo"),
         ("throughput --oracle ternary", "--oracle: 'ternary'; allowed: binary"),
         ("throughput --runs 0", "--runs: 0; allowed: 1 or more"),
         ("peers --repeats 0", "--repeats: 0; allowed: 1 or more"),

@@ -78,9 +78,9 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def _ask(self, algorithm: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        message: dict[str, Any] = {"id": self._number, "algorithm": algorithm, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         self._to.write(json.dumps(message).encode() + b"\0")
@@ -98,13 +98,13 @@ class Browser:
             self._rest += part
         message, _, self._rest = self._rest.partition(b"\0")
         told = json.loads(message)
-        method, parameters = told.get("method"), told.get("params", {})
-        if method == "Page.loadEventFired":
+        algorithm, parameters = told.get("algorithm"), told.get("params", {})
+        if algorithm == "Page.loadEventFired":
             self._loaded = True
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        elif algorithm == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.said.append(parameters["entry"]["text"])
-        elif method == "Runtime.exceptionThrown":
+        elif algorithm == "Runtime.exceptionThrown":
             self.said.append(json.dumps(parameters))
-        elif method == "Runtime.consoleAPICalled":
+        elif algorithm == "Runtime.consoleAPICalled":
             self.said.append(json.dumps(parameters["args"]))
         return told

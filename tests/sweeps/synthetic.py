@@ -15,7 +15,7 @@ import xarray as xr
 
 from sweeps import store
 
-METHODS = ("sdpo", "reinforce", "advantage_weighted")
+ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted")
 FEEDBACK = ("binary", "ordinal", "continuous", "critique")
 NOISE = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 LEARNING_RATES = (0.005, 0.02, 0.08, 0.32, 1.28, 5.12)
@@ -78,9 +78,9 @@ class _Draw:
         return np.random.default_rng(key).standard_normal((self.seeds, *shape))
 
     def cell(
-        self, method: str, feedback: str, reward: float, credit: float, entropy: float
+        self, algorithm: str, feedback: str, reward: float, credit: float, entropy: float
     ) -> Cell:
-        """Curves and final values of one method under one feedback: ``[seed]``, ``[seed, step]``.
+        """Curves and final values of one algorithm under one feedback: ``[seed]``, ``[seed, step]``.
 
         ``reward``, ``credit`` and ``entropy`` are the means over seeds of the final values.
         """
@@ -88,12 +88,12 @@ class _Draw:
         rise = (1 - np.exp(-0.7 * time)) / (1 - np.exp(-0.7))
         gain = reward - UNIFORM_REWARD
         loss = START_ENTROPY - entropy
-        own = self.own(method, feedback)
+        own = self.own(algorithm, feedback)
         curve = (
             self.uniform[:, None]
             + gain * (1 + 0.22 * self.talent + 0.04 * own)[:, None] * rise
             + 0.018 * self.luck
-            + 0.004 * self.own(method, feedback, "curve", shape=(self.steps,))
+            + 0.004 * self.own(algorithm, feedback, "curve", shape=(self.steps,))
         )
         entropy_curve = self.start_entropy[:, None] - loss * np.maximum(
             1 + 0.36 * self.talent + 0.05 * own, 0.02
@@ -103,30 +103,30 @@ class _Draw:
         return {
             "reward": final,
             "credit": credit
-            + spread[method] * (0.9 * self.talent + 0.4 * self.own(method, "credit")),
+            + spread[algorithm] * (0.9 * self.talent + 0.4 * self.own(algorithm, "credit")),
             "entropy": entropy_curve[:, -1],
             "reward_curve": curve,
             "entropy_curve": entropy_curve,
             "optimality": (final - self.uniform) / (self.best - self.uniform),
         }
 
-    def standard(self, method: str, feedback: str = "continuous", noise: float = 0.0) -> Cell:
+    def standard(self, algorithm: str, feedback: str = "continuous", noise: float = 0.0) -> Cell:
         """A cell of the paper's own protocol."""
-        if method == "hybrid":
-            return self.cell(method, feedback, *HYBRID[feedback])
-        if method != "sdpo":
+        if algorithm == "hybrid":
+            return self.cell(algorithm, feedback, *HYBRID[feedback])
+        if algorithm != "sdpo":
             # The baselines learn from the true reward: neither feedback nor noise reaches them.
-            return self.cell(method, "true", *BASELINES[method])
+            return self.cell(algorithm, "true", *BASELINES[algorithm])
         reward, credit, entropy = SDPO[feedback]
         return self.cell(
-            method, feedback, reward - 0.055 * noise**2, credit + 0.002 * noise, entropy
+            algorithm, feedback, reward - 0.055 * noise**2, credit + 0.002 * noise, entropy
         )
 
 
 def datasets(draw: _Draw) -> dict[str, xr.Dataset]:
     """All data sets by name."""
     return {
-        "methods": _methods(draw),
+        "algorithms": _algorithms(draw),
         "noise": _noise(draw),
         "hybrid": _hybrid(draw),
         "flipped": _flipped(draw),
@@ -140,26 +140,26 @@ def datasets(draw: _Draw) -> dict[str, xr.Dataset]:
     }
 
 
-def _methods(draw: _Draw) -> xr.Dataset:
-    cells = [[draw.standard(method, name) for name in FEEDBACK] for method in METHODS]
+def _algorithms(draw: _Draw) -> xr.Dataset:
+    cells = [[draw.standard(algorithm, name) for name in FEEDBACK] for algorithm in ALGORITHMS]
     names = ("reward", "credit", "entropy", "reward_curve", "entropy_curve", "optimality")
-    return _dataset(draw, cells, names, method=METHODS, feedback=FEEDBACK)
+    return _dataset(draw, cells, names, algorithm=ALGORITHMS, oracle=FEEDBACK)
 
 
 def _noise(draw: _Draw) -> xr.Dataset:
-    cells = [[draw.standard(method, noise=level) for level in NOISE] for method in METHODS]
-    return _dataset(draw, cells, method=METHODS, noise=NOISE)
+    cells = [[draw.standard(algorithm, noise=level) for level in NOISE] for algorithm in ALGORITHMS]
+    return _dataset(draw, cells, algorithm=ALGORITHMS, noise=NOISE)
 
 
 def _hybrid(draw: _Draw) -> xr.Dataset:
-    methods, kinds = ("hybrid", "sdpo", "reinforce"), ("continuous", "critique")
-    cells = [[draw.standard(method, name, 0.2) for name in kinds] for method in methods]
+    algorithms, kinds = ("hybrid", "sdpo", "reinforce"), ("continuous", "critique")
+    cells = [[draw.standard(algorithm, name, 0.2) for name in kinds] for algorithm in algorithms]
     dataset = _dataset(
         draw,
         cells,
         ("reward", "credit", "entropy", "reward_curve"),
-        method=methods,
-        feedback=kinds,
+        algorithm=algorithms,
+        oracle=kinds,
     )
     time = np.arange(draw.steps) / (draw.steps - 1)
     weight = np.stack(
@@ -176,7 +176,7 @@ def _hybrid(draw: _Draw) -> xr.Dataset:
     last, whole = only_hybrid.copy(), only_hybrid.copy()
     last[0] = weight[..., -WINDOW:].mean(axis=-1)
     whole[0] = weight.mean(axis=-1)
-    single, curve = ("method", "feedback", "seed"), ("feedback", "seed", "step")
+    single, curve = ("algorithm", "oracle", "seed"), ("oracle", "seed", "step")
     return dataset.assign(
         alpha=(single, last.astype(np.float32)),
         alpha_mean=(single, whole.astype(np.float32)),
@@ -187,8 +187,8 @@ def _hybrid(draw: _Draw) -> xr.Dataset:
 
 def _flipped(draw: _Draw) -> xr.Dataset:
     values = {"reinforce": (0.507, -0.602, 2.075), "advantage_weighted": (0.511, 0.0, 2.075)}
-    cells = [draw.cell(method, "flipped", *numbers) for method, numbers in values.items()]
-    return _dataset(draw, cells, method=tuple(values)).assign_attrs(sign=-1.0)
+    cells = [draw.cell(algorithm, "flipped", *numbers) for algorithm, numbers in values.items()]
+    return _dataset(draw, cells, algorithm=tuple(values)).assign_attrs(sign=-1.0)
 
 
 def _learning_rate(draw: _Draw) -> xr.Dataset:
@@ -198,18 +198,18 @@ def _learning_rate(draw: _Draw) -> xr.Dataset:
         "advantage_weighted": (0.512, 0.517, 0.52, 0.54, 0.57, 0.60),
     }
     cells = []
-    for method, rewards in best.items():
-        standard = draw.standard(method)
+    for algorithm, rewards in best.items():
+        standard = draw.standard(algorithm)
         credit, entropy = standard["credit"].mean(), standard["entropy"].mean()
         cells.append(
             [
                 standard
                 if rate == 0.02
-                else draw.cell(method, "rate", reward, credit, min(entropy, 2.4 - reward))
+                else draw.cell(algorithm, "rate", reward, credit, min(entropy, 2.4 - reward))
                 for rate, reward in zip(LEARNING_RATES, rewards, strict=True)
             ]
         )
-    return _dataset(draw, cells, method=METHODS, learning_rate=LEARNING_RATES)
+    return _dataset(draw, cells, algorithm=ALGORITHMS, learning_rate=LEARNING_RATES)
 
 
 def _knowledge(draw: _Draw) -> xr.Dataset:
@@ -272,24 +272,28 @@ def _matched(draw: _Draw) -> xr.Dataset:
         ]
     )
     return xr.Dataset(
-        {"credit": (("feedback", "step", "seed"), credit.astype(np.float32))},
-        {"feedback": list(FEEDBACK), "step": step, "seed": np.arange(draw.seeds)},
+        {"credit": (("oracle", "step", "seed"), credit.astype(np.float32))},
+        {"oracle": list(FEEDBACK), "step": step, "seed": np.arange(draw.seeds)},
     )
 
 
 def _on_feedback(draw: _Draw) -> xr.Dataset:
     cells = [
         [
-            draw.standard(method)
+            draw.standard(algorithm)
             if level == 0
             else draw.cell(
-                method, f"noisy {level}", reward - 0.004 * level, credit / (1 + 4 * level), entropy
+                algorithm,
+                f"noisy {level}",
+                reward - 0.004 * level,
+                credit / (1 + 4 * level),
+                entropy,
             )
             for level in NOISE
         ]
-        for method, (reward, credit, entropy) in BASELINES.items()
+        for algorithm, (reward, credit, entropy) in BASELINES.items()
     ]
-    return _dataset(draw, cells, method=tuple(BASELINES), noise=NOISE)
+    return _dataset(draw, cells, algorithm=tuple(BASELINES), noise=NOISE)
 
 
 def _dataset(

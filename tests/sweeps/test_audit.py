@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sdpo_jax import METHODS, Sizes
+from sdpo_jax import ALGORITHMS, Sizes
 from sweeps import statistics
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
@@ -34,7 +34,7 @@ def test_every_contender_gets_as_many_settings(name):
         rates = axes["learning_rate"]
         assert rates == sorted(set(rates))
     assert len(contender.knobs) <= 2
-    assert contender.method in METHODS
+    assert contender.algorithm in ALGORITHMS
 
 
 def test_a_budget_that_the_knobs_do_not_divide_is_refused():
@@ -171,7 +171,7 @@ def test_what_ground_truth_is_needed_follows_from_the_gap(monkeypatch, gap, spre
     monkeypatch.setattr(analysis, "source_feedback", lambda _: ("continuous", 0.2))
     gaps = np.stack([seeds_of(gap, spread), seeds_of(0.1)])
     monkeypatch.setattr(analysis, "gaps_of", lambda *_: (np.array([0.0, 1.0]), gaps, "grpo"))
-    row = {"feedback": "continuous", "noise": 0.2, "best_told_feedback": "grpo"}
+    row = {"oracle": "continuous", "noise": 0.2, "best_told_feedback": "grpo"}
     row |= {"crossover": 0.5, "crossover_low": 0.4, "crossover_high": 0.6}
     monkeypatch.setattr(analysis, "crossover_rows", lambda _: [row])
     assert judged(monkeypatch, "C24").verdict == verdict
@@ -292,7 +292,7 @@ def test_every_setting_that_was_tried_is_reported(out):
     rows = table(out, "tuning")
     cells = {}
     for row in rows:
-        where = (row["contender"], row["feedback"], row["noise"], row["knowledge"])
+        where = (row["contender"], row["oracle"], row["noise"], row["knowledge"])
         cells.setdefault(where, []).append(float(row["reward"]))
     assert {len(rewards) for rewards in cells.values()} == {QUICK.settings}
     assert {row["seeds"] for row in rows} == {str(QUICK.tuning_seeds)}

@@ -23,12 +23,12 @@ vocab_size = 4
 rollouts = 4
 steps = 40
 [grid.rates.axes]
-method = ["sdpo", "reinforce"]
+algorithm = ["sdpo", "reinforce"]
 learning_rate = [0.02, 0.2, 2.0]
 noise = [0.0, 0.2]
 seed = { count = 12 }
 [grid.words.axes]
-feedback = ["binary", "ordinal"]
+oracle = ["binary", "ordinal"]
 seed = { count = 12 }
 """
 

@@ -75,104 +75,104 @@ def spread(seeds: int = 64) -> np.ndarray:
 
 
 def c01(d: Data) -> None:
-    shift(d["methods"], "reward", -0.3, method="sdpo", feedback="ordinal")
+    shift(d["algorithms"], "reward", -0.3, algorithm="sdpo", oracle="ordinal")
 
 
 def c02(d: Data) -> None:
     for kind in synthetic.FEEDBACK:
-        shift(d["methods"], "reward", 0.025 + 0.05 * spread(), method="sdpo", feedback=kind)
+        shift(d["algorithms"], "reward", 0.025 + 0.05 * spread(), algorithm="sdpo", oracle=kind)
 
 
 def c02_at_the_edge(d: Data) -> None:
     """The five-seed margin of the paper is as far out as a group of five of ours ever is."""
     for kind in synthetic.FEEDBACK:
-        reward = at(d["methods"], "reward", method="reinforce", feedback=kind)
+        reward = at(d["algorithms"], "reward", algorithm="reinforce", oracle=kind)
         margin = 0.141 + 0.036 * spread()
-        put(d["methods"], "reward", reward + margin, method="sdpo", feedback=kind)
-        put(d["methods"], "reward", reward, method="advantage_weighted", feedback=kind)
+        put(d["algorithms"], "reward", reward + margin, algorithm="sdpo", oracle=kind)
+        put(d["algorithms"], "reward", reward, algorithm="advantage_weighted", oracle=kind)
 
 
 def c03(d: Data) -> None:
-    shift(d["methods"], "reward", -0.2, method="sdpo", feedback="critique")
+    shift(d["algorithms"], "reward", -0.2, algorithm="sdpo", oracle="critique")
 
 
 def c04(d: Data) -> None:
-    curve = d["methods"]["reward_curve"]
-    sdpo, reinforce = {"method": "sdpo"}, {"method": "reinforce"}
+    curve = d["algorithms"]["reward_curve"]
+    sdpo, reinforce = {"algorithm": "sdpo"}, {"algorithm": "reinforce"}
     early = {"step": slice(0, 120)}
     curve.loc[{**sdpo, **early}] = curve.loc[{**reinforce, **early}].values
 
 
 def c04_unclear(d: Data) -> None:
-    curve = d["methods"]["reward_curve"]
+    curve = d["algorithms"]["reward_curve"]
     half = {"step": slice(0, 120), "seed": slice(0, 31)}
-    curve.loc[{"method": "sdpo", **half}] = curve.loc[{"method": "reinforce", **half}].values
+    curve.loc[{"algorithm": "sdpo", **half}] = curve.loc[{"algorithm": "reinforce", **half}].values
 
 
 def c05_unlike_the_plot(d: Data) -> None:
     """Neither settled by step 150 nor as straight a rise as that of the paper's figure."""
-    curve = d["methods"]["reward_curve"]
+    curve = d["algorithms"]["reward_curve"]
     settled = curve.isel(step=slice(140, 160)).mean("step").values[..., None]
     curve.values[..., 140:] = settled + 0.4 * (curve.values[..., 140:] - settled)
 
 
 def c05(d: Data) -> None:
-    curve = d["methods"]["reward_curve"]
+    curve = d["algorithms"]["reward_curve"]
     settled = curve.isel(step=slice(140, 160)).mean("step").values[..., None]
     curve.values[..., 140:] = settled
 
 
 def c06(d: Data) -> None:
-    binary = at(d["methods"], "credit", method="sdpo", feedback="binary")
-    ordinal = at(d["methods"], "credit", method="sdpo", feedback="ordinal")
-    put(d["methods"], "credit", ordinal, method="sdpo", feedback="binary")
-    put(d["methods"], "credit", binary, method="sdpo", feedback="ordinal")
+    binary = at(d["algorithms"], "credit", algorithm="sdpo", oracle="binary")
+    ordinal = at(d["algorithms"], "credit", algorithm="sdpo", oracle="ordinal")
+    put(d["algorithms"], "credit", ordinal, algorithm="sdpo", oracle="binary")
+    put(d["algorithms"], "credit", binary, algorithm="sdpo", oracle="ordinal")
 
 
 def c06_unclear(d: Data) -> None:
-    shift(d["methods"], "credit", -0.018 + 0.1 * spread(), method="sdpo", feedback="ordinal")
+    shift(d["algorithms"], "credit", -0.018 + 0.1 * spread(), algorithm="sdpo", oracle="ordinal")
 
 
 def c06_tie(d: Data) -> None:
-    binary = at(d["methods"], "credit", method="sdpo", feedback="binary")
-    put(d["methods"], "credit", binary, method="sdpo", feedback="ordinal")
+    binary = at(d["algorithms"], "credit", algorithm="sdpo", oracle="binary")
+    put(d["algorithms"], "credit", binary, algorithm="sdpo", oracle="ordinal")
 
 
 def c07(d: Data) -> None:
-    shift(d["noise"], "credit", -0.1, method="sdpo", noise=0.5)
+    shift(d["noise"], "credit", -0.1, algorithm="sdpo", noise=0.5)
     for place, kind in enumerate(synthetic.FEEDBACK):
-        d["matched"]["credit"].loc[{"feedback": kind}] += 0.05 * place
+        d["matched"]["credit"].loc[{"oracle": kind}] += 0.05 * place
 
 
 def c07_noise_alone(d: Data) -> None:
     c07(d)
-    shift(d["noise"], "credit", 0.1, method="sdpo", noise=0.5)
+    shift(d["noise"], "credit", 0.1, algorithm="sdpo", noise=0.5)
 
 
 def c08(d: Data) -> None:
-    d["methods"]["credit"].loc[{"method": "reinforce"}] *= -1
+    d["algorithms"]["credit"].loc[{"algorithm": "reinforce"}] *= -1
 
 
 def c08_unclear(d: Data) -> None:
     for kind in synthetic.FEEDBACK:
-        put(d["methods"], "credit", -0.5 + 0.1 * spread(), method="reinforce", feedback=kind)
+        put(d["algorithms"], "credit", -0.5 + 0.1 * spread(), algorithm="reinforce", oracle=kind)
 
 
 def c09(d: Data) -> None:
-    shift(d["methods"], "credit", 0.3, method="advantage_weighted", feedback="ordinal")
+    shift(d["algorithms"], "credit", 0.3, algorithm="advantage_weighted", oracle="ordinal")
 
 
 def c10(d: Data) -> None:
-    shift(d["methods"], "entropy", -0.1, method="advantage_weighted", feedback="binary")
+    shift(d["algorithms"], "entropy", -0.1, algorithm="advantage_weighted", oracle="binary")
 
 
 def c11(d: Data) -> None:
-    shift(d["methods"], "entropy", -0.3, method="sdpo", feedback="critique")
+    shift(d["algorithms"], "entropy", -0.3, algorithm="sdpo", oracle="critique")
 
 
 def c11_tie(d: Data) -> None:
-    binary = at(d["methods"], "entropy", method="sdpo", feedback="binary")
-    put(d["methods"], "entropy", binary, method="sdpo", feedback="ordinal")
+    binary = at(d["algorithms"], "entropy", algorithm="sdpo", oracle="binary")
+    put(d["algorithms"], "entropy", binary, algorithm="sdpo", oracle="ordinal")
 
 
 def c12(d: Data) -> None:
@@ -180,24 +180,24 @@ def c12(d: Data) -> None:
 
 
 def c13(d: Data) -> None:
-    put(d["noise"], "reward", at(d["noise"], "reward", method="sdpo", noise=0.0) + 0.01,
-        method="sdpo", noise=0.5)  # fmt: skip
+    put(d["noise"], "reward", at(d["noise"], "reward", algorithm="sdpo", noise=0.0) + 0.01,
+        algorithm="sdpo", noise=0.5)  # fmt: skip
 
 
 def c14(d: Data) -> None:
-    shift(d["noise"], "reward", -0.3, method="sdpo", noise=0.2)
+    shift(d["noise"], "reward", -0.3, algorithm="sdpo", noise=0.2)
 
 
 def c15(d: Data) -> None:
-    shift(d["noise"], "credit", -0.05, method="sdpo", noise=0.5)
+    shift(d["noise"], "credit", -0.05, algorithm="sdpo", noise=0.5)
 
 
 def c15_unlike_the_plot(d: Data) -> None:
-    shift(d["noise"], "credit", 0.05, method="sdpo", noise=0.5)
+    shift(d["noise"], "credit", 0.05, algorithm="sdpo", noise=0.5)
 
 
 def c16(d: Data) -> None:
-    shift(d["noise"], "credit", -0.1, method="reinforce", noise=0.3)
+    shift(d["noise"], "credit", -0.1, algorithm="reinforce", noise=0.3)
 
 
 def c16_immune(d: Data) -> None:
@@ -218,25 +218,25 @@ def c17_unlike_the_plot(d: Data) -> None:
 
 
 def c18(d: Data) -> None:
-    shift(d["hybrid"], "reward", 0.05, method="hybrid", feedback="critique")
+    shift(d["hybrid"], "reward", 0.05, algorithm="hybrid", oracle="critique")
 
 
 def c19(d: Data) -> None:
-    shift(d["hybrid"], "entropy", -0.3, method="hybrid", feedback="continuous")
+    shift(d["hybrid"], "entropy", -0.3, algorithm="hybrid", oracle="continuous")
 
 
 def c20(d: Data) -> None:
-    shift(d["methods"], "reward", -0.06, method="sdpo", feedback="continuous")
+    shift(d["algorithms"], "reward", -0.06, algorithm="sdpo", oracle="continuous")
 
 
 def c20_clear(d: Data) -> None:
-    shift(d["methods"], "reward", 0.04, method="sdpo", feedback="continuous")
+    shift(d["algorithms"], "reward", 0.04, algorithm="sdpo", oracle="continuous")
 
 
 def c21(d: Data) -> None:
-    reward = at(d["methods"], "reward", method="sdpo", feedback="continuous")
-    put(d["methods"], "reward", reward.mean() + 0.1 * (reward - reward.mean()),
-        method="sdpo", feedback="continuous")  # fmt: skip
+    reward = at(d["algorithms"], "reward", algorithm="sdpo", oracle="continuous")
+    put(d["algorithms"], "reward", reward.mean() + 0.1 * (reward - reward.mean()),
+        algorithm="sdpo", oracle="continuous")  # fmt: skip
 
 
 def c22(d: Data) -> None:
@@ -347,7 +347,7 @@ def test_what_is_not_finite_decides_nothing(base, data, identifier):
 
 
 def test_a_run_that_broke_down_at_some_rate_decides_nothing(base, data):
-    """C01 names each method's best rate; a rate that diverges is not one."""
+    """C01 names each algorithm's best rate; a rate that diverges is not one."""
     data["learning_rate"]["reward"].values[..., -1, 5] = np.nan
     assert RULES["C01"](data).verdict == RULES["C01"](base).verdict
 
@@ -411,7 +411,7 @@ def test_each_claim_has_a_case_that_flips_it():
 
 def test_reasons_and_estimates_come_from_the_numbers(base, data):
     """A small change moves the estimate and the wording without moving the verdict."""
-    shift(data["methods"], "reward", 0.01, method="sdpo", feedback=list(synthetic.FEEDBACK))
+    shift(data["algorithms"], "reward", 0.01, algorithm="sdpo", oracle=list(synthetic.FEEDBACK))
     before, after = RULES["C01"](base), RULES["C01"](data)
     assert after.estimate - before.estimate == pytest.approx(0.01, abs=1e-5)
     assert after.reason != before.reason
@@ -420,7 +420,7 @@ def test_reasons_and_estimates_come_from_the_numbers(base, data):
 
 def test_paper_contradictions_need_the_claim_to_be_unsupported(data):
     """Our numbers come first: with a fall in credit, the claim holds whatever the plot shows."""
-    shift(data["noise"], "credit", -0.02, method="sdpo", noise=0.5)
+    shift(data["noise"], "credit", -0.02, algorithm="sdpo", noise=0.5)
     assert RULES["C15"](data).verdict == HOLDS
 
 
@@ -465,25 +465,25 @@ def test_every_finding_has_its_condition(base, data):
     """Seven findings, all shown by the synthetic results, each undone by other numbers."""
     assert [finding.confirmed for finding in claims.find(base)] == [True] * 7
     data["flipped"]["credit"].values[:] = 0.9
-    data["learning_rate"]["reward"].loc[{"method": "reinforce"}] = 0.5
+    data["learning_rate"]["reward"].loc[{"algorithm": "reinforce"}] = 0.5
     data["no_feedback"]["reward"].values[:] = 0.5
     data["reading"]["max_logit_difference"].values[:] = 0.2
-    shift(data["noise"], "credit", -0.2, method="sdpo", noise=0.5)
+    shift(data["noise"], "credit", -0.2, algorithm="sdpo", noise=0.5)
     # The last finding rests on the published numbers alone.
     assert [finding.confirmed for finding in claims.find(data)] == [False] * 6 + [True]
 
 
 def test_published_numbers_outside_our_seeds_are_named(base, data):
-    before = {(entry.table, entry.method) for entry in claims.uncovered(base)}
+    before = {(entry.table, entry.algorithm) for entry in claims.uncovered(base)}
     assert (2, "reinforce") in before
     assert (1, "sdpo") not in before
-    shift(data["methods"], "reward", 0.5, method="sdpo", feedback="binary")
-    after = {(e.table, e.method, e.feedback) for e in claims.uncovered(data)}
+    shift(data["algorithms"], "reward", 0.5, algorithm="sdpo", oracle="binary")
+    after = {(e.table, e.algorithm, e.feedback) for e in claims.uncovered(data)}
     assert (1, "sdpo", "binary") in after
 
 
 def test_too_few_seeds_and_missing_data(tmp_path):
-    with pytest.raises(store.MissingResults, match=r"methods\.nc: missing; .*reproduce"):
+    with pytest.raises(store.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
         claims.judge(tmp_path)
     with pytest.raises(store.MissingResults, match=r"claims\.json: missing; .*render"):
         claims.load_claims(tmp_path)

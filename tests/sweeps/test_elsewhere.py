@@ -32,8 +32,8 @@ import xarray as xr
 import sdpo_jax
 import sweeps
 from benchmarks import kills
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS
-from sdpo_jax.methods.rloo import rloo
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
+from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policy import mean_score
 from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
 from sweeps.__main__ import main
@@ -48,7 +48,7 @@ rollouts = 4
 steps = 40
 record = ["reward"]
 record_every = 10
-method = "reinforce"
+algorithm = "reinforce"
 [axes]
 noise = [0.0, 0.2]
 seed = { count = 80 }
@@ -188,10 +188,10 @@ def test_blocks_that_are_being_replaced_are_not_mixed_with_new_ones(out, monkeyp
         assert f"{len(survey.other)} of another fingerprint" in capsys.readouterr().out
 
 
-# Methods that are somebody's own.
+# Algorithms that are somebody's own.
 
 
-def own_method(*, policy, tokens, signal):
+def own_algorithm(*, policy, tokens, signal):
     return sdpo_jax.Update(-mean_score(policy.probs, tokens, signal))
 
 
@@ -205,33 +205,35 @@ own_stateful = sdpo_jax.Stateful(
 
 
 @pytest.mark.parametrize(
-    "own_method", [own_method, own_stateful, partial(rloo)], ids=["function", "stateful", "partial"]
+    "own_algorithm",
+    [own_algorithm, own_stateful, partial(rloo)],
+    ids=["function", "stateful", "partial"],
 )
-def test_numbers_can_be_opened_without_the_method_that_made_them(
-    tmp_path, capsys, monkeypatch, own_method
+def test_numbers_can_be_opened_without_the_algorithm_that_made_them(
+    tmp_path, capsys, monkeypatch, own_algorithm
 ):
-    monkeypatch.setitem(sdpo_jax.METHODS, "own", own_method)
+    monkeypatch.setitem(sdpo_jax.ALGORITHMS, "own", own_algorithm)
     out = run(tmp_path, SWEEP.replace('"reinforce"', '"own"').replace("count = 80", "count = 2"))
     found = sweeps.open(out)
     before = kills.contents(out)
-    monkeypatch.delitem(sdpo_jax.METHODS, "own")
+    monkeypatch.delitem(sdpo_jax.ALGORITHMS, "own")
     xr.testing.assert_identical(sweeps.open(out), found)
     assert main(["status", str(out)]) == 0
-    assert "method own" in capsys.readouterr().out
+    assert "algorithm own" in capsys.readouterr().out
     assert main(["export", str(out), "--to", "csv", "--out", str(tmp_path / "csv")]) == 0
     capsys.readouterr()
     for command in (["resume", str(out)], ["replay", str(out), "0"]):
         assert main(command) == 2
         said = capsys.readouterr().err
         assert "own" in said and said.count("\n") == 1
-    assert "own" not in sdpo_jax.METHODS
-    monkeypatch.setitem(sdpo_jax.METHODS, "own", own_method)
+    assert "own" not in sdpo_jax.ALGORITHMS
+    monkeypatch.setitem(sdpo_jax.ALGORITHMS, "own", own_algorithm)
     assert main(["resume", str(out)]) == 0
     assert kills.contents(out) == before
     # Other code of the same name is not taken for it.
     monkeypatch.setattr(provenance, "source_of", lambda function: "changed")
     assert main(["resume", str(out)]) == 2
-    assert "method own (" in capsys.readouterr().err
+    assert "algorithm own (" in capsys.readouterr().err
 
 
 class Scale:
@@ -239,7 +241,7 @@ class Scale:
         self.by = by
 
     def __call__(self, **told):
-        return sdpo_jax.Update(own_method(**told).surrogate * self.by)
+        return sdpo_jax.Update(own_algorithm(**told).surrogate * self.by)
 
 
 class Slotted:
@@ -249,33 +251,33 @@ class Slotted:
         self.by = by
 
 
-def scaled(by, inner=own_method):
+def scaled(by, inner=own_algorithm):
     @functools.wraps(inner)
-    def method(**told):
+    def algorithm(**told):
         return sdpo_jax.Update(inner(**told).surrogate * by)
 
-    return method
+    return algorithm
 
 
 def of_default(by):
-    def method(*, policy, by=by):
+    def algorithm(*, policy, by=by):
         return by
 
-    return method
+    return algorithm
 
 
 # Makers of objects that do something else for another number.
 MAKERS = {
-    "partial": lambda by: partial(own_method, by=by),
+    "partial": lambda by: partial(own_algorithm, by=by),
     "partial of the library's": lambda by: partial(rloo, by),
     "object": Scale,
     "slots": Slotted,
-    "bound method": lambda by: Scale(by).__call__,
+    "bound algorithm": lambda by: Scale(by).__call__,
     "closure": lambda by: scaled(by),
     "compiled": lambda by: jax.jit(scaled(by)),
     "default": of_default,
-    "stateful": lambda by: sdpo_jax.Stateful("own", partial(own_method, by), own_update),
-    "update": lambda by: sdpo_jax.Stateful("own", own_method, scaled(by)),
+    "stateful": lambda by: sdpo_jax.Stateful("own", partial(own_algorithm, by), own_update),
+    "update": lambda by: sdpo_jax.Stateful("own", own_algorithm, scaled(by)),
     "metric": lambda by: sdpo_jax.Metric(Scale(by), "own"),
     "array": lambda by: Scale(jnp.full(3, by)),
     "key": lambda by: Scale(jax.random.key(int(by))),
@@ -299,10 +301,14 @@ def test_what_is_registered_is_told_apart_by_all_that_it_does(digests):
     assert len(set(digests)) == len(digests)
     assert not any("unknown" in each for each in digests)
     # A name of the library's that holds something else of it, and something of its own.
-    for name, each in (("grpo", rloo), ("mine", rloo), ("mine", own_method), ("mine", None)):
-        assert not provenance.is_own("method", name, each)
-    assert provenance.is_own("method", "rloo", rloo)
-    for kind, registry in (("method", METHODS), ("metric", METRICS), ("optimizer", OPTIMIZERS)):
+    for name, each in (("grpo", rloo), ("mine", rloo), ("mine", own_algorithm), ("mine", None)):
+        assert not provenance.is_own("algorithm", name, each)
+    assert provenance.is_own("algorithm", "rloo", rloo)
+    for kind, registry in (
+        ("algorithm", ALGORITHMS),
+        ("metric", METRICS),
+        ("optimizer", OPTIMIZERS),
+    ):
         assert all(provenance.is_own(kind, name, each) for name, each in registry.items())
 
 

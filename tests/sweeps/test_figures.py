@@ -11,8 +11,8 @@ import pytest
 from matplotlib.colors import same_color
 
 from sweeps import figures, store
-from sweeps.published import METHODS, published
-from sweeps.style import METHOD_LOOKS, PUBLISHED_MARKER
+from sweeps.published import ALGORITHMS, published
+from sweeps.style import ALGORITHM_LOOKS, PUBLISHED_MARKER
 from tests.sweeps import synthetic
 
 
@@ -36,9 +36,9 @@ def written(out):
     return figures.write_figures(out)
 
 
-def lines(ax, method, marker):
-    """The points of one method that have this marker, left to right: ``[point, (x, y)]``."""
-    colour = METHOD_LOOKS[method].colour
+def lines(ax, algorithm, marker):
+    """The points of one algorithm that have this marker, left to right: ``[point, (x, y)]``."""
+    colour = ALGORITHM_LOOKS[algorithm].colour
     found = [
         line.get_xydata()
         for line in ax.get_lines()
@@ -114,22 +114,22 @@ def test_no_text_is_cut_off_or_printed_over_another(drawn):
 
 def test_figure1_marks_the_published_final_rewards(drawn):
     for index, ax in enumerate(drawn["figure1"].axes):
-        for method in METHODS:
-            ((_, value),) = lines(ax, method, PUBLISHED_MARKER)
-            assert value == published()["table1_final_reward"][method][index]
+        for algorithm in ALGORITHMS:
+            ((_, value),) = lines(ax, algorithm, PUBLISHED_MARKER)
+            assert value == published()["table1_final_reward"][algorithm][index]
 
 
 def test_figure2_shows_our_means_the_published_values_and_the_flipped_control(drawn, results):
     (ax,) = drawn["figure2"].axes
-    for method in METHODS:
-        ours = lines(ax, method, METHOD_LOOKS[method].marker)[:, 1]
-        credit = results["methods"]["credit"].sel({"method": method}).astype(float)
+    for algorithm in ALGORITHMS:
+        ours = lines(ax, algorithm, ALGORITHM_LOOKS[algorithm].marker)[:, 1]
+        credit = results["algorithms"]["credit"].sel({"algorithm": algorithm}).astype(float)
         np.testing.assert_allclose(ours, credit.mean("seed"), rtol=1e-6)
-        theirs = lines(ax, method, PUBLISHED_MARKER)[:, 1]
-        np.testing.assert_array_equal(theirs, published()["table2_credit_correlation"][method])
+        theirs = lines(ax, algorithm, PUBLISHED_MARKER)[:, 1]
+        np.testing.assert_array_equal(theirs, published()["table2_credit_correlation"][algorithm])
     hollow = [line for line in ax.get_lines() if line.get_markerfacecolor() == "white"]
     ((_, value),) = hollow[0].get_xydata()
-    flipped = results["flipped"]["credit"].sel({"method": "reinforce"}).astype(float)
+    flipped = results["flipped"]["credit"].sel({"algorithm": "reinforce"}).astype(float)
     assert value == pytest.approx(float(flipped.mean()), rel=1e-6)
 
 
@@ -138,22 +138,22 @@ def test_figure2_shows_our_means_the_published_values_and_the_flipped_control(dr
 )
 def test_figure4_shows_each_noise_level(drawn, results, panel, metric, key):
     ax = drawn["figure4"].axes[panel]
-    for method in METHODS:
-        ours = lines(ax, method, METHOD_LOOKS[method].marker)[:, 1]
-        expected = results["noise"][metric].sel({"method": method}).astype(float).mean("seed")
+    for algorithm in ALGORITHMS:
+        ours = lines(ax, algorithm, ALGORITHM_LOOKS[algorithm].marker)[:, 1]
+        expected = results["noise"][metric].sel({"algorithm": algorithm}).astype(float).mean("seed")
         np.testing.assert_allclose(ours, expected, rtol=1e-6)
-        theirs = lines(ax, method, PUBLISHED_MARKER)[:, 1]
-        np.testing.assert_array_equal(theirs, published()["figure4_noise"][key][method])
+        theirs = lines(ax, algorithm, PUBLISHED_MARKER)[:, 1]
+        np.testing.assert_array_equal(theirs, published()["figure4_noise"][key][algorithm])
 
 
 def test_figure6_shows_mean_and_deviation_of_our_seeds_and_of_the_papers(drawn, results):
     (ax,) = drawn["figure6"].axes
     numbers = [text.get_text() for text in ax.texts]
-    reward = results["methods"]["reward"].sel({"feedback": "continuous"}).astype(float)
-    for method in METHODS:
-        ours = reward.sel({"method": method}).values
+    reward = results["algorithms"]["reward"].sel({"oracle": "continuous"}).astype(float)
+    for algorithm in ALGORITHMS:
+        ours = reward.sel({"algorithm": algorithm}).values
         assert f"{ours.mean():.3f}\n±{ours.std(ddof=1):.3f}" in numbers
-        mean, deviation = published()["figure6_multiseed"]["reward_mean_std"][method]
+        mean, deviation = published()["figure6_multiseed"]["reward_mean_std"][algorithm]
         assert f"{mean:.3f}\n±{deviation:.3f}" in numbers
 
 

@@ -45,13 +45,13 @@ SWEEP = (
 learning_rate = [0.02, 0.2]
 bias = [0.0, 0.1]
 [axes]
-method = ["sdpo", "reinforce"]
+algorithm = ["sdpo", "reinforce"]
 noise = [0.0, 0.2]
 seed = { count = 50 }
 """
 )
 AXES = {
-    "method": ["sdpo", "reinforce"],
+    "algorithm": ["sdpo", "reinforce"],
     "noise": [0.0, 0.2],
     "seed": range(50),
     "pair": {"learning_rate": [0.02, 0.2], "bias": [0.0, 0.1]},
@@ -122,8 +122,8 @@ def test_a_lazy_data_set_reads_what_is_looked_at(finished, in_memory, monkeypatc
     monkeypatch.setattr(
         blocks, "read", lambda path, *rest: read.append(path) or original(path, *rest)
     )
-    # A dict, since `method` is also an argument of `sel`.
-    place = {"method": "reinforce", "seed": [3, 7], "bias": 0.1}
+    # A dict, since `algorithm` is also an argument of `sel`.
+    place = {"algorithm": "reinforce", "seed": [3, 7], "bias": 0.1}
     one = data.reward_curve.sel(place).isel(step=[2, 0], noise=1)
     same = in_memory.reward_curve.sel(place)
     np.testing.assert_array_equal(one.values, same.isel(step=[2, 0], noise=1).values)
@@ -397,8 +397,8 @@ def test_broken_and_collapsed_runs_are_counted(tmp_path, capsys):
 
 
 def test_replay_gives_the_same_bits_and_full_curves(finished, in_memory):
-    place = {"method": "sdpo", "noise": 0.2, "seed": 41, "learning_rate": 0.2}
-    found = replay.replay(finished, "method=sdpo,noise=0.2,seed=41,bias=0.1")
+    place = {"algorithm": "sdpo", "noise": 0.2, "seed": 41, "learning_rate": 0.2}
+    found = replay.replay(finished, "algorithm=sdpo,noise=0.2,seed=41,bias=0.1")
     assert found.same
     assert found.coordinates == {**place, "bias": 0.1}
     saved = in_memory.sel(place)
@@ -426,11 +426,11 @@ def test_replay_of_no_run_is_refused(finished, name, message):
 
 def test_replay_finds_labels_that_hold_commas_and_names():
     labels = ["a", "a,b=c", "a, seed=1", "a,seed=1,seed=2", ",", "=", "a=b"]
-    methods = {label: sdpo_jax.METHODS["rloo"] for label in labels}
-    plan = sdpo_jax.plan_grid({"method": methods, "seed": range(3)}, width=1)
+    algorithms = {label: sdpo_jax.ALGORITHMS["rloo"] for label in labels}
+    plan = sdpo_jax.plan_grid({"algorithm": algorithms, "seed": range(3)}, width=1)
     for run in range(plan.total):
         found = plan.coordinates(run)
-        for names in (["method", "seed"], ["seed", "method"]):
+        for names in (["algorithm", "seed"], ["seed", "algorithm"]):
             text = ",".join(f"{name}={found[name]}" for name in names)
             assert replay.find(plan, text) == run
 
@@ -450,7 +450,8 @@ def test_round_trips_through_each_format(finished, in_memory, tmp_path):
         assert len(table) == 400
         for row in (0, 137, 399):
             place = {
-                name: table[name].iloc[row] for name in ("method", "noise", "seed", "learning_rate")
+                name: table[name].iloc[row]
+                for name in ("algorithm", "noise", "seed", "learning_rate")
             }
             one = data.sel(place)
             assert np.float32(table.reward.iloc[row]) == one.reward
@@ -529,8 +530,8 @@ def test_keys_tell_runs_apart_by_all_that_they_are_given():
     assert len(base) == 3
     assert keys("[axes]\nseed = [3, 2]\nnoise = [0.0]") < base
     for other in (
-        "noise = [0.1]", "kl_weight = [0.02]", "method = ['hybrid']", "optimizer = ['adam']",
-        "feedback = ['binary']", "rollouts = [5]", "steps = [41]", "problem_seed = [9]",
+        "noise = [0.1]", "kl_weight = [0.02]", "algorithm = ['hybrid']", "optimizer = ['adam']",
+        "oracle = ['binary']", "rollouts = [5]", "steps = [41]", "problem_seed = [9]",
     ):  # fmt: skip
         text = f"[axes]\nseed = [1, 2, 3]\n{other}"
         if "steps" in other:

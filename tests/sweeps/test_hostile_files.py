@@ -24,7 +24,7 @@ import pytest
 
 import sdpo_jax
 import sweeps
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, grid
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.plan import AXES, SEED_AXES
 from sweeps import blocks, estimate, folder, sweepfile, tell, text
@@ -140,9 +140,9 @@ class Writer:
     def value(self, name):
         if self.slips():
             return self.anything()
-        if name == "feedback":
+        if name == "oracle":
             return self.oracle()
-        for named, choices in (("method", METHODS), ("optimizer", OPTIMIZERS)):
+        for named, choices in (("algorithm", ALGORITHMS), ("optimizer", OPTIMIZERS)):
             if name == named:
                 return self.rng.choice([*choices])
         return self.number(name)
@@ -348,7 +348,7 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
     document = (
         f"title = {quoted(title)}\n[base]\nmetrics = ['reward']\nsteps = 20\n"
         f"[axes]\nmethod = ['sdpo', 'reinforce']\nseed = {{ count = 5 }}\n"
-        f"feedback = {toml(oracles)}\n"
+        f"oracle = {toml(oracles)}\n"
     )
     file, out = swept(tmp_path, document)
     for command in (["plan", str(file)], ["plan", str(out)], ["status", str(out)]):
@@ -361,8 +361,8 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
     assert main(["export", str(out), "--to", "csv"]) == 0
     data = sweeps.open(out)
     assert list(data.feedback.values) == names
-    rows = pd.read_csv(out / "tables" / "main.csv", keep_default_na=False, dtype={"feedback": str})
-    each = pd.read_csv(out / "export" / "main.csv", keep_default_na=False, dtype={"feedback": str})
+    rows = pd.read_csv(out / "tables" / "main.csv", keep_default_na=False, dtype={"oracle": str})
+    each = pd.read_csv(out / "export" / "main.csv", keep_default_na=False, dtype={"oracle": str})
     assert set(rows.feedback) == set(each.feedback) == set(names)
     svg = (out / "figures" / "main-reward.svg").read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
@@ -445,11 +445,11 @@ def test_labels_of_files_select_the_runs_that_they_name(tmp_path):
         assert set(table.learning_rate) == set(labels)
     table = pd.read_csv(out / "tables" / "main.csv")
     for _, row in table.iterrows():
-        chosen = data.reward.sel({"learning_rate": row.learning_rate, "method": row.method})
+        chosen = data.reward.sel({"learning_rate": row.learning_rate, "algorithm": row.algorithm})
         assert float(chosen.astype(float).mean()) == pytest.approx(row["mean"], rel=1e-5)
     each = pd.read_csv(out / "export" / "main.csv")
     for _, row in each.iterrows():
-        at = {name: row[name] for name in ("learning_rate", "method", "seed")}
+        at = {name: row[name] for name in ("learning_rate", "algorithm", "seed")}
         assert data.reward.sel(at).item() == np.float32(row.reward)
     with (out / "tables" / "main.csv").open(newline="") as file:
         written = {row["learning_rate"] for row in csv.DictReader(file)}
@@ -475,14 +475,14 @@ def test_a_sweep_of_few_axes_goes_through_every_command(tmp_path, axes, capsys):
 @pytest.mark.usefixtures("made_up_runs")
 def test_tables_of_several_grids_are_kept_apart(tmp_path):
     text = "[base]\nmetrics = ['reward']\nsteps = 20\n" + "".join(
-        f"[grid.{name}.axes]\nseed = {{ count = 5 }}\nmethod = ['sdpo', '{method}']\n"
-        for name, method in (("a", "reinforce"), ("made", "rloo"), ("a-reward", "grpo"))
+        f"[grid.{name}.axes]\nseed = {{ count = 5 }}\nmethod = ['sdpo', '{algorithm}']\n"
+        for name, algorithm in (("a", "reinforce"), ("made", "rloo"), ("a-reward", "grpo"))
     )
     out = swept(tmp_path, text)[1]
     assert main(["render", str(out)]) == 0
-    for name, method in (("a", "reinforce"), ("made", "rloo"), ("a-reward", "grpo")):
-        assert method in (out / "tables" / f"{name}.csv").read_text()
-        assert method in (out / "tables" / f"{name}-comparisons.csv").read_text()
+    for name, algorithm in (("a", "reinforce"), ("made", "rloo"), ("a-reward", "grpo")):
+        assert algorithm in (out / "tables" / f"{name}.csv").read_text()
+        assert algorithm in (out / "tables" / f"{name}-comparisons.csv").read_text()
     ids = Page((out / "report.html").read_text()).ids
     assert len(set(ids)) == len(ids)
 

@@ -8,20 +8,20 @@ import pytest
 from sweeps import published as paper
 
 
-def test_every_table_has_a_plausible_value_for_each_method_and_feedback():
+def test_every_table_has_a_plausible_value_for_each_algorithm_and_feedback():
     limits = {1: (0, 1), 2: (-1, 1), 3: (0, np.log(8))}
     for number, (low, high) in limits.items():
-        for method in paper.METHODS:
-            row = paper.table(number, method)
+        for algorithm in paper.ALGORITHMS:
+            row = paper.table(number, algorithm)
             assert row.shape == (len(paper.published()["feedback_order"]),)
             assert np.all((row > low) & (row < high))
 
 
 def test_the_figures_have_a_value_for_each_noise_level():
     figure = paper.published()["figure4_noise"]
-    for method in paper.METHODS:
-        assert len(figure["reward"][method]) == len(figure["noise"])
-        assert len(figure["credit_read_off_plot"][method]) == len(figure["noise"])
+    for algorithm in paper.ALGORITHMS:
+        assert len(figure["reward"][algorithm]) == len(figure["noise"])
+        assert len(figure["credit_read_off_plot"][algorithm]) == len(figure["noise"])
 
 
 def test_values_that_the_paper_prints_twice_are_the_same():

@@ -145,7 +145,7 @@ def test_inline_svg_prefixes_ids():
 
 
 def test_missing_parts_are_named(folder, tmp_path):
-    with pytest.raises(store.MissingResults, match=r"methods\.nc: missing; .*reproduce"):
+    with pytest.raises(store.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
         render(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "data").symlink_to(folder / "data")

@@ -110,9 +110,9 @@ def test_the_claims_are_all_there(interrupted):
 
 def test_the_runs_of_one_seed_are_paired(interrupted):
     out, _, _ = interrupted
-    noise, methods = store.load(out, "noise"), store.load(out, "methods")
-    quiet = noise.sel({"method": "sdpo", "noise": 0.0})
-    same = methods.sel({"method": "sdpo", "feedback": "continuous"})
+    noise, algorithms = store.load(out, "noise"), store.load(out, "algorithms")
+    quiet = noise.sel({"algorithm": "sdpo", "noise": 0.0})
+    same = algorithms.sel({"algorithm": "sdpo", "oracle": "continuous"})
     np.testing.assert_array_equal(quiet.reward, same.reward)
 
 

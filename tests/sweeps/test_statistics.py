@@ -212,7 +212,7 @@ def test_intervals_cover_on_synthetic_grids(interval, statistic, skewed):
 
 
 def shared_grids(seeds, gap):
-    """Two methods over grids, their runs of one seed alike: what they share, and a gap."""
+    """Two algorithms over grids, their runs of one seed alike: what they share, and a gap."""
     rng = np.random.default_rng(seeds)
     shared = rng.normal(size=(GRIDS, seeds))
     own = rng.normal(size=(2, GRIDS, seeds))
@@ -225,7 +225,7 @@ def test_paired_differences_cover_on_synthetic_grids():
 
 
 def paired_draws(kind, trials, seeds):
-    """Draws of two methods, ``[trials, seeds]`` each, and how often the first is ahead.
+    """Draws of two algorithms, ``[trials, seeds]`` each, and how often the first is ahead.
 
     Worked out from the distributions, for runs of different seeds.
     """
@@ -288,7 +288,7 @@ def test_probability_of_improvement_covers_however_the_seeds_are_paired(kind, se
     assert kind != "nearly the same" or seeds < 16 or width < 0.5 / seeds**0.5
 
 
-def test_probability_of_improvement_of_two_nearly_equal_methods():
+def test_probability_of_improvement_of_two_nearly_equal_algorithms():
     """The pairs of one seed, all of them lost by a hair, do not count."""
     seeds = np.random.default_rng(0).normal(size=1500)
     found = statistics.probability_of_improvement(seeds - 1e-3, seeds)
@@ -329,7 +329,7 @@ def test_a_proportion_has_wilsons_interval():
 
 
 def spread_pairs(trials, seeds, skewed):
-    """A method of twice the deviation of another, and a gap of 3 of the other's; paired."""
+    """An algorithm of twice the deviation of another, and a gap of 3 of the other's; paired."""
     rng = np.random.default_rng(seeds)
     shared, own, other = rng.normal(size=(3, trials, seeds))
     if skewed:
@@ -533,15 +533,15 @@ def test_holm_against_values_worked_out_by_hand():
         statistics.holm([1.5])
 
 
-def null_grids(methods, cells, seeds):
-    """Grids of identical methods, whose runs of one seed are alike."""
+def null_grids(algorithms, cells, seeds):
+    """Grids of identical algorithms, whose runs of one seed are alike."""
     rng = np.random.default_rng(RNG_KEY)
     shared = rng.gamma(4.0, size=(GRIDS, 1, cells, seeds))
-    return shared + rng.gamma(4.0, size=(GRIDS, methods, cells, seeds))
+    return shared + rng.gamma(4.0, size=(GRIDS, algorithms, cells, seeds))
 
 
 def test_false_claims_on_null_grids_stay_below_the_stated_rate():
-    values = null_grids(methods=4, cells=5, seeds=20)
+    values = null_grids(algorithms=4, cells=5, seeds=20)
     pairs = [(i, j) for i in range(4) for j in range(i)]
     p = np.stack([statistics.paired_p_value(values[:, i], values[:, j]) for i, j in pairs], 1)
     uncorrected = (p < 0.05).any(axis=(1, 2)).mean()

@@ -14,10 +14,10 @@ def dataset():
     rng = np.random.default_rng(1)
     return xr.Dataset(
         {
-            "reward": (("method", "noise", "seed"), rng.random((2, 3, 5), dtype=np.float32)),
-            "alpha": (("method", "seed"), np.full((2, 5), np.nan, dtype=np.float32)),
+            "reward": (("algorithm", "noise", "seed"), rng.random((2, 3, 5), dtype=np.float32)),
+            "alpha": (("algorithm", "seed"), np.full((2, 5), np.nan, dtype=np.float32)),
         },
-        {"method": ["sdpo", "advantage_weighted"], "noise": [0.0, 0.05, 0.5], "seed": range(5)},
+        {"algorithm": ["sdpo", "advantage_weighted"], "noise": [0.0, 0.05, 0.5], "seed": range(5)},
         {"about": "a test"},
     )
 
@@ -27,14 +27,14 @@ def files(folder):
 
 
 def test_a_data_set_comes_back_the_same(tmp_path, dataset):
-    path = store.save(tmp_path, "methods", dataset)
-    assert path == tmp_path / "data" / "methods.nc"
-    loaded = store.load(tmp_path, "methods")
+    path = store.save(tmp_path, "algorithms", dataset)
+    assert path == tmp_path / "data" / "algorithms.nc"
+    loaded = store.load(tmp_path, "algorithms")
     xr.testing.assert_equal(loaded, dataset)
     assert loaded.attrs == dataset.attrs
     assert loaded["reward"].dtype == np.float32
-    assert list(loaded["method"].values) == ["sdpo", "advantage_weighted"]
-    assert files(tmp_path) == ["methods.nc"]
+    assert list(loaded["algorithm"].values) == ["sdpo", "advantage_weighted"]
+    assert files(tmp_path) == ["algorithms.nc"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -113,31 +113,31 @@ def test_results_read_each_set_once_and_list_what_is_there(tmp_path, dataset):
     assert list(results) == ["hybrid", "noise"]
     assert len(results) == 2
     assert "noise" in results
-    assert "methods" not in results
+    assert "algorithms" not in results
     assert results["noise"] is results["noise"]
     assert results.manifest == {"seeds": 5}
-    with pytest.raises(store.MissingResults, match=r"methods\.nc"):
-        results["methods"]
+    with pytest.raises(store.MissingResults, match=r"algorithms\.nc"):
+        results["algorithms"]
 
 
 def test_cells_select_by_label_and_put_the_seed_last(dataset):
-    reward = dataset["reward"].transpose("seed", "noise", "method")
-    one = store.cells(reward, method="advantage_weighted", noise=0.05)
+    reward = dataset["reward"].transpose("seed", "noise", "algorithm")
+    one = store.cells(reward, algorithm="advantage_weighted", noise=0.05)
     np.testing.assert_array_equal(one, dataset["reward"].values[1, 1])
     assert one.dtype == np.float64
-    turned = store.cells(reward, noise=[0.5, 0.0], method=["advantage_weighted", "sdpo"])
+    turned = store.cells(reward, noise=[0.5, 0.0], algorithm=["advantage_weighted", "sdpo"])
     np.testing.assert_array_equal(turned, dataset["reward"].values[::-1, [2, 0]].swapaxes(0, 1))
-    assert store.cells(reward, method="sdpo").shape == (3, 5)
+    assert store.cells(reward, algorithm="sdpo").shape == (3, 5)
 
 
 def test_cells_find_levels_stored_as_float32_and_no_others(dataset):
     stored = dataset.assign_coords(noise=dataset["noise"].astype(np.float32))["reward"]
     np.testing.assert_array_equal(
-        store.cells(stored, method="sdpo", noise=0.05), dataset["reward"].values[0, 1]
+        store.cells(stored, algorithm="sdpo", noise=0.05), dataset["reward"].values[0, 1]
     )
     with pytest.raises(KeyError, match="noise"):
-        store.cells(stored, method="sdpo", noise=0.06)
+        store.cells(stored, algorithm="sdpo", noise=0.06)
     with pytest.raises(KeyError, match="sdpo, advantage_weighted"):
-        store.cells(stored, method="hybrid")
+        store.cells(stored, algorithm="hybrid")
     with pytest.raises(KeyError, match="no such axis"):
-        store.cells(stored, feedback="binary")
+        store.cells(stored, oracle="binary")

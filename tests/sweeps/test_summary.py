@@ -16,14 +16,14 @@ from sweeps.health import health
 def data():
     rng = np.random.default_rng(3)
     shape = (2, 3, 12)
-    dims = ("method", "noise", "seed")
+    dims = ("algorithm", "noise", "seed")
     reward = rng.normal(size=shape) + np.arange(2)[:, None, None]
     entropy = 1 + rng.random(shape)
     names = {"reward": reward, "reward_mean": reward, "entropy": entropy}
     return xr.Dataset(
         {name: (dims, value.astype(np.float32)) for name, value in names.items()}
         | {"finite_steps": (dims, np.full(shape, 40, np.int32))},
-        {"method": ["a", "b"], "noise": [0.0, 0.1, 0.2], "seed": np.arange(12)},
+        {"algorithm": ["a", "b"], "noise": [0.0, 0.1, 0.2], "seed": np.arange(12)},
         {"steps": 40},
     )
 
@@ -32,7 +32,9 @@ def test_rows_hold_what_scipy_says(data):
     rows = pd.DataFrame(summary.summary_rows(data))
     assert len(rows) == 6
     for _, row in rows.iterrows():
-        values = data.reward.sel({"method": row.method, "noise": row.noise}).values.astype(float)
+        values = data.reward.sel({"algorithm": row.algorithm, "noise": row.noise}).values.astype(
+            float
+        )
         assert row["mean"] == pytest.approx(values.mean())
         assert row["median"] == pytest.approx(np.median(values))
         assert row.iqm == pytest.approx(stats.trim_mean(values, 0.25))
@@ -49,7 +51,7 @@ def test_what_went_wrong_is_left_out_and_counted(data):
     finished[0, 1, 5] = False
     data["finished"] = (data.reward.dims, finished)
     data.entropy[1, 0, :2] = 0.0
-    rows = pd.DataFrame(summary.summary_rows(data)).set_index(["method", "noise"])
+    rows = pd.DataFrame(summary.summary_rows(data)).set_index(["algorithm", "noise"])
     row = rows.loc[("a", 0.1)]
     good = np.delete(data.reward.values[0, 1], [3, 5]).astype(float)
     assert (row.seeds, row.unfinished, row.not_finite) == (10, 1, 1)
@@ -64,7 +66,7 @@ def test_comparisons_are_paired_and_corrected(data):
     rows = pd.DataFrame(summary.comparison_rows(data))
     assert len(rows) == 3
     for _, row in rows.iterrows():
-        a, b = (data.reward.sel({"method": m, "noise": row.noise}).values.astype(float)
+        a, b = (data.reward.sel({"algorithm": m, "noise": row.noise}).values.astype(float)
                 for m in ("a", "b"))  # fmt: skip
         assert row.difference == pytest.approx((a - b).mean())
         assert row.p == pytest.approx(stats.ttest_rel(a, b).pvalue)
@@ -86,8 +88,8 @@ def test_a_constant_difference_is_not_beyond_all_doubt(data):
     assert ((rows.improvement_low < 0.5) & (rows.improvement_high > 0.5)).all()
 
 
-def test_without_methods_or_seeds_nothing_is_compared(data):
-    assert summary.comparison_rows(data.isel(method=0)) == []
+def test_without_algorithms_or_seeds_nothing_is_compared(data):
+    assert summary.comparison_rows(data.isel(algorithm=0)) == []
     single = data.isel(seed=0)
     assert summary.comparison_rows(single) == []
     rows = list(summary.summary_rows(single))

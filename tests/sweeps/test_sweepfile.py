@@ -14,7 +14,7 @@ import pytest
 
 import sdpo_jax
 import sweeps
-from sdpo_jax import METHODS, METRICS, OPTIMIZERS, ORACLES, grid, judge
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, ORACLES, grid, judge
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.plan import AXES, TITLES
 from sweeps import opening, sweepfile
@@ -54,7 +54,7 @@ def test_the_page_on_sweeps_shows_files_that_are_right():
     page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
     whole, feedback = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert parse(whole, "docs").plans["main"].shape == (2, 7, 64, 2)
-    assert len(labels(f"[axes]\n{feedback}")["feedback"]) == 14
+    assert len(labels(f"[axes]\n{feedback}")["oracle"]) == 14
 
 
 def test_short_forms_are_numpys_and_pythons():
@@ -80,14 +80,14 @@ def test_dimensions_stand_in_the_order_of_the_file():
     plan = parse("[axes]\nseed = [1]\nmethod = ['sdpo']\nbias = [0]\nnoise = [0]", "x").plans[
         "main"
     ]
-    assert [axis.dimension for axis in plan.axes] == ["seed", "method", "bias", "noise"]
+    assert [axis.dimension for axis in plan.axes] == ["seed", "algorithm", "bias", "noise"]
 
 
 def test_oracles_by_table():
     found = labels(
         """
         [axes]
-        feedback = [
+        oracle = [
             "critique",
             { kind = "critique", reading = "sampled" },
             { kind = "ordinal", levels = { range = [2, 5] } },
@@ -96,7 +96,7 @@ def test_oracles_by_table():
         ]
         """
     )
-    assert found["feedback"] == [
+    assert found["oracle"] == [
         "critique",
         "critique(reading=sampled)",
         "ordinal(levels=2)",
@@ -111,7 +111,7 @@ def test_oracles_by_table():
 def test_judges_by_table():
     text = """
     [axes]
-    feedback = [
+    oracle = [
         "rubric",
         { kind = "self_judge", likelihood = [0.2, 0.4] },
         { kind = "ordinal", levels = 7, judge = { halo = [0.0, 0.3], leniency = 0.2 } },
@@ -119,7 +119,7 @@ def test_judges_by_table():
     ]
     """
     axis = parse(text, "x").plans["main"].axes[0]
-    assert list(axis.labels["feedback"]) == [
+    assert list(axis.labels["oracle"]) == [
         "rubric",
         "self_judge(likelihood=0.2)",
         "self_judge(likelihood=0.4)",
@@ -127,7 +127,7 @@ def test_judges_by_table():
         "ordinal(levels=7, halo=0.3, leniency=0.2)",
         "references(severity=0.1)",
     ]
-    own, last = axis.values["feedback"][4].judge, axis.values["feedback"][5].judge
+    own, last = axis.values["oracle"][4].judge, axis.values["oracle"][5].judge
     assert (own.halo, own.leniency, own.style) == pytest.approx((0.3, 0.2, 0.0))
     # What the references' judge looks at stays.
     assert (last.overlap, last.style, last.severity) == pytest.approx((0.8, 0.2, 0.1))
@@ -141,10 +141,10 @@ def test_every_axis_has_a_title_and_every_oracle_a_table():
 def test_zipped_oracles_may_repeat():
     text = """
     [zip.pair]
-    feedback = ["binary", "binary", "ordinal"]
+    oracle = ["binary", "binary", "ordinal"]
     noise = [0.0, 0.1, 0.1]
     """
-    assert labels(text)["feedback"] == ["binary", "binary", "ordinal"]
+    assert labels(text)["oracle"] == ["binary", "binary", "ordinal"]
 
 
 def test_a_grids_base_goes_before_the_files():
@@ -156,14 +156,14 @@ def test_a_grids_base_goes_before_the_files():
     seed = [1]
     [grid.two.base]
     noise = 0.2
-    method = "reinforce"
+    algorithm = "reinforce"
     [grid.two.axes]
     seed = [1]
     """
     plans = parse(text, "x").plans
     assert plans["one"].held["noise"] == 0.1
     assert plans["two"].held["noise"] == 0.2
-    assert plans["two"].held["method"] == "reinforce"
+    assert plans["two"].held["algorithm"] == "reinforce"
     for plan in plans.values():
         assert plan.groups[0].program.optimizer is OPTIMIZERS["adam"]
 
@@ -176,9 +176,9 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
     steps = 10
     metrics = ["reward", "credt"]
     [axes]
-    method = ["sdpo", "reinforse"]
+    algorithm = ["sdpo", "reinforse"]
     noise = [0.1, -0.2]
-    feedback = ["binary", { kind = "ordinal", levels = 1 }]
+    oracle = ["binary", { kind = "ordinal", levels = 1 }]
     seed = { cuont = 4 }
     [zip.pair]
     kl_weight = [0.0, 0.1]
@@ -188,13 +188,13 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         parse(text, "x")
     found = {mistake.path: mistake for mistake in error.value.mistakes}
     assert set(found) == {
-        "titel", "base.nois", "base.metrics[1]", "axes.method[1]", "axes.noise[1]",
+        "titel", "base.nois", "base.metrics[1]", "axes.algorithm[1]", "axes.noise[1]",
         "axes.feedback[1].levels", "axes.seed", "zip.pair.bias",
     }  # fmt: skip
     nearest = {path: mistake.nearest for path, mistake in found.items() if mistake.nearest}
     assert nearest == {
         "titel": "title", "base.nois": "noise", "base.metrics[1]": "credit",
-        "axes.method[1]": "reinforce", "axes.seed": "count",
+        "axes.algorithm[1]": "reinforce", "axes.seed": "count",
     }  # fmt: skip
     assert found["axes.noise[1]"].problem == "-0.2"
     assert found["axes.noise[1]"].allowed == "0 or more"
@@ -323,12 +323,12 @@ def test_of_many_mistakes_a_readable_number_is_listed():
 
 
 def test_several_numbers_of_an_oracle_stay_as_they_are():
-    feedback = "[{kind = 'binary', threshold = {linspace = [0.2, 0.8, 3]}}]"
-    assert labels(f"[axes]\nfeedback = {feedback}")["feedback"] == [
+    oracle = "[{kind = 'binary', threshold = {linspace = [0.2, 0.8, 3]}}]"
+    assert labels(f"[axes]\nfeedback = {feedback}")["oracle"] == [
         "binary(threshold=0.2)", "binary(threshold=0.5)", "binary(threshold=0.8)",
     ]  # fmt: skip
     assert len(labels("[axes]\nfeedback = [{kind = 'ordinal', levels = {range = [2, 101]}}]")[
-        "feedback"
+        "oracle"
     ]) == 99  # fmt: skip
 
 
@@ -338,7 +338,7 @@ def test_feedback_of_the_base_keeps_its_name():
         ("{ kind = 'ordinal', levels = 7 }", "ordinal(levels=7)"),
         ("{ kind = 'binary', name = 'mine' }", "mine"),
     ):
-        assert parse(f"[base]\nfeedback = {given}", "x").plans["main"].held["feedback"] == name
+        assert parse(f"[base]\nfeedback = {given}", "x").plans["main"].held["oracle"] == name
 
 
 def typo(rng, name):
@@ -370,7 +370,7 @@ def mutations(rng, raw):
     wrong_type = rng.choice(["much", True, [0.1], {"a": 1}])
     bad_number = rng.choice([math.nan, math.inf, -math.inf, 1e39])
     negatives = ["learning_rate", "noise", "kl_weight", "knowledge", "hint_noise", "init_scale"]
-    slip = typo(rng, rng.choice([*CONFIG_FIELDS, *SIZE_FIELDS, "method", "feedback"]))
+    slip = typo(rng, rng.choice([*CONFIG_FIELDS, *SIZE_FIELDS, "algorithm", "oracle"]))
     return [
         put(base, slip, 1),
         put(axes, slip, [1]),
@@ -379,13 +379,13 @@ def mutations(rng, raw):
         put(base, number, bad_number),
         put(base, rng.choice(negatives), -0.5),
         put(base, count, rng.choice([0, -3, 2.5, "six", True, 2**40])),
-        put(base, "method", typo(rng, rng.choice(list(METHODS)))),
+        put(base, "algorithm", typo(rng, rng.choice(list(ALGORITHMS)))),
         put(base, "optimizer", typo(rng, "adam")),
-        put(base, "feedback", {"kind": typo(rng, "ordinal")}),
-        put(base, "feedback", {"kind": "ordinal", "levels": rng.choice([1, 2.5, "x", 10**6])}),
-        put(base, "feedback", {"kind": "custom", "gain": rng.choice([1.5, -0.1, math.nan])}),
-        put(base, "feedback", {"kind": "custom", "cuts": [0.5, 0.2], "rises": [0.1, 0.1]}),
-        put(base, "feedback", {"kind": "custom", "cuts": [0.5], "rises": []}),
+        put(base, "oracle", {"kind": typo(rng, "ordinal")}),
+        put(base, "oracle", {"kind": "ordinal", "levels": rng.choice([1, 2.5, "x", 10**6])}),
+        put(base, "oracle", {"kind": "custom", "gain": rng.choice([1.5, -0.1, math.nan])}),
+        put(base, "oracle", {"kind": "custom", "cuts": [0.5, 0.2], "rises": [0.1, 0.1]}),
+        put(base, "oracle", {"kind": "custom", "cuts": [0.5], "rises": []}),
         put(base, "metrics", rng.choice([[], ["drift"] * 2, [typo(rng, "entropy")], "reward"])),
         put(base, "record", [rng.choice([m for m in METRICS if m not in base.get("metrics", [])
                                          and m not in ("reward", "credit", "entropy")])]),
@@ -399,7 +399,7 @@ def mutations(rng, raw):
         put(axes, number, {"logspace": rng.choice([[0.0, 1.0, 3], [-1, 1, 3]])}),
         put(axes, "seed", rng.choice([[-1], [2**32], [0.5], {"count": 0}, {"range": [1]}, [3, 3]])),
         put(axes, "problem_seed", {"range": [0, 10, 0]}),
-        put(axes, "method", rng.choice([["sdpo", "sdpo"], "sdpo", [], {"count": 3}, [1]])),
+        put(axes, "algorithm", rng.choice([["sdpo", "sdpo"], "sdpo", [], {"count": 3}, [1]])),
     ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from sweeps import store, tables
-from sweeps.published import METHODS, published
+from sweeps.published import ALGORITHMS, published
 from tests.sweeps import synthetic
 
 SEEDS = 48
@@ -42,11 +42,11 @@ def one(rows, **labels):
 @pytest.mark.parametrize(
     ("name", "head", "count"),
     [
-        ("table1", "method,feedback", 12),
-        ("table2", "method,feedback", 12),
-        ("table3", "method,feedback", 12),
-        ("noise", "method,feedback,noise,metric", 36),
-        ("hybrid", "method,feedback,metric", 14),
+        ("table1", "algorithm,feedback", 12),
+        ("table2", "algorithm,feedback", 12),
+        ("table3", "algorithm,feedback", 12),
+        ("noise", "algorithm,feedback,noise,metric", 36),
+        ("hybrid", "algorithm,feedback,metric", 14),
     ],
 )
 def test_each_file_has_the_promised_columns_and_rows(written, name, head, count):
@@ -60,12 +60,14 @@ def test_each_file_has_the_promised_columns_and_rows(written, name, head, count)
 def test_a_row_of_tables_1_to_3_against_scipy(written, results, number, metric):
     rows = read(written[f"table{number}"])
     name = {1: "table1_final_reward", 2: "table2_credit_correlation", 3: "table3_final_entropy"}
-    for method in METHODS:
+    for algorithm in ALGORITHMS:
         for index, kind in enumerate(published()["feedback_order"]):
-            row = one(rows, method=method, feedback=kind)
-            seeds = results["methods"][metric].sel({"method": method, "feedback": kind}).values
+            row = one(rows, algorithm=algorithm, oracle=kind)
+            seeds = (
+                results["algorithms"][metric].sel({"algorithm": algorithm, "oracle": kind}).values
+            )
             seeds = seeds.astype(float)
-            printed = published()[name[number]][method][index]
+            printed = published()[name[number]][algorithm][index]
             ends = stats.ttest_1samp(seeds, 0).confidence_interval(0.95)
             percentile = stats.percentileofscore(seeds, printed, kind="mean")
             assert float(row["published"]) == printed
@@ -79,28 +81,28 @@ def test_a_row_of_tables_1_to_3_against_scipy(written, results, number, metric):
 
 def test_noise_has_the_published_value_of_its_level(written):
     rows = read(written["noise"])
-    assert one(rows, method="sdpo", noise="0.50", metric="reward")["published"] == "0.624"
-    assert one(rows, method="reinforce", noise="0.20", metric="credit")["published"] == "-0.596"
-    assert {row["feedback"] for row in rows} == {"continuous"}
+    assert one(rows, algorithm="sdpo", noise="0.50", metric="reward")["published"] == "0.624"
+    assert one(rows, algorithm="reinforce", noise="0.20", metric="credit")["published"] == "-0.596"
+    assert {row["oracle"] for row in rows} == {"continuous"}
 
 
 def test_hybrid_leaves_empty_what_was_not_published(written, results):
     rows = read(written["hybrid"])
-    absent = one(rows, method="reinforce", feedback="critique", metric="reward")
+    absent = one(rows, algorithm="reinforce", oracle="critique", metric="reward")
     assert absent["published"] == absent["published_percentile"] == ""
     assert float(absent["mean"]) > 0
-    weight = one(rows, method="hybrid", feedback="critique", metric="alpha")
-    whole_run = results["hybrid"]["alpha_curve"].sel({"feedback": "critique"}).mean()
+    weight = one(rows, algorithm="hybrid", oracle="critique", metric="alpha")
+    whole_run = results["hybrid"]["alpha_curve"].sel({"oracle": "critique"}).mean()
     assert float(weight["mean"]) == pytest.approx(float(whole_run), abs=6e-6)
 
 
 def test_multiseed_sets_five_seeds_against_groups_of_five(written, results):
     rows = read(written["multiseed"])
-    reward = results["methods"]["reward"].sel({"feedback": "continuous"})
+    reward = results["algorithms"]["reward"].sel({"oracle": "continuous"})
     sdpo, reinforce = (
-        reward.sel({"method": method}).values.astype(float) for method in METHODS[:2]
+        reward.sel({"algorithm": algorithm}).values.astype(float) for algorithm in ALGORITHMS[:2]
     )
-    gap = one(rows, method="reinforce", statistic="gap")
+    gap = one(rows, algorithm="reinforce", statistic="gap")
     assert float(gap["published"]) == pytest.approx(0.669 - 0.486)
     assert float(gap["mean"]) == pytest.approx((sdpo - reinforce).mean(), abs=6e-6)
     assert float(gap["seed_sd"]) == pytest.approx((sdpo - reinforce).std(ddof=1), abs=6e-6)
@@ -108,21 +110,23 @@ def test_multiseed_sets_five_seeds_against_groups_of_five(written, results):
     spread = (sdpo - reinforce).std(ddof=1) / np.sqrt(5) * np.sqrt(1 - 5 / SEEDS)
     expected = stats.norm.sf(0.669 - 0.486, (sdpo - reinforce).mean(), spread)
     assert float(gap["gap_frequency"]) == pytest.approx(expected, abs=0.01)
-    mean = one(rows, method="sdpo", statistic="mean")
+    mean = one(rows, algorithm="sdpo", statistic="mean")
     spread = sdpo.std(ddof=1) / np.sqrt(5) * np.sqrt(1 - 5 / SEEDS)
     expected = 100 * stats.norm.cdf(0.669, sdpo.mean(), spread)
     assert float(mean["published_percentile"]) == pytest.approx(expected, abs=3)
-    deviation = one(rows, method="sdpo", statistic="sd")
+    deviation = one(rows, algorithm="sdpo", statistic="sd")
     assert float(deviation["mean"]) == pytest.approx(sdpo.std(ddof=1), abs=6e-6)
     assert deviation["seed_sd"] == deviation["gap_frequency"] == ""
 
 
 def test_a_gap_that_is_always_there_has_frequency_one(tmp_path):
     synthetic.write(tmp_path, seeds=12, steps=40)
-    dataset = store.load(tmp_path, "methods")
-    dataset["reward"].loc[{"method": "sdpo"}] += 0.3
-    store.save(tmp_path, "methods", dataset)
-    row = one(tables.multiseed_rows(store.Results(tmp_path)), method="reinforce", statistic="gap")
+    dataset = store.load(tmp_path, "algorithms")
+    dataset["reward"].loc[{"algorithm": "sdpo"}] += 0.3
+    store.save(tmp_path, "algorithms", dataset)
+    row = one(
+        tables.multiseed_rows(store.Results(tmp_path)), algorithm="reinforce", statistic="gap"
+    )
     assert row["gap_frequency"] == 1
     assert row["published_percentile"] == 0
 
@@ -134,9 +138,9 @@ def test_rows_have_the_columns_of_their_file(results):
 
 
 def test_numbers_are_rounded_and_minus_zero_is_zero():
-    row = {"method": "sdpo", "mean": 0.123456789, "ci_low": -1e-9, "seeds": 7, "published": None}
+    row = {"algorithm": "sdpo", "mean": 0.123456789, "ci_low": -1e-9, "seeds": 7, "published": None}
     assert tables.formatted(row) == {
-        "method": "sdpo",
+        "algorithm": "sdpo",
         "mean": "0.12346",
         "ci_low": "0.00000",
         "seeds": "7",

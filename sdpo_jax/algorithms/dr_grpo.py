@@ -9,7 +9,7 @@ The two have separate names because both are in the literature; a table needs on
 
 from __future__ import annotations
 
-from sdpo_jax.methods.base import Stateful
-from sdpo_jax.methods.ppo import ppo
+from sdpo_jax.algorithms.base import Stateful
+from sdpo_jax.algorithms.ppo import ppo
 
 dr_grpo = Stateful("dr_grpo", ppo.init, ppo.update)

@@ -17,8 +17,8 @@ from jax import Array
 
 from sdpo_jax import prefixes
 from sdpo_jax import problem as problems
+from sdpo_jax.algorithms.base import Cost, Stateful, Update
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Cost, Stateful, Update
 from sdpo_jax.policy import Policy, mean_score
 from sdpo_jax.problem import Problem
 

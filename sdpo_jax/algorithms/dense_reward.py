@@ -19,10 +19,10 @@ from jax import Array
 
 from sdpo_jax import problem as problems
 from sdpo_jax import sequences
+from sdpo_jax.algorithms.base import Update
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
 from sdpo_jax.problem import Problem
 

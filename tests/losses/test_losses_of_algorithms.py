@@ -1,6 +1,6 @@
-"""The engine's methods and the losses: on a factored policy their gradients are the same.
+"""The engine's algorithms and the losses: on a factored policy their gradients are the same.
 
-A factored policy is a model whose logits are its parameters. Each method's update is compared with
+A factored policy is a model whose logits are its parameters. Each algorithm's update is compared with
 ``jax.grad`` of its loss at the same policy, rollouts, rewards and teachers.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, Config, Program, Sizes, Stateful, Update, losses, preference
+from sdpo_jax import ALGORITHMS, Config, Program, Sizes, Stateful, Update, losses, preference
 from sdpo_jax import policy as policies
-from sdpo_jax.methods.base import TOLD, what_is_told, what_is_told_at_first
+from sdpo_jax.algorithms.base import TOLD, what_is_told, what_is_told_at_first
 
 SIZES = Sizes(
     length=3, vocab_size=4, rollouts=6, steps=5, final_window=2, epochs=2, teachers=2, top_k=2
@@ -90,7 +90,7 @@ def rlhf(step, logits):
 
 
 def credited(step, logits):
-    """Methods that are told apart by the credit of each token, and share the loss."""
+    """Algorithms that are told apart by the credit of each token, and share the loss."""
     return step.rewarded(logits, step.advantage.T)
 
 
@@ -244,13 +244,13 @@ LOSSES = {
 }
 
 
-def test_every_method_has_a_loss():
-    assert set(LOSSES) == set(METHODS)
+def test_every_algorithm_has_a_loss():
+    assert set(LOSSES) == set(ALGORITHMS)
 
 
 @pytest.fixture(scope="module")
 def gradients():
-    """Of each method and of its loss, ``[T, V]`` each, from one program."""
+    """Of each algorithm and of its loss, ``[T, V]`` each, from one program."""
     with pytest.MonkeyPatch.context() as patch:
         return jax.jit(lambda: _gradients(patch), compiler_options=QUICKLY)()
 
@@ -260,18 +260,18 @@ def _gradients(patch):
     first = {name: told[name] for name in ("policy", *what_is_known_first(told))}
     first["policy"] = told["reference"]
     found = {}
-    for name, method in METHODS.items():
-        update, memory = method, ()
-        if isinstance(method, Stateful):
-            update = method.update
-            memory = method.init(
-                **{key: first[key] for key in what_is_told_at_first(method) if key != "fence"}
+    for name, algorithm in ALGORITHMS.items():
+        update, memory = algorithm, ()
+        if isinstance(algorithm, Stateful):
+            update = algorithm.update
+            memory = algorithm.init(
+                **{key: first[key] for key in what_is_told_at_first(algorithm) if key != "fence"}
             )
         credit = watched(patch, update)
 
-        def asked(step, memory, policy, method=method, update=update):
+        def asked(step, memory, policy, algorithm=algorithm, update=update):
             given = {**told, "memory": memory, "step": step, "policy": policy}
-            return update(**{key: given[key] for key in what_is_told(method) if key != "fence"})
+            return update(**{key: given[key] for key in what_is_told(algorithm) if key != "fence"})
 
         step = told["step"]
         if name in ("ppo", "grpo", "dr_grpo"):
@@ -290,7 +290,7 @@ def what_is_known_first(told):
 
 
 def watched(patch, update):
-    """The weights that a method gives ``mean_score``, as they come."""
+    """The weights that an algorithm gives ``mean_score``, as they come."""
     seen = []
     module = sys.modules[update.__module__]
     original = getattr(module, "mean_score", None)
@@ -305,7 +305,7 @@ def watched(patch, update):
 
 
 def everything_told():
-    """What a method that asks for everything is told in a step whose policy has moved."""
+    """What an algorithm that asks for everything is told in a step whose policy has moved."""
     kept = {}
 
     def asks(**told):
@@ -323,8 +323,8 @@ def everything_told():
     return kept
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_methods_update_is_the_gradient_of_its_loss(gradients, name):
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithms_update_is_the_gradient_of_its_loss(gradients, name):
     found, expected = gradients[name]
     size = abs(expected).max()
     assert size > 1e-4

@@ -1,7 +1,7 @@
-"""What a method is: a pure function whose parameters name what it is told.
+"""What an algorithm is: a pure function whose parameters name what it is told.
 
-The training loop gives a method, by keyword, those of the following that its signature asks for,
-and nothing else; so what a method may know can be read off its first line.
+The training loop gives an algorithm, by keyword, those of the following that its signature asks
+for, and nothing else; so what an algorithm may know can be read off its first line.
 
 =============== ============================ ==================================================
 parameter       shape                        meaning
@@ -18,7 +18,7 @@ parameter       shape                        meaning
 ``panel``       ``[M, T, V, *runs]``         ``Sizes.teachers`` such tables, the first that one
 ``problem``     ``Problem``                  the reward of any sequence whatever
 ``solution``    ``[T, *runs]`` int32         the sequence of largest reward
-``memory``      the method's own             what it kept from the step before (``Stateful``)
+``memory``      the algorithm's own             what it kept from the step before (``Stateful``)
 ``key``         ``Key``                      a stream of random numbers of its own
 ``step``        scalar int32                 index of the step, from 0
 ``sizes``       ``Sizes``                    the sizes
@@ -61,12 +61,12 @@ class Cost(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What a method wants.
+    """What an algorithm wants.
 
     Attributes:
         gradient: ``[T, V, *runs]``, the descent gradient of the logits.
-        weight: ``[*runs]``, for methods that mix two: how much the first counts.
-        memory: what a ``Stateful`` method keeps for the next step.
+        weight: ``[*runs]``, for algorithms that mix two: how much the first counts.
+        memory: what a ``Stateful`` algorithm keeps for the next step.
         cost: what the step took, where that is not N rollouts with one query each.
     """
 
@@ -78,14 +78,14 @@ class Update(NamedTuple):
 
 @dataclass(frozen=True)
 class Stateful:
-    """A method with a memory; one without is a function and carries nothing.
+    """An algorithm with a memory; one without is a function and carries nothing.
 
     Attributes:
         name: what it is called in messages and labels.
         init: the memory before step 0. Of the table above it may ask for what is there by then:
             ``policy`` (of step 0), ``reference``, ``knowledge``, ``panel``, ``problem``,
             ``solution``, ``sizes``, ``config`` and ``fence``.
-        update: a function like any method, told ``memory``; it returns ``Update.memory``, of the
+        update: a function like any algorithm, told ``memory``; it returns ``Update.memory``, of the
             same structure, shapes and types.
     """
 
@@ -98,7 +98,7 @@ class Stateful:
         return self.name
 
 
-Method = Callable[..., Update | Array] | Stateful
+Algorithm = Callable[..., Update | Array] | Stateful
 
 TOLD: Mapping[str, str] = {
     "policy": "the student",
@@ -134,28 +134,28 @@ TOLD_AT_FIRST = (
 )
 
 
-def name_of(method: Any) -> str:
-    """What a method is called: its ``__name__``, that of what it wraps, or its class's."""
-    if isinstance(method, partial):
-        return name_of(method.func)
-    name = getattr(method, "__name__", None)
-    return name if isinstance(name, str) else type(method).__name__
+def name_of(algorithm: Any) -> str:
+    """What an algorithm is called: its ``__name__``, that of what it wraps, or its class's."""
+    if isinstance(algorithm, partial):
+        return name_of(algorithm.func)
+    name = getattr(algorithm, "__name__", None)
+    return name if isinstance(name, str) else type(algorithm).__name__
 
 
 # Bounded, since they keep the user's functions.
 @lru_cache(1024)
-def what_is_told(method: Method) -> tuple[str, ...]:
-    """The names of the parameters of a method's steps: what it is told at each.
+def what_is_told(algorithm: Algorithm) -> tuple[str, ...]:
+    """The names of the parameters of an algorithm's steps: what it is told at each.
 
     A parameter with a default that is none of the above keeps it.
     """
-    return _asked(method.update if isinstance(method, Stateful) else method, tuple(TOLD))
+    return _asked(algorithm.update if isinstance(algorithm, Stateful) else algorithm, tuple(TOLD))
 
 
 @lru_cache(1024)
-def what_is_told_at_first(method: Method) -> tuple[str, ...]:
-    """The names of the parameters of a method's ``init``; none where it has no memory."""
-    return _asked(method.init, TOLD_AT_FIRST) if isinstance(method, Stateful) else ()
+def what_is_told_at_first(algorithm: Algorithm) -> tuple[str, ...]:
+    """The names of the parameters of an algorithm's ``init``; none where it has no memory."""
+    return _asked(algorithm.init, TOLD_AT_FIRST) if isinstance(algorithm, Stateful) else ()
 
 
 def _asked(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -168,66 +168,71 @@ def _asked(function: Callable[..., Any], known: tuple[str, ...]) -> tuple[str, .
     )
 
 
-def check_method(method: Any) -> None:
-    """Refuse what is no method, or asks for what the loop has nothing for.
+def check_algorithm(algorithm: Any) -> None:
+    """Refuse what is no algorithm, or asks for what the loop has nothing for.
 
     Raises:
-        ValueError: the method, the parameter and what is allowed, in one line.
+        ValueError: the algorithm, the parameter and what is allowed, in one line.
     """
-    name = name_of(method)
-    if isinstance(method, Stateful) and not isinstance(method.name, str):
-        raise ValueError(f"method: its name {shown(method.name)}; allowed: a string")
-    parts = (method.init, method.update) if isinstance(method, Stateful) else (method,)
-    if isinstance(method, type) or not all(callable(part) for part in parts):
-        raise ValueError(f"method: {shown(method)}; allowed: a name, a function or a Stateful")
+    name = name_of(algorithm)
+    if isinstance(algorithm, Stateful) and not isinstance(algorithm.name, str):
+        raise ValueError(f"algorithm: its name {shown(algorithm.name)}; allowed: a string")
+    parts = (algorithm.init, algorithm.update) if isinstance(algorithm, Stateful) else (algorithm,)
+    if isinstance(algorithm, type) or not all(callable(part) for part in parts):
+        raise ValueError(
+            f"algorithm: {shown(algorithm)}; allowed: a name, a function or a Stateful"
+        )
     try:
-        hash(method)
+        hash(algorithm)
     except TypeError as error:
         raise ValueError(
-            f"method: {name} has no hash; allowed: what can be a key, as functions can"
+            f"algorithm: {name} has no hash; allowed: what can be a key, as functions can"
         ) from error
     for part in parts:
         try:
             parameters = inspect.signature(part).parameters.values()
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"method: {name} has no signature; allowed: a function whose parameters have names"
+                f"algorithm: {name} has no signature; allowed: a function whose parameters have "
+                "names"
             ) from error
         for each in parameters:
             if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
                 raise ValueError(
-                    f"method: {name} takes {str(each).partition(':')[0]!r}, which names nothing "
+                    f"algorithm: {name} takes {str(each).partition(':')[0]!r}, which names nothing "
                     "that it is told; allowed: parameters by name, such as policy and tokens "
                     "(functools.wraps keeps those of a wrapped function)"
                 )
     for names, allowed in (
-        (what_is_told(method), tuple(TOLD)),
-        (what_is_told_at_first(method), TOLD_AT_FIRST),
+        (what_is_told(algorithm), tuple(TOLD)),
+        (what_is_told_at_first(algorithm), TOLD_AT_FIRST),
     ):
         unknown = [each for each in names if each not in allowed]
         if unknown:
             raise ValueError(
-                f"method: {name} asks for {unknown[0]!r}; allowed: {', '.join(allowed)}"
+                f"algorithm: {name} asks for {unknown[0]!r}; allowed: {', '.join(allowed)}"
             )
-    if "memory" in what_is_told(method) and not isinstance(method, Stateful):
-        raise ValueError(f"method: {name} asks for 'memory'; allowed: in a Stateful method only")
+    if "memory" in what_is_told(algorithm) and not isinstance(algorithm, Stateful):
+        raise ValueError(
+            f"algorithm: {name} asks for 'memory'; allowed: in a Stateful algorithm only"
+        )
 
 
-def as_update(method: Method, outcome: Any, logits: Array, memory: Any) -> Update:
-    """What a method returned, checked and with the engine's types.
+def as_update(algorithm: Algorithm, outcome: Any, logits: Array, memory: Any) -> Update:
+    """What an algorithm returned, checked and with the engine's types.
 
     Args:
-        method: whose it is.
+        algorithm: whose it is.
         outcome: an ``Update``, or its gradient alone.
         logits: ``[T, V, *runs]``.
-        memory: what the method was told it had kept.
+        memory: what the algorithm was told it had kept.
 
     Raises:
         ValueError: an array of another shape or type, and both, in one line.
     """
     runs = logits.shape[2:]
     update = outcome if isinstance(outcome, Update) else Update(outcome)
-    what = f"method: {name_of(method)} returns"
+    what = f"algorithm: {name_of(algorithm)} returns"
     cost = update.cost
     if cost is not None:
         if not isinstance(cost, Cost):

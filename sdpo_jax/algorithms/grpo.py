@@ -5,7 +5,7 @@
 
 Shao et al. (DeepSeekMath, 2402.03300), Eq. 3 and section 4.1.2; std has N - 1 in its denominator.
 Like theirs it takes one step on a batch by default, where the clip is idle (``Sizes.epochs``).
-Their penalty on the divergence from a reference is the engine's ``kl_weight``, for every method
+Their penalty on the divergence from a reference is the engine's ``kl_weight``, for every algorithm
 alike. Dividing by the spread makes the push the same however small the differences between rollouts
 are: its gradient is that of no fixed objective. Rollouts of equal reward have an advantage of 0. A
 descent gradient, ``[T, V, *runs]``.
@@ -19,10 +19,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
+from sdpo_jax.algorithms.base import Stateful, Update
 from sdpo_jax.baseline import standardised
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Stateful, Update
 from sdpo_jax.policy import Policy
 
 

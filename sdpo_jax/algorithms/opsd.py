@@ -13,9 +13,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from sdpo_jax.algorithms.base import Cost, Update
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import jensen_shannon
-from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.policy import Policy
 
 

@@ -1,7 +1,7 @@
-"""Every method's gradient for one run, in float64 NumPy, from its equation and nothing else.
+"""Every algorithm's gradient for one run, in float64 NumPy, from its equation and nothing else.
 
 Losses are written as losses: their gradients are taken by the complex step, which has no rounding
-error of its own (Squire and Trapp 1998). To be read beside the papers that the methods name, so it
+error of its own (Squire and Trapp 1998). To be read beside the papers that the algorithms name, so it
 loops where they sum. Arrays as in ``reference``.
 """
 
@@ -40,7 +40,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a step of any method may be told, of one run."""
+    """All that a step of any algorithm may be told, of one run."""
 
     problem: reference.Problem
     numbers: Mapping[str, float]  # the hyperparameters by name
@@ -239,11 +239,11 @@ def heard(scene, teachers):
     return teachers[scene.feedback != 0]
 
 
-# The methods. Each makes of a scene and its memory (``None`` at first) a gradient and its memory.
+# The algorithms. Each makes of a scene and its memory (``None`` at first) a gradient and its memory.
 
 
 def plain(gradient):
-    """A method without a memory."""
+    """An algorithm without a memory."""
     return lambda scene, memory: (gradient(scene), None)
 
 

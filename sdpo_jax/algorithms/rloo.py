@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from jax import Array
 
+from sdpo_jax.algorithms.base import Update
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
 
 

@@ -1,4 +1,4 @@
-"""What the methods' gradients are on average, by summing over every batch that can occur."""
+"""What the algorithms' gradients are on average, by summing over every batch that can occur."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, ORACLES
+from sdpo_jax import ALGORITHMS, ORACLES
 from tests import reference
 from tests.enumeration import ROLLOUTS, TAU, TOLERANCE, Case
 
@@ -41,7 +41,7 @@ def test_reinforce_is_the_exact_policy_gradient_but_for_its_baseline(case):
     np.testing.assert_allclose(expected, -scale * exact, **TOLERANCE)
 
 
-@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("oracle", FEEDBACK)
 def test_sdpo_is_the_sum_over_all_sequences_of_the_push_to_their_teachers(case, feedback):
     expected = case.expected(case.ours("sdpo", ORACLES[feedback]()))
     teachers = case.teachers(FEEDBACK[feedback])
@@ -64,7 +64,7 @@ def test_advantage_weighted_is_a_covariance_over_all_sequences(case):
     np.testing.assert_allclose(expected, -exact * (ROLLOUTS - 1) / ROLLOUTS, **TOLERANCE)
 
 
-@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("oracle", FEEDBACK)
 def test_hybrid_is_the_sum_over_all_batches_of_its_blend(case, feedback):
     expected = case.expected(case.ours("hybrid", ORACLES[feedback]()))
     teachers = case.teachers(FEEDBACK[feedback])
@@ -91,7 +91,7 @@ def test_hybrid_at_weight_one_and_zero_is_its_parent(case, weight, parent):
     np.testing.assert_array_equal(mixed, case.ours(parent, sdpo_jax.continuous()))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_gradient_leaves_the_sum_of_a_positions_logits(case, method):
-    gradients = case.ours(method, sdpo_jax.continuous())
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_gradient_leaves_the_sum_of_a_positions_logits(case, algorithm):
+    gradients = case.ours(algorithm, sdpo_jax.continuous())
     np.testing.assert_allclose(gradients.sum(1), 0, atol=1e-6)

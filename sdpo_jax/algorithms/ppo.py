@@ -17,10 +17,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
+from sdpo_jax.algorithms.base import Stateful, Update
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Stateful, Update
 from sdpo_jax.policy import Policy
 
 

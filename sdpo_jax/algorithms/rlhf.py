@@ -18,10 +18,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import preference, reward_model
+from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Stateful, Update
-from sdpo_jax.methods.rloo import rloo
 from sdpo_jax.policy import Policy
 from sdpo_jax.reward_model import RewardModel
 from sdpo_jax.streams import Key

@@ -26,11 +26,11 @@ from sdpo_jax import divergence as divergences
 from sdpo_jax import lanes
 from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import teacher as teachers
+from sdpo_jax.algorithms.base import Algorithm, Stateful, Update
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.divergence import Divergence
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.methods.base import Method, Stateful, Update
 from sdpo_jax.policy import Policy
 
 
@@ -72,16 +72,16 @@ def pull(
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:
-    def method(
+    def algorithm(
         *, policy: Policy, lessons: Lessons, config: Config, fence: Fence = NO_FENCE
     ) -> Update:
         return Update(pull(divergence, policy, policy.logits, lessons, config, fence=fence))
 
-    return method
+    return algorithm
 
 
 def _trust_region(divergence: Divergence) -> Callable[..., Update]:
-    def method(
+    def algorithm(
         *,
         policy: Policy,
         reference: Policy,
@@ -92,7 +92,7 @@ def _trust_region(divergence: Divergence) -> Callable[..., Update]:
         base = reference.logits + config.trust * (policy.logits - reference.logits)
         return Update(pull(divergence, policy, base, lessons, config, fence=fence))
 
-    return method
+    return algorithm
 
 
 def first_average(*, policy: Policy) -> Array:
@@ -106,7 +106,7 @@ def average(memory: Array, policy: Policy, config: Config) -> Array:
     return (1 - rate) * memory + rate * policy.logits
 
 
-def _ema(name: str, divergence: Divergence) -> Method:
+def _ema(name: str, divergence: Divergence) -> Algorithm:
     def update(
         *,
         policy: Policy,
@@ -122,7 +122,7 @@ def _ema(name: str, divergence: Divergence) -> Method:
     return Stateful(name, first_average, update)
 
 
-def _ema_top_k(name: str, divergence: Divergence) -> Method:
+def _ema_top_k(name: str, divergence: Divergence) -> Algorithm:
     def update(
         *,
         policy: Policy,
@@ -139,12 +139,12 @@ def _ema_top_k(name: str, divergence: Divergence) -> Method:
     return Stateful(name, first_average, update)
 
 
-def _named(name: str, method: Callable[..., Update]) -> Method:
-    method.__name__ = name
-    return method
+def _named(name: str, algorithm: Callable[..., Update]) -> Algorithm:
+    algorithm.__name__ = name
+    return algorithm
 
 
-SELF_DISTILLATION: dict[str, Method] = {
+SELF_DISTILLATION: dict[str, Algorithm] = {
     **{
         f"sdpo_{name}": _named(f"sdpo_{name}", _live(divergence))
         for name, divergence in divergences.DIVERGENCES.items()

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import lanes
+from sdpo_jax.algorithms.base import Update
 from sdpo_jax.baseline import equal, less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy, mean_score
 
 

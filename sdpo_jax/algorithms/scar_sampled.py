@@ -13,10 +13,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import shapley
+from sdpo_jax.algorithms.base import Cost, Update
+from sdpo_jax.algorithms.scar import shared_out
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Cost, Update
-from sdpo_jax.methods.scar import shared_out
 from sdpo_jax.policy import Policy, mean_score
 from sdpo_jax.problem import Problem
 from sdpo_jax.streams import Key

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import preference
+from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithms.self_distillation import average, first_average
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import reverse_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Stateful, Update
-from sdpo_jax.methods.self_distillation import average, first_average
 from sdpo_jax.policy import Policy
 from sdpo_jax.sequences import token_sums
 

@@ -16,9 +16,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, preference, sequences
+from sdpo_jax.algorithms.base import Update
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
 from sdpo_jax.policy import Policy
 from sdpo_jax.preference import Pairs
 from sdpo_jax.streams import Key

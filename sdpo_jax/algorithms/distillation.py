@@ -13,10 +13,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from sdpo_jax.algorithms.base import Cost, Update
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import forward_kl, log_softmax
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Cost, Update
 from sdpo_jax.policy import Policy
 
 

@@ -1,6 +1,6 @@
-"""Every method under every oracle and reading of hints, against ``reference_methods``.
+"""Every algorithm under every oracle and reading of hints, against ``reference_algorithms``.
 
-All methods of the registry are one method here, which is told all that any of them asks for, so
+All algorithms of the registry are one algorithm here, which is told all that any of them asks for, so
 that one program serves them all; every run has an oracle and numbers of its own.
 """
 
@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METHODS, ORACLES, Config, Program, Sizes, State, Stateful, Update, streams
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, State, Stateful, Update, streams
+from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
 from sdpo_jax.config import CONFIG_FIELDS, check_value
 from sdpo_jax.judge import STRENGTHS
 from sdpo_jax.lanes import NO_FENCE
-from sdpo_jax.methods.base import what_is_told, what_is_told_at_first
 from sdpo_jax.streams import Stream
 from tests import reference
 from tests.reference import softmax
-from tests.reference_methods import GRADIENTS, Judge, Scene
+from tests.reference_algorithms import GRADIENTS, Judge, Scene
 
 SIZES = Sizes(
     length=3,
@@ -48,7 +48,7 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def named(parameters, function):
-    """A function that takes these parameters by name, as methods are asked."""
+    """A function that takes these parameters by name, as algorithms are asked."""
     parameter = inspect.Parameter
     function.__signature__ = inspect.Signature(
         [parameter(name, parameter.KEYWORD_ONLY) for name in parameters]
@@ -56,32 +56,32 @@ def named(parameters, function):
     return function
 
 
-def all_in_one(methods):
-    """One method that keeps the updates of all of these in its memory; its own gradient is 0."""
+def all_in_one(algorithms):
+    """One algorithm that keeps the updates of all of these in its memory; its own gradient is 0."""
 
     def of_all(asked):
-        return sorted({"policy", *itertools.chain(*(asked(each) for each in methods.values()))})
+        return sorted({"policy", *itertools.chain(*(asked(each) for each in algorithms.values()))})
 
     def init(**told):
         memories = {
-            name: method.init(**{each: told[each] for each in what_is_told_at_first(method)})
-            for name, method in methods.items()
-            if isinstance(method, Stateful)
+            name: algorithm.init(**{each: told[each] for each in what_is_told_at_first(algorithm)})
+            for name, algorithm in algorithms.items()
+            if isinstance(algorithm, Stateful)
         }
-        return memories, dict.fromkeys(methods, jnp.zeros_like(told["policy"].logits))
+        return memories, dict.fromkeys(algorithms, jnp.zeros_like(told["policy"].logits))
 
     def update(**told):
         memories, gradients = dict(told["memory"][0]), {}
-        for name, method in methods.items():
-            own = {each: told[each] for each in what_is_told(method)}
-            # Most of the time would go into compiling it; one method is not exact without.
+        for name, algorithm in algorithms.items():
+            own = {each: told[each] for each in what_is_told(algorithm)}
+            # Most of the time would go into compiling it; one algorithm is not exact without.
             if "fence" in own and name != "distillation":
                 own["fence"] = NO_FENCE
-            if isinstance(method, Stateful):
-                found = method.update(**own | {"memory": memories[name]})
+            if isinstance(algorithm, Stateful):
+                found = algorithm.update(**own | {"memory": memories[name]})
                 memories[name] = found.memory
             else:
-                found = method(**own)
+                found = algorithm(**own)
             assert isinstance(found, Update)
             gradients[name] = found.gradient
         return Update(jnp.zeros_like(told["policy"].logits), memory=(memories, gradients))
@@ -93,17 +93,17 @@ def all_in_one(methods):
 
 
 TAUGHT = {
-    name: method
-    for name, method in METHODS.items()
-    if {"teacher", "lessons"} & {*what_is_told(method)}
+    name: algorithm
+    for name, algorithm in ALGORITHMS.items()
+    if {"teacher", "lessons"} & {*what_is_told(algorithm)}
 }
 
 
 @cache
 def compiled(family, sizes):
-    """``init`` and ``step`` of all methods at once; how levels and nodes teach, the taught ones."""
-    methods = METHODS if family == "each rollout" else TAUGHT
-    program = Program(all_in_one(methods), sizes, ("reward",), teacher_nodes=NODES)
+    """``init`` and ``step`` of all algorithms at once; how levels and nodes teach, the taught ones."""
+    algorithms = ALGORITHMS if family == "each rollout" else TAUGHT
+    program = Program(all_in_one(algorithms), sizes, ("reward",), teacher_nodes=NODES)
 
     def init(seeds, config, oracle):
         return sdpo_jax.init(seeds, program, config, oracle)
@@ -246,14 +246,14 @@ def drawn():
         return jnp.concatenate(streams.uniforms(key, step, shape))[:count]
 
     def of_step(keys, index):
-        method = keys[Stream.METHOD]
+        algorithm = keys[Stream.ALGORITHM]
         return {
             "noise": streams.normals(keys[Stream.NOISE], index, (rollouts,)),
             "hints": streams.normals(keys[Stream.HINTS], index, (length, vocab_size, rollouts)),
-            "coins": thirds(method, index, (1,), rollouts // 2),
+            "coins": thirds(algorithm, index, (1,), rollouts // 2),
             "tails": thirds(keys[Stream.JUDGE], index, (2,), rollouts),
-            "order": thirds(method, 2 * index + 1, (1, SIZES.samples), length),
-            "baseline": thirds(method, 2 * index, (1, SIZES.samples), length),
+            "order": thirds(algorithm, 2 * index + 1, (1, SIZES.samples), length),
+            "baseline": thirds(algorithm, 2 * index, (1, SIZES.samples), length),
         }
 
     def everything():
@@ -267,8 +267,8 @@ def drawn():
     return jax.tree.map(np.asarray, jax.jit(everything, compiler_options=QUICKLY)())
 
 
-def test_every_method_has_a_reference():
-    assert METHODS.keys() == GRADIENTS.keys()
+def test_every_algorithm_has_a_reference():
+    assert ALGORITHMS.keys() == GRADIENTS.keys()
 
 
 def test_every_oracle_is_compared():

@@ -2,17 +2,17 @@
 
     g = g_sdpo + c grad(-H(pi)),   grad(-H) = pi (log pi + H)   at each position
 
-The paper's future work (section 4), with the usual bonus of policy-gradient methods (Williams and
-Peng 1991); c is ``entropy_bonus``. Unlike the pull to the first policy, it draws towards the
+The paper's future work (section 4), with the usual bonus of policy-gradient algorithms (Williams
+and Peng 1991); c is ``entropy_bonus``. Unlike the pull to the first policy, it draws towards the
 uniform one. A descent gradient, ``[T, V, *runs]``.
 """
 
 from __future__ import annotations
 
+from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithms.sdpo import sdpo
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import entropy_gradient
-from sdpo_jax.methods.base import Update
-from sdpo_jax.methods.sdpo import sdpo
 from sdpo_jax.policy import Policy
 from sdpo_jax.teacher import Teacher
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from jax import Array
 
-from sdpo_jax.methods.base import Update
+from sdpo_jax.algorithms.base import Update
 from sdpo_jax.policy import Policy
 from sdpo_jax.teacher import Teacher
 

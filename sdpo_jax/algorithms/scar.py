@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import shapley
+from sdpo_jax.algorithms.base import Cost, Stateful, Update
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Cost, Stateful, Update
 from sdpo_jax.policy import Policy, mean_score
 from sdpo_jax.problem import Problem
 

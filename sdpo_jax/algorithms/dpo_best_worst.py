@@ -12,10 +12,10 @@ from __future__ import annotations
 from jax import Array
 
 from sdpo_jax import preference
+from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
-from sdpo_jax.methods.dpo import pair_gradient
 from sdpo_jax.policy import Policy
 
 

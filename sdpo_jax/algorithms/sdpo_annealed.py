@@ -12,12 +12,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithms.self_distillation import pull
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.divergence import forward_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.methods.base import Update
-from sdpo_jax.methods.self_distillation import pull
 from sdpo_jax.policy import Policy
 
 

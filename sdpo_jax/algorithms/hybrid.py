@@ -11,11 +11,11 @@ from __future__ import annotations
 import jax
 from jax import Array
 
+from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithms.reinforce import reinforce
+from sdpo_jax.algorithms.sdpo import sdpo
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.methods.base import Update
-from sdpo_jax.methods.reinforce import reinforce
-from sdpo_jax.methods.sdpo import sdpo
 from sdpo_jax.policy import Policy
 from sdpo_jax.teacher import Teacher
 
