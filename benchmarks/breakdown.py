@@ -19,8 +19,8 @@ import sdpo_jax
 from benchmarks.write import Output, table
 from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
-from sdpo_jax import policy as policies
-from sdpo_jax import problem as problems
+from sdpo_jax import policies
+from sdpo_jax import problems
 from sdpo_jax import teacher as teachers
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.grid import compiler_options, default_block_width

@@ -20,12 +20,14 @@ The options matter where a metric or algorithm of one's own holds a matrix produ
 """
 
 from sdpo_jax import losses
-from sdpo_jax.algorithms import ALGORITHMS, Algorithm, Cost, Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Cost, Update
+from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
 from sdpo_jax.judge import Judge
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
+from sdpo_jax.optimizers import OPTIMIZERS
 from sdpo_jax.oracle import (
     ORACLES,
     Hints,
@@ -38,8 +40,12 @@ from sdpo_jax.oracle import (
     judged,
     ordinal,
 )
-from sdpo_jax.plan import OPTIMIZERS, Plan, plan_grid
-from sdpo_jax.problem import (
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.plan import Plan, plan_grid
+from sdpo_jax.policies import POLICIES, Network, Policy, mean_score
+from sdpo_jax.problems import (
+    PROBLEMS,
+    Function,
     Problem,
     best_sequence,
     expected_reward,
@@ -48,8 +54,10 @@ from sdpo_jax.problem import (
     sample_problem,
     token_advantage,
 )
+from sdpo_jax.program import Program
+from sdpo_jax.record import Recorder
 from sdpo_jax.teacher import Teacher
-from sdpo_jax.train import Program, Result, Setting, State, init, step, train
+from sdpo_jax.train import Result, Setting, State, init, problem_of, step, train
 
 __version__ = "0.1.0"
 
@@ -58,23 +66,29 @@ __all__ = [
     "METRICS",
     "OPTIMIZERS",
     "ORACLES",
+    "POLICIES",
+    "PROBLEMS",
     "Algorithm",
     "Config",
     "Cost",
+    "Function",
     "Hints",
     "Judge",
     "Lessons",
     "Metric",
+    "Network",
+    "Number",
     "Oracle",
     "Plan",
+    "Policy",
     "Problem",
     "Program",
     "Progress",
+    "Recorder",
     "Result",
     "Setting",
     "Sizes",
     "State",
-    "Stateful",
     "Teacher",
     "Update",
     "View",
@@ -91,9 +105,11 @@ __all__ = [
     "init",
     "judged",
     "losses",
+    "mean_score",
     "optimality",
     "ordinal",
     "plan_grid",
+    "problem_of",
     "reward",
     "run_grid",
     "sample_problem",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,10 +12,11 @@ import numpy as np
 from jax.core import Tracer
 
 from sdpo_jax.checks import integer, on_host, shown
-from sdpo_jax.policy import MAX_VOCAB_SIZE
+from sdpo_jax.own_numbers import ANY, Number
+from sdpo_jax.policies import MAX_VOCAB_SIZE
 
 # A float or an array ``[*runs]``, traced or not.
-Number = Any
+Value = Any
 
 
 @jax.tree_util.register_dataclass
@@ -28,7 +28,6 @@ class Config:
         learning_rate: step size, 0 or more.
         kl_weight: lambda, the pull ``pi - pi_ref`` towards the policy of step 0; 0 or more.
         feedback_strength: beta, how far feedback tilts the teacher, from -1000 to 1000.
-        hybrid_threshold: tau, the divergence at which the hybrid's weight is 1/2; above 0.
         noise: sigma, standard deviation of the oracle's noise on the reward; 0 or more.
         bias: constant that the oracle adds to the reward.
         hint_noise: standard deviation of a critique's errors; 0 or more.
@@ -41,25 +40,6 @@ class Config:
         bigram_scale: standard deviation of b; 0 or more.
         pattern_weight: what each match with the target adds to the score.
         init_scale: standard deviation of the first logits; 0 or more.
-        clip: epsilon of PPO's clipped ratio; 0 or more.
-        preference_sharpness: how surely the better of two rollouts is preferred: the odds are
-            ``exp(sharpness (R_i - R_j))``; 0 or more.
-        dpo_strength: beta of DPO, above 0.
-        model_rate: learning rate of what an algorithm learns beside its policy (a reward model, a
-            value); 0 or more.
-        dense_share: share of the reward that an algorithm of dense credit spreads over the tokens,
-            in [0, 1]; the rest stays at the last one.
-        attention_temperature: of the softmax over a sequence's tokens that spreads it; above 0.
-        divergence_mix: a in [0, 1] of the generalised Jensen-Shannon divergence: exactly 0 is the
-            forward KL of the student from the teacher, ``KL(teacher || student)``, exactly 1 the
-            reverse KL, as in TRL. Between, the gradient shrinks to 0 towards both ends, like
-            ``a (1 - a)``, so that there is a jump at each.
-        teacher_rate: r in [0, 1], how fast an averaged teacher follows the student.
-        trust: in [0, 1], how far a trust-region teacher goes from the first policy to the student.
-        demonstration_strength: logits that a demonstration adds to its tokens.
-        temperature: of knowledge distillation, above 0.
-        entropy_bonus: c, the weight of the policy's entropy in the objective.
-        final_strength: share of ``feedback_strength`` that is left at the last step of annealing.
 
     A run can be differentiated by each of them, its sampled tokens and verdicts held. By
     ``knowledge`` at 1 the derivative is infinite: refused where the value is seen, and larger than
@@ -67,33 +47,19 @@ class Config:
     decide what is let through and who is preferred, and move nothing else.
     """
 
-    learning_rate: Number = 0.02
-    kl_weight: Number = 0.01
-    feedback_strength: Number = 1.5
-    hybrid_threshold: Number = 0.15
-    noise: Number = 0.0
-    bias: Number = 0.0
-    hint_noise: Number = 0.45
-    knowledge: Number = 1.0
-    sign: Number = 1.0
-    learn_from_feedback: Number = 0.0
-    quality_scale: Number = 1.0
-    bigram_scale: Number = 0.3
-    pattern_weight: Number = 0.3
-    init_scale: Number = 0.1
-    clip: Number = 0.2
-    preference_sharpness: Number = 10.0
-    dpo_strength: Number = 1.0
-    model_rate: Number = 0.1
-    dense_share: Number = 1.0
-    attention_temperature: Number = 1.0
-    divergence_mix: Number = 0.5
-    teacher_rate: Number = 0.05
-    trust: Number = 0.5
-    demonstration_strength: Number = 2.0
-    temperature: Number = 2.0
-    entropy_bonus: Number = 0.05
-    final_strength: Number = 0.0
+    learning_rate: Value = 0.02
+    kl_weight: Value = 0.01
+    feedback_strength: Value = 1.5
+    noise: Value = 0.0
+    bias: Value = 0.0
+    hint_noise: Value = 0.45
+    knowledge: Value = 1.0
+    sign: Value = 1.0
+    learn_from_feedback: Value = 0.0
+    quality_scale: Value = 1.0
+    bigram_scale: Value = 0.3
+    pattern_weight: Value = 0.3
+    init_scale: Value = 0.1
 
 
 @dataclass(frozen=True)
@@ -126,71 +92,58 @@ class Sizes:
 CONFIG_FIELDS = tuple(field.name for field in fields(Config))
 SIZE_FIELDS = tuple(field.name for field in fields(Sizes))
 
-_Rule = tuple[Callable[[float], bool], str]
-_NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "0 or more")
+_NOT_NEGATIVE, _FRACTION = Number(least=0), Number(least=0, most=1)
 # Beyond it, logits that are shifted by feedback have lost their own digits.
-_STRENGTH: _Rule = (lambda value: abs(value) <= 1000, "-1000 to 1000")
-_ANY: _Rule = (lambda value: True, "any finite number")
-_POSITIVE: _Rule = (lambda value: value > 0, "above 0")
-_FRACTION: _Rule = (lambda value: 0 <= value <= 1, "0 to 1")
-_ALLOWED: dict[str, _Rule] = {
+_STRENGTH = Number(least=-1000, most=1000)
+_ALLOWED: dict[str, Number] = {
     "learning_rate": _NOT_NEGATIVE,
     "kl_weight": _NOT_NEGATIVE,
     "feedback_strength": _STRENGTH,
-    "hybrid_threshold": _POSITIVE,
     "noise": _NOT_NEGATIVE,
-    "bias": _ANY,
+    "bias": ANY,
     "hint_noise": _NOT_NEGATIVE,
     "knowledge": _FRACTION,
-    "sign": _ANY,
+    "sign": ANY,
     "learn_from_feedback": _FRACTION,
     "quality_scale": _NOT_NEGATIVE,
     "bigram_scale": _NOT_NEGATIVE,
-    "pattern_weight": _ANY,
+    "pattern_weight": ANY,
     "init_scale": _NOT_NEGATIVE,
-    "clip": _NOT_NEGATIVE,
-    "preference_sharpness": _NOT_NEGATIVE,
-    "dpo_strength": _POSITIVE,
-    "model_rate": _NOT_NEGATIVE,
-    "dense_share": _FRACTION,
-    "attention_temperature": _POSITIVE,
-    "divergence_mix": _FRACTION,
-    "teacher_rate": _FRACTION,
-    "trust": _FRACTION,
-    "demonstration_strength": _ANY,
-    "temperature": _POSITIVE,
-    "entropy_bonus": _ANY,
-    "final_strength": _ANY,
 }
 
 
-def check_value(name: str, value: object) -> None:
-    """Check one ``Config`` field; a traced value is let through.
+def check_value(name: str, value: object, rule: Number | None = None) -> None:
+    """Check one number, a ``Config`` field or a part's own; a traced value is let through.
 
     Programs compute in float32, so a number that is infinite or 0 there, and is not here, is
     refused: it would be another one than was asked for.
 
+    Args:
+        name: of the field.
+        value: a number, or an array of them.
+        rule: what is allowed; a ``Config`` field's by default.
+
     Raises:
         ValueError: the field, the value and what is allowed, in one line.
     """
-    allowed, text = _ALLOWED[name]
+    rule = _ALLOWED[name] if rule is None else rule
     if isinstance(value, Tracer):
         return
     numbers = as_numbers(value)
     if numbers is None:
-        raise ValueError(f"{name}: {shown(value)} is not a number; allowed: {text}")
+        raise ValueError(f"{name}: {shown(value)} is not a number; allowed: {rule.allowed()}")
     for number in numbers[~_plain(numbers)].tolist():
-        if not (math.isfinite(number) and allowed(number)):
-            raise ValueError(f"{name}: {number!r}; allowed: {text}")
+        if not (math.isfinite(number) and rule.allows(number)):
+            raise ValueError(f"{name}: {number!r}; allowed: {rule.allowed()}")
         as_float32 = float(as_given(np.asarray(number)))
         raise ValueError(
-            f"{name}: {number!r} is {as_float32!r} as a float32; allowed: {text}, "
+            f"{name}: {number!r} is {as_float32!r} as a float32; allowed: {rule.allowed()}, "
             f"of size 0 or {_SMALLEST:.3g} to {_LARGEST:.3g}"
         )
     # What is allowed is an interval, so it holds all of them where it holds both ends.
     for number in (float(numbers.min()), float(numbers.max())) if numbers.size else ():
-        if not allowed(number):
-            raise ValueError(f"{name}: {number!r}; allowed: {text}")
+        if not rule.allows(number):
+            raise ValueError(f"{name}: {number!r}; allowed: {rule.allowed()}")
 
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)

@@ -16,7 +16,7 @@ from sdpo_jax.checks import shown
 from sdpo_jax.config import as_numbers
 from sdpo_jax.metrics import Metric
 from sdpo_jax.plan import Plan
-from sdpo_jax.train import chosen_metrics
+from sdpo_jax.program import chosen_metrics
 
 BINS = 1000
 

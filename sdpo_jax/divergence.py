@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 
 from sdpo_jax import lanes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 # From log S, the shift, and a where there is one, to the gradient.
 Divergence = Callable[[Array, Array, ArrayLike], Array]

@@ -24,28 +24,18 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax import lanes
-from sdpo_jax.algorithms import Algorithm
 from sdpo_jax.checks import integer, shown
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.config import Config
 from sdpo_jax.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
-from sdpo_jax.metrics import Metric
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.plan import (
-    TITLES,
     Chunk,
     Group,
     Plan,
     plan_grid,
 )
-from sdpo_jax.train import (
-    FINITE_STEPS,
-    Optimizer,
-    Program,
-    Result,
-    algorithm_function,
-    chosen_metrics,
-    train,
-)
+from sdpo_jax.program import FINITE_STEPS, Program, algorithm_of, chosen_metrics
+from sdpo_jax.train import Result, train
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,8 +69,8 @@ class Progress:
     Attributes:
         kind: ``"compile"`` or ``"block"``.
         label: the program, such as ``"sdpo, continuous"``.
-        done: runs finished so far, in the whole grid.
-        total: runs of the grid.
+        done: runs finished so far.
+        total: runs that are trained.
         seconds: what this piece took.
     """
 
@@ -111,41 +101,44 @@ def output_bytes(plan: Plan, group: Group) -> int:
 
 def run_grid(
     axes: Mapping[str, Any],
+    program: Program | None = None,
+    config: Config | None = None,
+    oracle: str | Oracle | Callable[..., Any] = "continuous",
     *,
-    algorithm: str | Algorithm = "sdpo",
-    oracle: str | Oracle = "continuous",
-    optimizer: str | Optimizer = "sgd",
     seed: int = 0,
     problem_seed: int | None = None,
-    config: Config | None = None,
-    sizes: Sizes | None = None,
-    metrics: Sequence[str | tuple[str, Metric]] = ("reward", "credit", "entropy"),
-    record: Sequence[str] = (),
-    record_every: int = 1,
+    numbers: Mapping[str, float] | None = None,
     block_width: int | None = None,
-    teacher_nodes: int | None = None,
     curves_over: str | None = None,
     quantiles: Sequence[float] = QUANTILES,
     logits: bool = False,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **parts: Any,
 ) -> xr.Dataset:
     """Train a whole grid and label the outcome.
 
     Args:
         axes: the axes in the order of the result's dimensions. ``algorithm`` takes names of
-            ``ALGORITHMS`` or a mapping of names to functions; ``oracle`` names of ``ORACLES`` or
-            a mapping of names to oracles; ``optimizer`` names of ``OPTIMIZERS`` or a mapping of
-            names to functions; ``seed`` and ``problem_seed`` integers; and any field of ``Config``
-            or ``Sizes`` its values. Axes of equal lengths that vary together are one entry: a
-            name for the dimension, and a mapping of the axes to their values.
-        algorithm, oracle, optimizer, seed, problem_seed: what no axis varies. The problem's seed
-            is the run's where there is none.
+            ``ALGORITHMS`` and functions, or a mapping of names to functions; ``oracle``,
+            ``policy``, ``problem`` and ``optimizer`` the same of ``ORACLES``, ``POLICIES``,
+            ``PROBLEMS`` and ``OPTIMIZERS``; ``seed`` and ``problem_seed`` integers; any field of
+            ``Config`` or ``Sizes``, and any number of an algorithm's, policy's, problem's or
+            oracle's own (``sdpo_jax.own_numbers``), its values. A run that differs from another
+            only in a number that it does not read is not trained again. Axes of equal lengths
+            that vary together are one entry: a name for the dimension, and a mapping of the axes
+            to their values.
+        program: what no axis varies of what is static.
         config: the numbers that no axis varies.
-        sizes: the sizes that no axis varies.
-        metrics: names of ``METRICS``, or pairs of a name and a metric of one's own.
-        record: metrics whose curves are kept.
-        record_every: steps between two points of a curve.
+        oracle: the feedback type, where no axis varies it.
+        seed, problem_seed: what no axis varies. The problem's seed is the run's where there is
+            none.
+        numbers: by name the own numbers of parts that no axis varies and that are not at their
+            defaults.
+        parts: fields of ``Program`` by name, instead of those of ``program``: ``algorithm``,
+            ``policy``, ``problem``, ``sizes``, ``metrics``, ``record``, ``record_every``,
+            ``optimizer``, and ``teacher_nodes``, which is ``default_nodes`` of each run's own
+            numbers where it is not given.
         curves_over: a dimension (``"seed"``, as a rule) over which curves are summed up as they
             come instead of kept, so that memory does not grow with it: ``NAME_curve`` is then
             their mean over it, ``NAME_curve_sd`` their standard deviation, ``NAME_curve_count``
@@ -153,7 +146,6 @@ def run_grid(
         quantiles: which ones, of metrics that have bounds; right to 1/1000 of a metric's range.
         block_width: runs of a block, rounded up to a multiple of 16. Bits are the same for the
             same width, whatever the grid.
-        teacher_nodes: see ``Program``; by default ``default_nodes`` of each run's own numbers.
         logits: whether the last logits are kept, along ``position`` and ``token``.
         workers: blocks computed at a time; by default one a core on a CPU, else one a device.
         progress: called after each compilation and each block.
@@ -173,33 +165,30 @@ def run_grid(
         raise ValueError(f"progress: {shown(progress)}; allowed: a function of a Progress")
     plan = plan_grid(
         axes,
+        program,
+        config,
+        oracle,
         width=default_block_width() if block_width is None else block_width,
-        algorithm=algorithm,
-        oracle=oracle,
-        optimizer=optimizer,
         seed=seed,
         problem_seed=problem_seed,
-        config=config,
-        sizes=sizes,
-        metrics=metrics,
-        record=record,
-        record_every=record_every,
-        teacher_nodes=teacher_nodes,
+        numbers=numbers,
         logits=logits,
+        **parts,
     )
     size = plan.width * len(devices) * _blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
         for chunk, arrays in _execute(
-            plan, plan.groups, plan.chunks(size), plan.total, devices, progress
+            plan, plan.groups, plan.chunks(size), plan.trained, devices, progress
         ):
-            fill(outcome, plan.total, chunk.runs, arrays)
+            fill(outcome, plan.total, *chunk.group.everywhere(chunk.runs, arrays))
         return label(plan, outcome)
     curves = CurvesOver(plan, curves_over, quantiles)
     chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // plan.width) * plan.width))
-    done = _execute(plan, plan.groups, iter(chunks), plan.total, devices, progress)
+    done = _execute(plan, plan.groups, iter(chunks), plan.trained, devices, progress)
     for chunk, arrays in _in_order(chunks, done):
-        fill(outcome, plan.total, chunk.runs, curves.take(chunk.runs, arrays))
+        runs, arrays = chunk.group.everywhere(chunk.runs, arrays)
+        fill(outcome, plan.total, runs, curves.take(runs, arrays))
     return _with_curves(label(plan, outcome), plan, curves, quantiles)
 
 
@@ -301,13 +290,13 @@ def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
         for name, array in outcome.items()
     }
     coordinates: dict[str, Any] = {
-        name: ((axis.dimension,), _coordinate(labels), _attributes(TITLES[name]))
+        name: ((axis.dimension,), _coordinate(labels), _attributes(plan.titles[name]))
         for axis in plan.axes
         for name, labels in axis.labels.items()
     }
     if plan.base.record:
         steps = np.arange(0, plan.base.sizes.steps, plan.base.record_every)
-        coordinates["step"] = (("step",), steps, _attributes(TITLES["step"]))
+        coordinates["step"] = (("step",), steps, _attributes(plan.titles["step"]))
     data = xr.Dataset(variables, coordinates, {**plan.held, "block_width": plan.width})
     zipped = [name for axis in plan.axes for name in axis.labels if name != axis.dimension]
     for name in zipped:
@@ -357,6 +346,7 @@ def _train_block(program: Program, logits: bool, inputs: dict[str, Any]) -> dict
         inputs["config"],
         inputs["oracle"],
         problem_seed=problem_seed,
+        numbers=inputs["numbers"],
     )
     outcome = {**result.final, FINITE_STEPS: result.finite_steps}
     outcome |= {f"{name}_mean": value for name, value in result.mean.items()}
@@ -456,7 +446,7 @@ _PROGRAMS = _Programs()
 
 def _parts(program: Program) -> Any:
     """What the names of a program stand for now: a registry may have something else for them."""
-    return algorithm_function(program.algorithm), tuple(chosen_metrics(program).values())
+    return algorithm_of(program.algorithm), tuple(chosen_metrics(program).values())
 
 
 def _blocks_a_call(device: Any) -> int:

@@ -40,8 +40,8 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes, sequences, streams
 from sdpo_jax.checks import finite, numbers, of_type, on_host
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
-from sdpo_jax.problem import Problem
+from sdpo_jax.policies import Policy
+from sdpo_jax.problems import AnyProblem, FunctionProblem, Problem
 
 # Its three criteria: mean quality, mean coherence, share of matches.
 RUBRIC_BARS = (0.5, 0.0, 0.3)
@@ -96,7 +96,7 @@ STRENGTHS = tuple(field.name for field in fields(Judge) if field.name not in ("b
 
 def judge(
     judge: Judge,
-    problem: Problem,
+    problem: AnyProblem,
     policy: Policy,
     tokens: Array,
     reward: Array,
@@ -114,13 +114,15 @@ def judge(
         noise: ``[N, *runs]``.
         fence: of this step.
     """
-    looks: dict[str, Callable[[], Array]] = {
-        "overlap": lambda: overlap(problem, tokens),
-        "style": lambda: style(problem, tokens),
-        "rubric": lambda: rubric(judge, problem, tokens),
-        "likelihood": lambda: likelihood(policy, tokens),
-        "halo": lambda: jax.nn.sigmoid(lanes.mean(sequences.pick(problem.quality, tokens), 0)),
-    }
+    looks: dict[str, Callable[[], Array]] = {"likelihood": lambda: likelihood(policy, tokens)}
+    if not isinstance(problem, FunctionProblem):
+        looks = {
+            "overlap": lambda: overlap(problem, tokens),
+            "style": lambda: style(problem, tokens),
+            "rubric": lambda: rubric(judge, problem, tokens),
+            **looks,
+            "halo": lambda: jax.nn.sigmoid(lanes.mean(sequences.pick(problem.quality, tokens), 0)),
+        }
     # Weighted means throughout: nothing is left of a number whose weight is 0, not even a rounding
     # error, by which equal scores could be told apart.
     shares = {name: jnp.asarray(getattr(judge, name), jnp.float32) for name in looks}

@@ -162,6 +162,13 @@ def _is_used_where_differentiated(primals: Any, tangents: Any) -> Any:
     return (weight, jnp.ones_like(used)), (tangents[0], np.zeros(used.shape, jax.dtypes.float0))
 
 
+def over_runs(function: Callable[..., Tree], axes: int) -> Callable[..., Tree]:
+    """Map a function of one run over so many trailing axes of the runs, of every array."""
+    for _ in range(axes):
+        function = jax.vmap(function, in_axes=-1, out_axes=-1)
+    return function
+
+
 def shared(tree: Tree, *others: Any) -> Tree:
     """``tree``, varying over every axis of a mesh that any leaf of ``others`` varies over.
 

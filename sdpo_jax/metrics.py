@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes
-from sdpo_jax import policy as policies
-from sdpo_jax import problem as problems
-from sdpo_jax.algorithms.base import Cost, Update
+from sdpo_jax import lanes, policies, problems
+from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.checks import as_float32, numbers, under_own_settings
 from sdpo_jax.config import Config, Sizes
 from sdpo_jax.oracle import Oracle
-from sdpo_jax.policy import Policy
-from sdpo_jax.problem import Problem
+from sdpo_jax.policies import Factored, Policy, PolicyKind, at_contexts
 from sdpo_jax.teacher import Teacher
 
 
-class View(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        *("seed", "step", "config", "numbers", "problem", "oracle", "knowledge", "reference"),
+        *("policy", "params", "tokens", "reward", "feedback", "teacher", "update", "direction"),
+    ],
+    meta_fields=["kind", "sizes"],
+)
+@dataclass(frozen=True)
+class View:
     """All that a step knows, for metrics to read; what none of them reads is never computed.
 
     Attributes:
@@ -32,23 +40,29 @@ class View(NamedTuple):
         config: the hyperparameters.
         problem: the true reward landscape.
         oracle: the feedback type.
-        knowledge: ``[T, V, *runs]``, the teacher's table.
+        knowledge: ``[T, V, *runs]``, the teacher's table; ``None`` where nothing reads one.
         reference: the policy of step 0.
-        policy: the policy that was sampled, before the update.
+        policy: the policy that was sampled, before the update; with contexts, at those of the
+            rollouts (see ``sdpo_jax.policies``).
         tokens: ``[T, N, *runs]`` int32.
         reward: ``[N, *runs]``, the true rewards.
         feedback: ``[N, *runs]``, what the oracle said.
         teacher: the teachers' averages; ``None`` where neither algorithm nor metric asks for them.
         update: what the algorithm returned.
-        direction: ``[T, V, *runs]``, the credit direction: minus the whole gradient.
+        direction: ``[T, V, *runs]``, or with contexts, the credit direction: minus the whole
+            gradient.
+        params: the policy's parameters, before the update.
+        numbers: by name the own numbers of the run's parts.
+        kind: the policy, static.
+        sizes: the sizes, static.
     """
 
     seed: ArrayLike
     step: Array
     config: Config
-    problem: Problem
+    problem: Any
     oracle: Oracle
-    knowledge: Array
+    knowledge: Array | None
     reference: Policy
     policy: Policy
     tokens: Array
@@ -57,6 +71,10 @@ class View(NamedTuple):
     teacher: Teacher | None
     update: Update
     direction: Array
+    params: Any = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    kind: PolicyKind = field(default_factory=Factored)
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class Metric:
         costly: whether it is computed only at the steps that are recorded and at those that its
             final value needs, as what enumerates all sequences had better be.
         needs_teacher: whether it reads ``View.teacher``.
+        needs_quality: whether it reads the problem's quality of tokens.
         bounds: from the sizes to the least and the largest value it can have, for quantiles of
             curves that are not kept (``run_grid``'s ``curves_over``); ``None`` where it has none.
     """
@@ -81,6 +100,7 @@ class Metric:
     costly: bool = False
     needs_teacher: bool = False
     bounds: Callable[[Sizes], tuple[float, float]] | None = None
+    needs_quality: bool = False
 
 
 @under_own_settings
@@ -113,18 +133,52 @@ def _centred(rows: Array) -> Array:
     return rows - lanes.mean(rows, 1)[:, None]
 
 
+def _over_contexts(view: View, value: Array) -> Array:
+    """The mean over the contexts of rollouts, where there are any: ``[*runs]``."""
+    return lanes.mean(value, 0) if value.ndim > view.reward.ndim - 1 else value
+
+
+def _correlation(view: View, worth: Array) -> Array:
+    """``credit_correlation`` of the step's direction, mean over contexts."""
+    worth = jnp.broadcast_to(worth, view.direction.shape)
+    return _over_contexts(view, credit_correlation(view.direction, worth))
+
+
 def _credit(view: View) -> Array:
     # Pearson's correlation does not see the constant, sum_v pi q, that makes q an advantage.
-    return credit_correlation(view.direction, view.problem.quality)
+    return _correlation(view, at_contexts(view.problem.quality, view.policy, 2))
+
+
+def _conditionals(view: View) -> list[Array]:
+    """The probabilities after every prefix, ``[V ** t, V, *runs]`` each."""
+    runs = view.reward.shape[1:]
+    kind = view.kind.bound(view.numbers)
+    assert not isinstance(kind, Factored)
+    logits = kind.conditionals(view.params, view.sizes.length, view.sizes.vocab_size, runs)
+    # The vocabulary is on axis 1, as in a policy's rows.
+    return [policies.policy(each).probs for each in logits]
 
 
 def _exact_credit(view: View) -> Array:
-    advantage = problems.token_advantage(view.problem, view.policy.probs)
-    return credit_correlation(view.direction, advantage)
+    if isinstance(view.kind, Factored):
+        advantage = problems.token_advantage(view.problem, view.policy.probs)
+    else:
+        rewards = problems.all_rewards(view.problem)
+        advantage = policies.advantages_at(rewards, _conditionals(view), view.tokens)
+    return _correlation(view, advantage)
 
 
 def _expected_reward(view: View) -> Array:
-    return problems.expected_reward(view.problem, view.policy.probs)
+    if isinstance(view.kind, Factored):
+        return problems.expected_reward(view.problem, view.policy.probs)
+    rewards = problems.all_rewards(view.problem)
+    return policies.prefix_values(rewards, _conditionals(view))[0][0]
+
+
+def _exact_entropy(view: View) -> Array:
+    if isinstance(view.kind, Factored):
+        return policies.entropy(view.policy)
+    return policies.exact_entropy(_conditionals(view))
 
 
 def _optimality(view: View) -> Array:
@@ -137,9 +191,8 @@ def _divergence(view: View) -> Array:
 
 
 def _weight(view: View) -> Array:
-    if view.update.weight is None:
-        return jnp.full_like(view.reward[0], jnp.nan)
-    return view.update.weight
+    weight = (view.update.info or {}).get("weight")
+    return jnp.full_like(view.reward[0], jnp.nan) if weight is None else weight
 
 
 def _cost(view: View) -> Cost:
@@ -169,9 +222,14 @@ METRICS: dict[str, Metric] = {
         "mean reward of the rollouts",
         bounds=_from_0_to_1,
     ),
-    "credit": Metric(_credit, "credit correlation with token quality", bounds=_from_minus_1_to_1),
+    "credit": Metric(
+        _credit,
+        "credit correlation with token quality",
+        needs_quality=True,
+        bounds=_from_minus_1_to_1,
+    ),
     "entropy": Metric(
-        lambda view: policies.entropy(view.policy),
+        lambda view: _over_contexts(view, policies.entropy(view.policy)),
         "policy entropy (nats)",
         windowed=False,
         bounds=_of_entropy,
@@ -183,7 +241,7 @@ METRICS: dict[str, Metric] = {
         needs_teacher=True,
     ),
     "drift": Metric(
-        lambda view: policies.kl_divergence(view.policy, view.reference),
+        lambda view: _over_contexts(view, policies.kl_divergence(view.policy, view.reference)),
         "KL(policy || first policy) (nats)",
         windowed=False,
     ),
@@ -209,6 +267,13 @@ METRICS: dict[str, Metric] = {
         windowed=False,
         costly=True,
         bounds=_from_minus_1_to_1,
+    ),
+    "exact_entropy": Metric(
+        _exact_entropy,
+        "entropy of the policy's sequences, by position (nats)",
+        windowed=False,
+        costly=True,
+        bounds=_of_entropy,
     ),
     "optimality": Metric(
         _optimality,

@@ -14,7 +14,10 @@ reward or errs in his own way (``sdpo_jax.judge``); a judge goes with every orac
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,7 +26,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from sdpo_jax import lanes
+from sdpo_jax import lanes, streams
 from sdpo_jax.checks import (
     as_float32,
     finite,
@@ -37,6 +40,7 @@ from sdpo_jax.checks import (
     under_own_settings,
 )
 from sdpo_jax.judge import STRENGTHS, Judge, check_judge
+from sdpo_jax.own_numbers import OwnNumber, among, fixed_by_partial, joined, of_function
 
 # Each level has a teacher of its own.
 MAX_LEVELS = 10_000
@@ -69,7 +73,11 @@ class Hints:
 _WEIGHTS = tuple(field.name for field in fields(Hints))
 
 
-@jax.tree_util.register_dataclass
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["gain", "base", "cuts", "rises", "hints", "judge"],
+    meta_fields=["function"],
+)
 @dataclass(frozen=True)
 class Oracle:
     """A feedback type. The feedback must stay within [0, 1].
@@ -81,6 +89,7 @@ class Oracle:
         rises: ``[K, *runs]``, by how much.
         hints: ``Hints``, or ``None`` for an oracle that gives no hints.
         judge: ``Judge``, or ``None`` where R~ is the reward and noise.
+        function: what says the feedback instead of the formula (see ``spoken``), or ``None``.
     """
 
     gain: Any
@@ -89,6 +98,110 @@ class Oracle:
     rises: Any
     hints: Hints | None = None
     judge: Judge | None = None
+    function: Callable[..., Any] | None = None
+
+
+# What a function that is an oracle may ask for.
+TOLD = ("reward", "seen", "tokens", "key")
+
+
+def as_oracle(given: Any) -> Oracle:
+    """An oracle as itself, or one of a function's.
+
+    A function says the feedback ``[N]`` of one run in [0, 1], such as ``lambda reward, key: ...``.
+    By name it is given what it asks for of
+
+        reward   [N]      the true rewards
+        seen     [N]      R~, the rewards with the noise and bias of ``Config``
+        tokens   [T, N]   the sequences
+        key               a typed key of the run and step
+
+    A parameter that has a number as its default is a number of the oracle's own
+    (``sdpo_jax.own_numbers``).
+
+    Raises:
+        ValueError: neither, or a parameter that there is nothing for, in one line.
+    """
+    if not callable(given) or isinstance(given, type):
+        return given
+    name = name_of_function(given)
+    try:
+        parameters = inspect.signature(given).parameters.values()
+        hash(given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"oracle: {name} has no signature, or no hash; allowed: a function whose parameters "
+            "have names"
+        ) from error
+    for each in parameters:
+        named = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        if not named or (each.default is each.empty and each.name not in TOLD):
+            raise ValueError(
+                f"oracle: {name} asks for {each.name!r}; allowed: {', '.join(TOLD)}, and numbers "
+                "of its own with a default"
+            )
+    numbers_of_function(given)
+    return Oracle(np.float32(1), np.float32(0), _empty(), _empty(), function=given)
+
+
+def name_of_function(function: Any) -> str:
+    """What a function is called: its ``__name__``, that of what it wraps, or its class's."""
+    if isinstance(function, partial):
+        return name_of_function(function.func)
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
+
+
+def numbers_of_function(function: Callable[..., Any] | None) -> Mapping[str, OwnNumber]:
+    """The own numbers of a function that is an oracle, by name; none of ``None``."""
+    if function is None:
+        return {}
+    owner = f"oracle: {name_of_function(function)}"
+    return joined(of_function(function, owner, frozenset(TOLD)))
+
+
+def spoken(
+    function: Callable[..., Any],
+    reward: Array,
+    seen: Array,
+    tokens: Array,
+    key: streams.Key,
+    values: Mapping[str, Any],
+) -> Array:
+    """The feedback of a function, ``[N, *runs]``.
+
+    Args:
+        function: of one run; see ``as_oracle``.
+        reward: ``[N, *runs]``.
+        seen: ``[N, *runs]``, R~.
+        tokens: ``[T, N, *runs]``.
+        key: of the run and step.
+        values: its own numbers, each one or ``[*runs]``.
+
+    Raises:
+        ValueError: feedback of another shape or type, in one line.
+    """
+    runs = reward.shape[1:]
+    parameters = inspect.signature(function).parameters
+    fixed = fixed_by_partial(function)
+    told = {"reward": reward, "seen": seen, "tokens": tokens}
+    told = {name: value for name, value in told.items() if name in parameters}
+    if "key" in parameters:
+        told["key"] = streams.typed(key)
+    told = {name: value for name, value in told.items() if name not in fixed}
+    own = {
+        name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), runs)
+        for name, value in among(function, frozenset(TOLD), values).items()
+    }
+    what = f"oracle: {name_of_function(function)} returns feedback"
+
+    def one_run(told: dict[str, Any]) -> Array:
+        value = numbers(what, function(**told), "an array of real numbers")
+        if value.shape != reward.shape[:1]:
+            raise ValueError(f"{what} of shape {value.shape}; allowed: {reward.shape[:1]}")
+        return jnp.asarray(as_float32(value))
+
+    return lanes.over_runs(one_run, len(runs))({**told, **own})
 
 
 def binary(threshold: float = 0.5) -> Oracle:

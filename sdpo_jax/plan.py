@@ -6,23 +6,23 @@ program. Everything is checked here, before anything is compiled.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.core import Tracer
 
+from sdpo_jax import optimizers, own_numbers, policies, problems, streams
 from sdpo_jax import oracle as oracles
-from sdpo_jax import streams
 from sdpo_jax import teacher as teachers
-from sdpo_jax.algorithms import ALGORITHMS, Algorithm
-from sdpo_jax.algorithms.base import name_of, what_is_told
+from sdpo_jax.algorithm import name_of, what_is_told
+from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
 from sdpo_jax.config import (
     CONFIG_FIELDS,
@@ -34,32 +34,39 @@ from sdpo_jax.config import (
     check_sizes,
     check_value,
 )
-from sdpo_jax.metrics import METRICS, Metric
+from sdpo_jax.metrics import METRICS
 from sdpo_jax.oracle import ORACLES, Oracle
-from sdpo_jax.problem import MAX_SEQUENCES
-from sdpo_jax.train import (
+from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.policies import Factored, Network
+from sdpo_jax.program import (
+    MOST_READ,
+    NAMED_AXES,
     OWN_NAMES,
+    SEED_AXES,
     STATISTICS,
-    Optimizer,
     Program,
-    algorithm_function,
-    check_outcomes,
+    algorithm_of,
+    check_enumerated,
     check_program,
     chosen_metrics,
+    default_metrics,
     needs_teacher,
+    numbers_of_program,
 )
+from sdpo_jax.train import check_outcomes
 
 # What each axis is, for the attributes of coordinates.
 TITLES = {
     "algorithm": "training algorithm",
     "oracle": "feedback type",
+    "policy": "policy",
+    "problem": "problem",
     "optimizer": "optimiser",
     "seed": "seed of the run",
     "problem_seed": "seed of the problem",
     "learning_rate": "learning rate",
     "kl_weight": "weight of the pull to the first policy, lambda",
     "feedback_strength": "strength of the feedback in the teacher, beta",
-    "hybrid_threshold": "divergence at which the hybrid's weight is 1/2, tau (nats)",
     "noise": "standard deviation of the feedback's noise, sigma",
     "bias": "bias of the feedback",
     "hint_noise": "standard deviation of the hints' errors",
@@ -70,19 +77,6 @@ TITLES = {
     "bigram_scale": "standard deviation of bigram coherence",
     "pattern_weight": "score of each match with the target",
     "init_scale": "standard deviation of the first logits",
-    "clip": "width of the clipped ratio, epsilon",
-    "preference_sharpness": "sharpness of the preferences",
-    "dpo_strength": "beta of DPO",
-    "model_rate": "learning rate of what is learned beside the policy",
-    "dense_share": "share of the reward that is spread over tokens",
-    "attention_temperature": "temperature of the attention that spreads it",
-    "divergence_mix": "mix of the generalised Jensen-Shannon divergence",
-    "teacher_rate": "rate at which an averaged teacher follows",
-    "trust": "share of the student in a trust-region teacher",
-    "demonstration_strength": "what a demonstration adds to its tokens' logits",
-    "temperature": "temperature of knowledge distillation",
-    "entropy_bonus": "weight of the entropy in the objective",
-    "final_strength": "share of beta left at the last step of annealing",
     "length": "sequence length (positions)",
     "vocab_size": "vocabulary size (tokens)",
     "rollouts": "rollouts of a step",
@@ -95,42 +89,11 @@ TITLES = {
     "step": "training step",
 }
 
-SEED_AXES = ("seed", "problem_seed")
-NAMED_AXES = ("algorithm", "oracle", "optimizer")
+# Those that every grid has; the own numbers of its parts are axes too.
 AXES = (*NAMED_AXES, *SEED_AXES, *CONFIG_FIELDS, *SIZE_FIELDS)
 
 # The axes that decide which program a run needs.
 _PROGRAM_AXES = {*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale"}
-
-# Those of optax that need a learning rate and nothing else, and draw no random numbers.
-OPTIMIZERS: dict[str, Optimizer] = {
-    name: getattr(optax, name)
-    for name in (
-        "sgd",
-        "adabelief",
-        "adadelta",
-        "adafactor",
-        "adagrad",
-        "adam",
-        "adamax",
-        "adamw",
-        "adan",
-        "amsgrad",
-        "lamb",
-        "lars",
-        "lion",
-        "novograd",
-        "optimistic_adam_v2",
-        "optimistic_gradient_descent",
-        "radam",
-        "rmsprop",
-        "rprop",
-        "sign_sgd",
-        "signum",
-        "sm3",
-        "yogi",
-    )
-}
 
 # Blocks are this many runs wide, or a multiple: the float32 of the widest vectors that a processor
 # has. Of another width, the runs that are left over get other instructions than those that fill
@@ -154,8 +117,8 @@ _BYTES_A_RUN = 12
 
 # What enumerates sequences, and of how many tokens each position of one then is: those of the
 # vocabulary, and for SCAR also none.
-_ENUMERATED = {ALGORITHMS["scar"]: 1, ALGORITHMS["process_reward"]: 0}
-_ENUMERATED_METRICS = ("expected_reward", "exact_credit", "optimality")
+_ENUMERATED = {"scar": 1, "process_reward": 0}
+_ENUMERATED_METRICS = ("expected_reward", "exact_credit", "exact_entropy", "optimality")
 
 # Cuts that an oracle is padded to in programs that never ask what kind of oracle it is.
 _PADDED_CUTS = 8
@@ -186,7 +149,11 @@ class Columns:
     """
 
     def __init__(
-        self, axes: Sequence[Axis], held: Mapping[str, list[tuple[Any, Any]]], config: Config
+        self,
+        axes: Sequence[Axis],
+        held: Mapping[str, list[tuple[Any, Any]]],
+        config: Config,
+        numbers: Mapping[str, float],
     ):
         self._shape = tuple(len(axis) for axis in axes)
         self._values = {
@@ -197,9 +164,15 @@ class Columns:
         }
         self._held = {name: held[name][0][1] for name in SEED_AXES if name in held}
         self._config = config
+        self._numbers = numbers
 
-    def __call__(self, runs: np.ndarray) -> dict[str, Any]:
-        """``seed``, ``problem_seed`` and ``config`` of runs, given by their places in the grid."""
+    def __call__(self, runs: np.ndarray, own: Mapping[str, float]) -> dict[str, Any]:
+        """``seed``, ``problem_seed``, ``config`` and ``numbers`` of runs, by places in the grid.
+
+        Args:
+            runs: ``[n]``.
+            own: the own numbers of their program by name, with their defaults.
+        """
         places = np.unravel_index(runs, self._shape) if self._shape else ()
 
         def column(name: str, default: Any, dtype: Any) -> np.ndarray:
@@ -211,13 +184,22 @@ class Columns:
                 return (values.start + values.step * place).astype(dtype)
             return values[place].astype(dtype)
 
-        numbers = {
+        config = {
             name: column(name, getattr(self._config, name), np.float32) for name in CONFIG_FIELDS
+        }
+        numbers = {
+            name: column(name, self._numbers.get(name, default), np.float32)
+            for name, default in own.items()
         }
         seed = problem_seed = column("seed", self._held.get("seed"), np.uint32)
         if "problem_seed" in self._values or "problem_seed" in self._held:
             problem_seed = column("problem_seed", self._held.get("problem_seed"), np.uint32)
-        return {"seed": seed, "problem_seed": problem_seed, "config": Config(**numbers)}
+        return {
+            "seed": seed,
+            "problem_seed": problem_seed,
+            "config": Config(**config),
+            "numbers": numbers,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +214,9 @@ class Group:
         ends: ``[oracles]``, where in ``runs`` those of each oracle end.
         oracle: the oracles, each leaf ``[..., oracles]``.
         columns: what else the program takes.
+        numbers: the own numbers of its parts by name, with their defaults.
+        repeats: ``[r]``, from the place of a run to all places whose run is the same, as what
+            differs between them is not read: 0 and what has to be added to it.
     """
 
     program: Program
@@ -240,17 +225,37 @@ class Group:
     ends: np.ndarray
     oracle: Oracle
     columns: Columns
+    numbers: Mapping[str, float]
+    repeats: np.ndarray
 
     def given(self, places: np.ndarray) -> dict[str, Any]:
         """What the program takes for the runs at some places of ``runs``.
 
         Returns:
-            ``seed``, ``problem_seed``, ``config`` and ``oracle``, each a tree of arrays
-            ``[..., n]``.
+            ``seed``, ``problem_seed``, ``config``, ``numbers`` and ``oracle``, each a tree of
+            arrays ``[..., n]``.
         """
         which = np.searchsorted(self.ends, places, side="right")
         oracle = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[..., which]), self.oracle)
-        return {**self.columns(self.runs[places]), "oracle": oracle}
+        return {**self.columns(self.runs[places], self.numbers), "oracle": oracle}
+
+    def everywhere(
+        self, runs: np.ndarray, arrays: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """What some of the runs yielded, at every place that it is the outcome of.
+
+        Args:
+            runs: ``[n]``, places of the group's runs.
+            arrays: by variable ``[n, ...]``.
+
+        Returns:
+            The places ``[n * r]``, and the arrays ``[n * r, ...]``.
+        """
+        count = len(self.repeats)
+        if count == 1:
+            return runs, dict(arrays)
+        places = (runs.astype(np.int64)[:, None] + self.repeats).ravel()
+        return places, {name: np.repeat(array, count, axis=0) for name, array in arrays.items()}
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -287,6 +292,7 @@ class Plan:
         held: by name, what no axis varies, for readers.
         logits: whether the last logits are kept.
         width: runs of a block, a multiple of ``LANES``.
+        titles: what each axis is, for readers.
     """
 
     axes: tuple[Axis, ...]
@@ -295,6 +301,7 @@ class Plan:
     held: Mapping[str, Any]
     logits: bool
     width: int
+    titles: Mapping[str, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -303,8 +310,13 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """How many runs there are."""
+        """How many runs the grid has."""
         return math.prod(self.shape)
+
+    @property
+    def trained(self) -> int:
+        """How many of them are trained: runs that differ in something that they read."""
+        return sum(len(group.runs) for group in self.groups)
 
     def coordinates(self, run: int) -> dict[str, Any]:
         """The labels of one run by axis.
@@ -332,61 +344,182 @@ class Plan:
 
 def plan_grid(
     axes: Mapping[str, Any],
+    program: Program | None = None,
+    config: Config | None = None,
+    oracle: str | Oracle | Callable[..., Any] = "continuous",
     *,
     width: int,
-    algorithm: str | Algorithm = "sdpo",
-    oracle: str | Oracle = "continuous",
-    optimizer: str | Optimizer = "sgd",
     seed: int = 0,
     problem_seed: int | None = None,
-    config: Config | None = None,
-    sizes: Sizes | None = None,
-    metrics: Sequence[str | tuple[str, Metric]] = ("reward", "credit", "entropy"),
-    record: Sequence[str] = (),
-    record_every: int = 1,
-    teacher_nodes: int | None = None,
+    numbers: Mapping[str, float] | None = None,
     logits: bool = False,
+    **parts: Any,
 ) -> Plan:
     """Check a grid and lay it out. Arguments and errors as for ``run_grid``.
 
     Args:
         width: runs of a block; rounded up to a multiple of ``LANES``.
     """
-    config, sizes = _checked_config(config), _checked_sizes(sizes)
+    base, teacher_nodes = _base(axes, program, parts)
+    config, sizes = _checked_config(config), _checked_sizes(base.sizes)
     width = -(-integer("block_width", width, 1) // LANES) * LANES
     if not isinstance(logits, (bool, np.bool_)):
         raise ValueError(f"logits: {shown(logits)}; allowed: True or False")
     if teacher_nodes is not None:
         teachers.check_nodes(teacher_nodes)
     held = {
-        "algorithm": [_checked_value("algorithm", algorithm)],
+        "algorithm": [_checked_value("algorithm", base.algorithm)],
         "oracle": [_labelled_value("oracle", oracle)],
-        "optimizer": [_checked_value("optimizer", optimizer)],
+        "policy": [_checked_value("policy", base.policy)],
+        "problem": [_checked_value("problem", base.problem)],
+        "optimizer": [_checked_value("optimizer", base.optimizer)],
         "seed": [_checked_value("seed", seed)],
     }
     if problem_seed is not None:
         held["problem_seed"] = [_checked_value("problem_seed", problem_seed)]
-    base = Program(
-        algorithm=held["algorithm"][0][1],
+    base = replace(
+        base,
         sizes=sizes,
-        metrics=cast(Any, metrics),
-        record=cast(Any, record),
-        record_every=record_every,
+        algorithm=held["algorithm"][0][1],
         optimizer=held["optimizer"][0][1],
     )
-    checked = _checked_axes(axes, base)
+    own = _own_numbers_of_grid(axes, held)
+    fixed = _checked_own(numbers, own)
+    checked = _checked_axes(axes, base, own)
     varied = {name for axis in checked for name in axis.labels}
+    for name in fixed:
+        if name in varied:
+            raise ValueError(f"numbers: {shown(name)} is an axis too; allowed: one of the two")
     if logits and not {"length", "vocab_size"}.isdisjoint(varied):
         raise ValueError("logits: True; allowed: no axis of length or vocab_size beside it")
     _check_total(checked)
-    groups = _groups(checked, held, config, base, teacher_nodes)
+    groups = _groups(checked, held, config, base, teacher_nodes, fixed)
     for group in groups:
         _check_fits(group, width)
+        kind = policies.policy_kind(group.program.policy)
+        if logits and not isinstance(kind, Factored):
+            raise ValueError(f"logits: True; allowed: of policy factored, not of {kind.name}")
     kept = {name: pairs[0][0] for name, pairs in held.items()}
     kept |= {name: float(getattr(config, name)) for name in CONFIG_FIELDS}
     kept |= {name: getattr(sizes, name) for name in SIZE_FIELDS}
+    kept |= _held_numbers(groups, fixed)
     kept = {name: value for name, value in kept.items() if name not in varied}
-    return Plan(tuple(checked), tuple(groups), base, kept, bool(logits), width)
+    titles = {**TITLES, **{name: number.rule.title or name for name, number in own.items()}}
+    return Plan(tuple(checked), tuple(groups), base, kept, bool(logits), width, titles)
+
+
+def _base(
+    axes: Any, program: Program | None, parts: Mapping[str, Any]
+) -> tuple[Program, int | None]:
+    """The program of a run, but for what axes change, and the nodes if they are given."""
+    known = {each.name for each in fields(Program)}
+    for name in parts:
+        if name not in known:
+            raise ValueError(f"{name}: no such argument; allowed: {', '.join(sorted(known))}")
+    if program is None:
+        program = Program()
+        nodes = parts.get("teacher_nodes")
+    else:
+        of_type("program", program, Program)
+        nodes = parts.get("teacher_nodes", program.teacher_nodes or None)
+    given = {
+        name: value
+        for name, value in parts.items()
+        if name != "teacher_nodes" and not (value is None and name in ("sizes", "metrics"))
+    }
+    given = {**given, "sizes": given.get("sizes", program.sizes)}
+    if given.get("metrics") is None and program.metrics == default_metrics((program.problem,)):
+        problem = given.get("problem", program.problem)
+        axis = _axis_of(axes, "problem")
+        given["metrics"] = default_metrics([problem] if axis is None else _parts_of_axis(axis))
+    base = replace(program, **given)
+    optimizer = base.optimizer
+    if isinstance(optimizer, str):
+        base = replace(base, optimizer=optimizers.optimizer_by_name(optimizer))
+    return base, nodes
+
+
+def _axis_of(axes: Any, name: str) -> Any:
+    """What an axis is given as, by itself or in a dimension of several; ``None`` if it is not."""
+    if not isinstance(axes, Mapping):
+        return None
+    for key, given in axes.items():
+        if key == name:
+            return given
+        if isinstance(given, Mapping) and key not in AXES and name in given:
+            return given[name]
+    return None
+
+
+def _parts_of_axis(given: Any) -> list[Any]:
+    """The values of a named axis, as far as they can be told before they are checked."""
+    if isinstance(given, Mapping):
+        return list(given.values())
+    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
+        pairs = [
+            each[1] if isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str)
+            else each
+            for each in given
+        ]  # fmt: skip
+        return pairs
+    return []
+
+
+def _own_numbers_of_grid(
+    axes: Any, held: Mapping[str, list[tuple[Any, Any]]]
+) -> dict[str, OwnNumber]:
+    """The own numbers of every part of a grid, by name.
+
+    Raises:
+        ValueError: a name with two rules.
+    """
+    found: dict[str, OwnNumber] = {}
+    for name in ("algorithm", "policy", "problem", "oracle"):
+        axis = _axis_of(axes, name)
+        given = [held[name][0][1]] if axis is None else _parts_of_axis(axis)
+        for each in given:
+            value = _checked_value(name, each)[1]
+            found = own_numbers.joined([*found.values(), *_numbers_of_part(name, value)])
+    return found
+
+
+def _numbers_of_part(name: str, value: Any) -> list[OwnNumber]:
+    base = Program()
+    if name == "oracle":
+        return list(oracles.numbers_of_function(value.function).values())
+    if name == "algorithm":
+        return list(numbers_of_program(replace(base, algorithm=value)).values())
+    known = numbers_of_program(replace(base, algorithm="reinforce", **{name: value}))
+    return list(known.values())
+
+
+def _checked_own(
+    numbers: Mapping[str, float] | None, own: Mapping[str, OwnNumber]
+) -> dict[str, float]:
+    """The own numbers that are held at something else than their defaults."""
+    if numbers is None:
+        return {}
+    if not isinstance(numbers, Mapping):
+        raise ValueError(f"numbers: {shown(numbers)}; allowed: a mapping of names to numbers")
+    found = {}
+    for name, value in numbers.items():
+        if not isinstance(name, str) or name not in own:
+            allowed = ", ".join(own) or "none, as no part of this grid has a number of its own"
+            raise ValueError(f"numbers: {shown(name)}; allowed: {allowed}")
+        check_value(name, value, own[name].rule)
+        if isinstance(value, Tracer) or np.ndim(value):
+            raise ValueError(f"numbers: {name} {shown(value)}; allowed: one number (or an axis)")
+        found[name] = float(np.asarray(value))
+    return found
+
+
+def _held_numbers(groups: Sequence[Group], fixed: Mapping[str, float]) -> dict[str, float]:
+    """The own numbers at which all programs that have them are held."""
+    found: dict[str, set[float]] = {}
+    for group in groups:
+        for name, default in group.numbers.items():
+            found.setdefault(name, set()).add(fixed.get(name, default))
+    return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
 
 def block_bytes(program: Program, hints: bool, width: int) -> int:
@@ -403,7 +536,7 @@ def block_bytes(program: Program, hints: bool, width: int) -> int:
     numbers = 2 * length * rollouts + 40 * length * vocab_size + 2 * vocab_size**2
     if hints:
         numbers += 2 * length * vocab_size * rollouts
-    if "panel" in what_is_told(algorithm_function(program.algorithm)):
+    if "panel" in what_is_told(algorithm_of(program.algorithm)):
         numbers += 2 * sizes.teachers * length * vocab_size
     extra = _enumerated(program)
     if extra:
@@ -482,23 +615,22 @@ def _enumerated(program: Program) -> dict[str, int]:
         for name in _ENUMERATED_METRICS
         if any(METRICS[name] is metric for metric in metrics.values())
     }
-    algorithm = algorithm_function(program.algorithm)
-    for one, more in _ENUMERATED.items():
-        if algorithm is one:
-            found[one.__name__] = vocab_size + more
+    algorithm = algorithm_of(program.algorithm)
+    for name, more in _ENUMERATED.items():
+        if algorithm is algorithm_of(ALGORITHMS[name]):
+            found[name] = vocab_size + more
     return found
 
 
 def _check_enumerated(program: Program) -> None:
     """Refuse what enumerates more sequences than it can."""
-    length = program.sizes.length
+    network = isinstance(policies.policy_kind(program.policy), Network)
+    most = MOST_READ if network else problems.MAX_SEQUENCES
     for name, tokens in _enumerated(program).items():
-        # A power of large numbers takes long to reckon, and longer to print.
-        if length * math.log(tokens) > math.log(MAX_SEQUENCES) + 1e-9:
-            raise ValueError(
-                f"length: {length}, with vocab_size {program.sizes.vocab_size} and {name}, which "
-                f"enumerates {tokens} ** length sequences; allowed: up to {MAX_SEQUENCES} of them"
-            )
+        who = f"vocab_size {program.sizes.vocab_size} and {name}"
+        check_enumerated(
+            who + (" of a network" if network else ""), program.sizes.length, tokens, most
+        )
 
 
 def _checked_config(config: Any) -> Config:
@@ -535,7 +667,9 @@ def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
     return teachers.nodes_for(math.ceil(20 * slope) / 20)
 
 
-def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
+def _checked_axes(
+    axes: Mapping[str, Any], base: Program, own: Mapping[str, OwnNumber]
+) -> list[Axis]:
     """Each dimension with its labels and values, checked."""
     if not isinstance(axes, Mapping):
         raise ValueError(
@@ -543,21 +677,22 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
             "{'seed': range(64)}"
         )
     checked: list[Axis] = []
+    known = (*AXES, *own)
     for name, given in axes.items():
-        if isinstance(name, str) and name in AXES:
+        if isinstance(name, str) and name in known:
             parts = {name: given}
         elif (
             isinstance(name, str)
             and isinstance(given, Mapping)
             and given
-            and set(given) <= set(AXES)
+            and set(given) <= set(known)
         ):
             parts = given
         else:
-            raise ValueError(f"axes: {shown(name)}; allowed: {', '.join(AXES)}")
+            raise ValueError(f"axes: {shown(name)}; allowed: {', '.join(known)}")
         if not name or name in OWN_NAMES:
             raise ValueError(f"axes: {shown(name)} is taken; allowed: a name of its own")
-        found = {axis: _checked_values(axis, values) for axis, values in parts.items()}
+        found = {axis: _checked_values(axis, values, own) for axis, values in parts.items()}
         labels = {axis: labels for axis, (labels, _) in found.items()}
         first = next(iter(labels))
         for axis in labels:
@@ -570,7 +705,7 @@ def _checked_axes(axes: Mapping[str, Any], base: Program) -> list[Axis]:
                 raise ValueError(
                     f"{name}: {shown(axis)} is an axis already; allowed: each axis once"
                 )
-        _check_values_once(name, labels)
+        _check_values_once(name, labels, own)
         checked.append(Axis(name, labels, {axis: values for axis, (_, values) in found.items()}))
     _check_variables(base, checked)
     if base.record and any("steps" in axis.labels for axis in checked):
@@ -592,13 +727,15 @@ def _plain(labels: Sequence[Any] | np.ndarray) -> Sequence[Any]:
     return labels.tolist() if isinstance(labels, np.ndarray) else labels
 
 
-def _check_values_once(name: str, labels: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+def _check_values_once(
+    name: str, labels: Mapping[str, Sequence[Any] | np.ndarray], own: Mapping[str, OwnNumber]
+) -> None:
     """Refuse an axis on which two places are the same to the programs."""
     # A range has no value twice, and may be of millions.
     if any(isinstance(values, range) for values in labels.values()):
         return
     given = [
-        as_given(np.asarray(values)) if axis in CONFIG_FIELDS else values
+        as_given(np.asarray(values)) if axis in CONFIG_FIELDS or axis in own else values
         for axis, values in labels.items()
     ]
     places = _repeated(given)
@@ -628,7 +765,7 @@ def _repeated(columns: Sequence[Sequence[Any] | np.ndarray]) -> tuple[int, int] 
 
 
 def _checked_values(
-    name: str, given: Any
+    name: str, given: Any, own: Mapping[str, OwnNumber]
 ) -> tuple[Sequence[Any] | np.ndarray, Sequence[Any] | np.ndarray]:
     """The labels of an axis, and what its runs are given.
 
@@ -637,19 +774,23 @@ def _checked_values(
     values = _listed(name, given)
     if name in SEED_AXES:
         return _checked_seeds(name, values)
-    most = _MOST_VALUES if name in CONFIG_FIELDS else _MOST_NAMED
+    number = name in CONFIG_FIELDS or name in own
+    rule = own[name].rule if name in own else None
+    most = _MOST_VALUES if number else _MOST_NAMED
     if len(values) > most:
         raise ValueError(f"{name}: {len(values):,} values; allowed: up to {most:,}")
     values = list(values) if isinstance(values, range) else values
     odd = (bool, np.bool_, Sequence)
-    if name in CONFIG_FIELDS and not any(isinstance(value, odd) for value in values):
+    if number and not any(isinstance(value, odd) for value in values):
         # All at once, where they are plain numbers; if not, one by one finds the culprit.
         numbers = as_numbers(values)
         if numbers is not None and numbers.ndim == 1:
-            check_value(name, numbers)
+            check_value(name, numbers, rule)
             floats = tuple(numbers.tolist())
             return floats, floats
-    labels, given_to_runs = zip(*(_labelled_value(name, value) for value in values), strict=True)
+    labels, given_to_runs = zip(
+        *(_labelled_value(name, value, rule) for value in values), strict=True
+    )
     return labels, given_to_runs
 
 
@@ -706,29 +847,41 @@ def _checked_seeds(name: str, values: Any) -> tuple[range | np.ndarray, range | 
     return seeds, seeds
 
 
-def _labelled_value(name: str, value: Any) -> tuple[Any, Any]:
+def _labelled_value(
+    name: str, value: Any, rule: own_numbers.Number | None = None
+) -> tuple[Any, Any]:
     """As ``_checked_value``; a named thing may bring a label of its own."""
     pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
     if name in NAMED_AXES and pair and value[0]:
         return value[0], _checked_value(name, value[1])[1]
-    return _checked_value(name, value)
+    return _checked_value(name, value, rule)
 
 
-def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
+def _checked_value(
+    name: str, value: Any, rule: own_numbers.Number | None = None
+) -> tuple[Any, Any]:
     """The label of a value, and what a run is given."""
     if name == "algorithm":
-        algorithm_function(value)
+        algorithm_of(value)
         return (str(value) if isinstance(value, str) else name_of(value)), value
     if name == "oracle":
         if isinstance(value, Oracle):
             _check_held_oracle(value)
             return "custom", value
+        if callable(value) and not isinstance(value, type):
+            return oracles.name_of_function(value), oracles.as_oracle(value)
         oracle = oracle_by_name(value)
         return str(value), oracle
+    if name == "policy":
+        kind = policies.policy_kind(value)
+        return (value, value) if isinstance(value, str) else (kind.name, kind)
+    if name == "problem":
+        problem = problems.problem_kind(value)
+        return (value, value) if isinstance(value, str) else (problem.name, problem)
     if name == "optimizer":
         if callable(value):
             return name_of(value), value
-        optimizer = optimizer_by_name(value)
+        optimizer = optimizers.optimizer_by_name(value)
         return str(value), optimizer
     if name in SEED_AXES:
         seed = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -738,7 +891,7 @@ def _checked_value(name: str, value: Any) -> tuple[Any, Any]:
     if name in SIZE_FIELDS:
         check_size(name, value)
         return int(value), int(value)
-    check_value(name, value)
+    check_value(name, value, rule)
     if isinstance(value, Tracer) or np.ndim(value):
         raise ValueError(f"{name}: {shown(value)}; allowed: single numbers")
     number = float(np.asarray(value))
@@ -784,26 +937,13 @@ def oracle_by_name(name: Any) -> Oracle:
     return ORACLES[name]()
 
 
-def optimizer_by_name(name: Any) -> Optimizer:
-    """An optimiser of optax, from a learning rate to a transformation.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if not isinstance(name, str) or name not in OPTIMIZERS:
-        raise ValueError(
-            f"optimizer: {shown(name)}; allowed: {', '.join(OPTIMIZERS)}, or a function from a "
-            "learning rate to an optax transformation"
-        )
-    return OPTIMIZERS[name]
-
-
 def _groups(
     axes: Sequence[Axis],
     held: Mapping[str, list[tuple[Any, Any]]],
     config: Config,
     base: Program,
     teacher_nodes: int | None,
+    fixed: Mapping[str, float],
 ) -> list[Group]:
     shape = tuple(len(axis) for axis in axes)
     total = math.prod(shape)
@@ -829,17 +969,13 @@ def _groups(
             return np.zeros(cells, int), held[name]
         return places[name], list(zip(labels[name], values[name], strict=True))
 
-    (which_algorithm, algorithms), (which_oracle, oracles_), (which_optimizer, optimizers) = (
-        named(name) for name in NAMED_AXES
-    )
+    which, parts = zip(*map(named, NAMED_AXES), strict=True)
     # At least so many, and known at once.
     _check_count(math.prod(map(_sizes_of, axes)))
     _check_cells(cells)
     # Static coordinates of each cell, then one group for each combination that occurs.
     static = np.stack([
-        which_algorithm,
-        which_oracle,
-        which_optimizer,
+        *which,
         *(column(name, getattr(base.sizes, name)) for name in SIZE_FIELDS),
         _nodes_of_cells(column, config, base.sizes, teacher_nodes),
     ])  # fmt: skip
@@ -855,35 +991,78 @@ def _groups(
     for row, members in zip(rows.T, np.split(order, ends[:-1]), strict=True):
         runs = of_cell[members].ravel()
         runs.sort()
-        (algorithm_label, algorithm), (oracle_label, oracle) = (
-            algorithms[row[0]],
-            oracles_[row[1]],
+        chosen = {
+            name: given[place] for name, given, place in zip(NAMED_AXES, parts, row, strict=False)
+        }
+        count = len(NAMED_AXES)
+        row_sizes = Sizes(**{n: int(v) for n, v in zip(SIZE_FIELDS, row[count:-1], strict=True)})
+        oracle = chosen["oracle"][1]
+        program = replace(
+            base,
+            sizes=row_sizes,
+            **{name: value for name, (_, value) in chosen.items() if name != "oracle"},
         )
-        optimizer_label, optimizer = optimizers[row[2]]
-        row_sizes = Sizes(**{n: int(v) for n, v in zip(SIZE_FIELDS, row[3:-1], strict=True)})
-        program = replace(base, algorithm=algorithm, sizes=row_sizes, optimizer=optimizer)
         check_program(program)
         _check_enumerated(program)
         check_outcomes(program, oracle)
         if not needs_teacher(program):
             oracle = _padded(oracle)
-        elif oracle.gain is not None and oracle.hints is None:
+        elif oracle.gain is not None and oracle.hints is None and oracle.function is None:
             program = replace(program, teacher_nodes=int(row[-1]))
         key = (program, jax.tree.structure(oracle), np.shape(oracle.cuts)[0])
         groups.setdefault(key, []).append((runs, oracle))
-        title = [algorithm_label]
-        if needs_teacher(program):
-            title.append(oracle_label)
-        if "optimizer" in values:
-            title.append(optimizer_label)
+        shown_names = ["algorithm"]
+        if needs_teacher(program) or oracle.function is not None:
+            shown_names.append("oracle")
+        shown_names += [n for n in ("policy", "problem", "optimizer") if n in values]
+        title = [chosen[name][0] for name in shown_names]
         title += [f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values]
         titles[key] = title
         _check_count(len(groups))
-    columns = Columns(axes, held, config)
+    columns = Columns(axes, held, config, fixed)
     return [
-        Group(key[0], ", ".join(titles[key]), *_gathered(parts), columns)
-        for key, parts in groups.items()
+        _group(axes, key[0], ", ".join(titles[key]), members, columns)
+        for key, members in groups.items()
     ]
+
+
+def _group(
+    axes: Sequence[Axis],
+    program: Program,
+    label: str,
+    members: list[tuple[np.ndarray, Oracle]],
+    columns: Columns,
+) -> Group:
+    own = numbers_of_program(program, members[0][1])
+    numbers = {name: number.default for name, number in own.items()}
+    first, repeats = _read(axes, numbers)
+    read = [(first(runs), oracle) for runs, oracle in members]
+    return Group(program, label, *_gathered(read), columns, numbers, repeats)
+
+
+def _read(
+    axes: Sequence[Axis], own: Mapping[str, float]
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Of runs that differ only in numbers that their program does not read, one is trained.
+
+    Returns:
+        first: those of some places that are the first along every dimension that is not read.
+        repeats: see ``Group``.
+    """
+    given = {*AXES, *own}
+    shape = tuple(len(axis) for axis in axes)
+    idle = [i for i, axis in enumerate(axes) if given.isdisjoint(axis.labels)]
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    steps = itertools.product(*(range(0, shape[i] * strides[i], strides[i]) for i in idle))
+    repeats = np.asarray([sum(each) for each in steps], np.int64)
+
+    def first(runs: np.ndarray) -> np.ndarray:
+        if not idle:
+            return runs
+        places = np.unravel_index(runs, shape)
+        return runs[np.logical_and.reduce([places[i] == 0 for i in idle])]
+
+    return first, repeats
 
 
 def _nodes_of_cells(
@@ -934,6 +1113,7 @@ def _padded(oracle: Oracle) -> Oracle:
         np.pad(cuts, missing, constant_values=2.0),
         np.pad(rises, missing),
         judge=oracle.judge,
+        function=oracle.function,
     )
 
 

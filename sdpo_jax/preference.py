@@ -23,11 +23,15 @@ class Pairs(NamedTuple):
         first: ``[T, P, *runs]`` int32.
         second: ``[T, P, *runs]`` int32.
         verdict: ``[P, *runs]``, +1 where the first was preferred, -1 where the second.
+        first_place: ``[P, *runs]`` int32, which rollout the first is.
+        second_place: ``[P, *runs]`` int32.
     """
 
     first: Array
     second: Array
     verdict: Array
+    first_place: Array
+    second_place: Array
 
 
 def judged_pairs(
@@ -47,7 +51,9 @@ def judged_pairs(
     uniform = jnp.concatenate(thirds)[:count] if count else signal[:0]
     odds = sharpness * (signal[:count] - signal[count : 2 * count])
     verdict = jnp.where(uniform < jax.nn.sigmoid(odds), np.float32(1), np.float32(-1))
-    return Pairs(tokens[:, :count], tokens[:, count : 2 * count], verdict)
+    place = jnp.arange(count, dtype=jnp.int32).reshape((-1,) + (1,) * (signal.ndim - 1))
+    place = jnp.broadcast_to(place, verdict.shape)
+    return Pairs(tokens[:, :count], tokens[:, count : 2 * count], verdict, place, place + count)
 
 
 def best_and_worst(tokens: Array, signal: Array) -> Pairs:
@@ -57,7 +63,19 @@ def best_and_worst(tokens: Array, signal: Array) -> Pairs:
     """
     best, worst = jnp.argmax(signal, 0), jnp.argmin(signal, 0)
     verdict = (signal.max(0) > signal.min(0)).astype(signal.dtype)[None]
-    return Pairs(rollout(tokens, best)[:, None], rollout(tokens, worst)[:, None], verdict)
+    places = (best[None].astype(jnp.int32), worst[None].astype(jnp.int32))
+    return Pairs(rollout(tokens, best)[:, None], rollout(tokens, worst)[:, None], verdict, *places)
+
+
+def of_places(values: Array, places: Array) -> Array:
+    """``values[places]``: ``[N, *runs]`` and ``[P, *runs]`` to ``[P, *runs]``."""
+    return jnp.take_along_axis(values, places, axis=0, mode="promise_in_bounds")
+
+
+def to_places(values: Array, places: Array, count: int) -> Array:
+    """Values ``[P, *runs]`` added up at their places, ``[N, *runs]``."""
+    index = jnp.arange(count, dtype=places.dtype).reshape((-1,) + (1,) * places.ndim)
+    return jnp.where(places[None] == index, values[None], 0.0).sum(1)
 
 
 def rollout(tokens: Array, index: Array) -> Array:

@@ -9,15 +9,30 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import lanes
-from sdpo_jax.policy import mean_score
+from sdpo_jax.policies import has_contexts, mean_score
 
 
 def pick(table: Array, tokens: Array) -> Array:
-    """``table[t, s_it]``: ``[T, V, *runs]`` and ``[T, N, *runs]`` to ``[T, N, *runs]``."""
+    """``table[t, s_it]``: ``[T, V, *runs]`` and ``[T, N, *runs]`` to ``[T, N, *runs]``.
+
+    With contexts the table is ``[T, V, N, *runs]``, or 1 for N.
+    """
     vocabulary = _vocabulary(table.shape[1], tokens)[None]
+    if has_contexts(table, tokens):
+        return lanes.total_of(
+            lambda entry, v: jnp.where(tokens == v, entry, 0.0), 1, table, vocabulary
+        )
     return lanes.total_of(
         lambda entry, v: jnp.where(tokens == v, entry[:, None], 0.0), 1, table, vocabulary
     )
+
+
+def take(table: Array, tokens: Array) -> Array:
+    """The same as ``pick``, as a gather."""
+    if has_contexts(table, tokens):
+        table = jnp.broadcast_to(table, (*table.shape[:2], *tokens.shape[1:]))
+        return jnp.take_along_axis(table, tokens[:, None], axis=1, mode="promise_in_bounds")[:, 0]
+    return jnp.take_along_axis(table, tokens, axis=1, mode="promise_in_bounds")
 
 
 def pick_bigrams(table: Array, tokens: Array) -> Array:

@@ -10,6 +10,7 @@ reward less its mean under pi_ref.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from operator import mul
 
 import jax.numpy as jnp
@@ -17,13 +18,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams
-from sdpo_jax import policy as policies
-from sdpo_jax import problem as problems
-from sdpo_jax.problem import Problem
+from sdpo_jax import lanes, policies, problems, streams
+from sdpo_jax.problems import AnyProblem, FunctionProblem
 
 
-def coalition_values(problem: Problem, probs: Array) -> Array:
+def coalition_values(problem: AnyProblem, probs: Array) -> Array:
     """``v`` of every set of tokens at every set of positions, ``[(V + 1) ** T, *runs]``.
 
     Digit t of an index, to the base V + 1 and the first position slowest, is the token at t, or V
@@ -71,7 +70,7 @@ def exact(values: Array, tokens: Array, vocab_size: int) -> Array:
 
 
 def sampled(
-    problem: Problem,
+    problem: AnyProblem,
     reference: Array,
     tokens: Array,
     samples: int,
@@ -101,20 +100,31 @@ def sampled(
     thirds = streams.uniforms(key, 2 * step + 1, (-(-length // 3), samples))
     order = jnp.concatenate(thirds)[:length]
     rank = (order[:, None] > order[None]).sum(1) + _ties(order)
-    tables = problems.tabulate(problem)
+    reward_of = _rewards(problem, length, vocab_size)
     credit = jnp.zeros(tokens.shape, reference.dtype)
     for sample in range(samples):
         before = None
         for count in range(length + 1):
             inside = rank[:, sample, None] < count
             mixed = jnp.where(inside, tokens, drawn[:, sample, None])
-            packed = policies.pack(mixed, vocab_size)
-            reward = problems.look_up(tables, packed, length, vocab_size)
+            reward = reward_of(mixed)
             if before is not None:
                 gained = jnp.where(rank[:, sample, None] == count - 1, reward - before, 0.0)
                 credit += gained / samples
             before = reward
     return credit
+
+
+def _rewards(problem: AnyProblem, length: int, vocab_size: int) -> Callable[[Array], Array]:
+    if isinstance(problem, FunctionProblem):
+        return problem.reward
+    tables = problems.tabulate(problem)
+
+    def reward(tokens: Array) -> Array:
+        packed = policies.pack(tokens, vocab_size)
+        return problems.look_up(tables, packed, length, vocab_size)
+
+    return reward
 
 
 def queries(length: int, samples: int) -> int:

@@ -48,6 +48,7 @@ class Stream(IntEnum):
     KNOWLEDGE = 5
     ALGORITHM = 6
     JUDGE = 7
+    ORACLE = 8
 
 
 class Key(NamedTuple):
@@ -112,6 +113,16 @@ def root(seed: ArrayLike, field: str = "seed") -> Key:
     return Key(jnp.zeros_like(low), low)
 
 
+def at_step(key: Key, step: ArrayLike) -> Key:
+    """The key of one step of a stream, ``fold_in(key, step)``."""
+    return Key(*_threefry(key, jnp.uint32(0), jnp.asarray(step).astype(jnp.uint32)))
+
+
+def typed(key: Key) -> Array:
+    """The same as JAX's own typed keys, ``[*runs]``."""
+    return jax.random.wrap_key_data(jnp.stack((key.high, key.low), axis=-1), impl=_CIPHER)
+
+
 def words(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Cipher blocks ``(step, 0), (step, 1), ...``: two ``[*shape, *runs]`` uint32 arrays."""
     index = np.arange(math.prod(shape), dtype=np.uint32).reshape(shape + (1,) * key.high.ndim)
@@ -135,6 +146,13 @@ def uniforms(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, 
         for integer in thirds
     )
     return first, second, third
+
+
+def token_uniforms(key: Key, step: ArrayLike, length: int, rollouts: int) -> Array:
+    """One uniform a token, ``[T, N, *runs]``: those that a factored policy samples with."""
+    thirds = uniforms(key, step, (-(-length // 3), rollouts))
+    stacked = jnp.stack(thirds, axis=1)
+    return stacked.reshape(-1, *stacked.shape[2:])[:length]
 
 
 def normals(key: Key, step: ArrayLike, shape: tuple[int, ...], fence: Fence = NO_FENCE) -> Array:

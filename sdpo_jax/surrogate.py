@@ -5,22 +5,23 @@
 (Schulman et al., 1707.06347, Eq. 7, per token.) In a factored policy the ratio r is a table over
 positions and tokens, so all that a batch has to leave behind is how much advantage, up and down,
 fell on each token: ``min`` lets the gradient through where ``r <= 1 + eps`` for A > 0 and where
-``r >= 1 - eps`` for A < 0. No rollout is stored.
+``r >= 1 - eps`` for A < 0. No rollout is stored. Of a policy with contexts the rollouts are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, sequences
-from sdpo_jax.algorithms.base import Cost
+from sdpo_jax import lanes, policies, sequences
+from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy, has_contexts, mean_score
 
 # A token that became likelier by so much had a probability of 2e-35 or less.
 _LARGEST_LOG_RATIO = 80.0
@@ -40,11 +41,98 @@ class Batch(NamedTuple):
     log_probs: Array
 
 
-def no_batch(policy: Policy, sizes: Sizes) -> Any:
+class Sequences(NamedTuple):
+    """What is left of a batch where the policy has contexts.
+
+    Attributes:
+        tokens: ``[T, N, *runs]``.
+        advantage: ``[T, N, *runs]``.
+        log_probs: ``[T, N, *runs]``, ``log pi_old`` of the tokens.
+    """
+
+    tokens: Array
+    advantage: Array
+    log_probs: Array
+
+
+def no_batch(sizes: Sizes, runs: tuple[int, ...], contexts: int) -> Any:
     """The memory before step 0: none where each batch serves one step only."""
+    length, vocab_size = sizes.length, sizes.vocab_size
     if sizes.epochs == 1:
         return ()
-    return Batch(*(jnp.zeros_like(policy.logits) for _ in Batch._fields))
+    if contexts == 1:
+        table = jnp.zeros((length, vocab_size, *runs), jnp.float32)
+        return Batch(*(table for _ in Batch._fields))
+    nothing = jnp.zeros((length, sizes.rollouts, *runs), jnp.float32)
+    return Sequences(nothing.astype(jnp.int32), nothing, nothing)
+
+
+def step_on(
+    memory: Any,
+    step: ArrayLike,
+    sizes: Sizes,
+    policy: Policy,
+    params: Any,
+    read: Callable[..., Array],
+    tokens: Array,
+    advantage: Array,
+    clip: ArrayLike,
+    scale: float = 1.0,
+    fence: Fence = NO_FENCE,
+) -> Update:
+    """One step on L: of a batch of its own every ``sizes.epochs``-th step, else of the last one.
+
+    Args:
+        memory: from ``no_batch`` or the step before.
+        step: index of the step.
+        sizes: the sizes.
+        policy: the student at this step's contexts.
+        params: its parameters.
+        read: from parameters, and tokens, to logits at their contexts.
+        tokens: ``[T, N, *runs]``, this step's rollouts.
+        advantage: ``[N, *runs]`` or ``[T, N, *runs]``, theirs.
+        clip: epsilon.
+        scale: the gradient is divided by it.
+        fence: of this step.
+    """
+    if has_contexts(policy.logits, tokens):
+        return _with_contexts(
+            memory, step, sizes, policy, params, read, tokens, advantage, clip, scale
+        )
+    taken, memory = batch(memory, step, sizes, policy, tokens, advantage, fence)
+    pushed = gradient(policy, taken, clip)
+    return Update(pushed if scale == 1 else pushed / scale, memory, cost=cost(step, sizes))
+
+
+def _with_contexts(
+    memory: Any,
+    step: ArrayLike,
+    sizes: Sizes,
+    policy: Policy,
+    params: Any,
+    read: Callable[..., Array],
+    tokens: Array,
+    advantage: Array,
+    clip: ArrayLike,
+    scale: float,
+) -> Update:
+    log_probs = sequences.pick(policy.logits, tokens) - policy.log_normalizer
+    fresh = Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), log_probs)
+    if sizes.epochs == 1:
+        kept, now, after = fresh, policy, ()
+    else:
+        begins = jnp.asarray(step) % sizes.epochs == 0
+        kept = Sequences(
+            *(jnp.where(begins, new, old) for new, old in zip(fresh, memory, strict=True))
+        )
+        now, after = policies.policy(read(params, kept.tokens)), kept
+        log_probs = sequences.pick(now.logits, kept.tokens) - now.log_normalizer
+    ratio = jnp.exp(jnp.minimum(log_probs - kept.log_probs, _LARGEST_LOG_RATIO))
+    through = jnp.where(kept.advantage > 0, ratio <= 1 + clip, ratio >= 1 - clip)
+    pull = jnp.where(through, ratio * kept.advantage, 0.0) / scale
+    pushed = -mean_score(now.probs, kept.tokens, pull)
+    elsewhere = None if sizes.epochs == 1 else kept.tokens
+    return Update(pushed, after, cost=cost(step, sizes), tokens=elsewhere)
 
 
 def batch(

@@ -41,7 +41,7 @@ from sdpo_jax.checks import shown
 from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.oracle import Oracle
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 # No interpolated probability errs by more. A typical table's errs by a hundredth of it.
 LARGEST_ERROR = 1e-3
@@ -55,7 +55,8 @@ class Teacher(NamedTuple):
     """The teachers of one step.
 
     Attributes:
-        mean: ``[T, V, *runs]``, the average teacher; rows sum to 1.
+        mean: ``[T, V, *runs]``, the average teacher; rows sum to 1. Of a policy with contexts
+            ``[T, V, N, *runs]``, each rollout's own.
         divergence: ``[*runs]``, mean over rollouts and positions of ``KL(teacher || student)``.
     """
 
@@ -135,7 +136,8 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
         knowledge: ``[T, V, *runs]``, the teacher's table.
         nodes: Chebyshev nodes for an oracle with a gain; 0 for one softmax a rollout.
     """
-    if oracle.hints is not None or (oracle.gain is not None and nodes == 0):
+    each = oracle.hints is not None or oracle.function is not None
+    if each or (oracle.gain is not None and nodes == 0):
         return None
     runs = knowledge.shape[2:]
     if oracle.gain is None:
@@ -191,15 +193,23 @@ def from_shifts(shift: Array, policy: Policy, fence: Fence, shares: Array | None
         shares: ``[K, *runs]``, how much each counts, summing to 1; all alike by default.
     """
     shift = fence(lambda: shift)
-    tilted = policy.logits[:, :, None] + shift
+    # Where each rollout has contexts of its own, its teacher is for those.
+    own = policy.logits.ndim == shift.ndim
+    logits, student = (
+        (policy.logits, policy.log_normalizer)
+        if own
+        else (policy.logits[:, :, None], policy.log_normalizer[:, None])
+    )
+    tilted = logits + shift
     largest = fence(lambda: lanes.largest(tilted, 1))
     weights = fence(lambda: jnp.exp(tilted - largest[:, None]))
     normalizer = fence(lambda: lanes.total(weights, 1))
     probs = weights / normalizer[:, None]
-    log_ratio = largest + jnp.log(normalizer) - policy.log_normalizer[:, None]
+    log_ratio = largest + jnp.log(normalizer) - student
     divergence = lanes.mean(lanes.total(probs * shift, 1) - log_ratio, 0)
     if shares is None:
-        mean, divergence = lanes.mean(probs, 2), lanes.mean(divergence, 0)
+        mean = probs if own else lanes.mean(probs, 2)
+        divergence = lanes.mean(divergence, 0)
     else:
         mean = lanes.total_of(mul, 2, probs, shares[None, None])
         divergence = lanes.total(shares * divergence, 0)

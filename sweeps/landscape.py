@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sdpo_jax import Config, Problem, Sizes, lanes
-from sdpo_jax import problem as problems
+from sdpo_jax import problems
 
 # Problems side by side; each may have millions of sequences.
 _WIDTH = 16

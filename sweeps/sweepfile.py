@@ -43,7 +43,7 @@ from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.judge import STRENGTHS
 from sdpo_jax.plan import AXES, NAMED_AXES, SEED_AXES, check_size
-from sdpo_jax.problem import MAX_SEQUENCES
+from sdpo_jax.problems import MAX_SEQUENCES
 from sdpo_jax.teacher import check_nodes
 from sdpo_jax.train import OWN_NAMES, STATISTICS
 from sweeps.text import plain

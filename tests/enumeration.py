@@ -12,7 +12,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, Update, lanes, lessons, streams, teacher
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
 from tests import reference
 

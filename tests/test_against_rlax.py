@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

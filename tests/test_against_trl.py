@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.preference import Pairs
 

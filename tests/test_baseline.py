@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, baseline
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax.algorithms.base import what_is_told
 
 LENGTH, VOCAB_SIZE = 3, 4

@@ -12,7 +12,7 @@ import pytest
 
 from sdpo_jax import Config, Sizes
 from sdpo_jax.config import check_config, check_sizes, check_value
-from sdpo_jax.policy import MAX_VOCAB_SIZE
+from sdpo_jax.policies import MAX_VOCAB_SIZE
 
 NAMES = [field.name for field in fields(Config)]
 ANYTHING = {

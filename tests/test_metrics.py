@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 import sdpo_jax
 from sdpo_jax import METRICS, Config, Program, Sizes, Teacher, Update, View, credit_correlation
-from sdpo_jax.policy import policy
+from sdpo_jax.policies import policy
 from sdpo_jax.train import needs_teacher
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 3, 3, 5, 4

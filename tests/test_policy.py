@@ -12,9 +12,9 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax import streams
-from sdpo_jax.policy import GROUP, MAX_VOCAB_SIZE
+from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE
 
 # 65 is the first vocabulary that has cumulative sums by another branch.
 VOCAB_SIZES = (2, 3, 5, 8, 64, 65, 1000, MAX_VOCAB_SIZE)

@@ -14,11 +14,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from sdpo_jax import policy as policies
-from sdpo_jax import problem as problems
+from sdpo_jax import policies
+from sdpo_jax import problems
 from sdpo_jax import streams
-from sdpo_jax.policy import MAX_VOCAB_SIZE
-from sdpo_jax.problem import MAX_SEQUENCES, Problem
+from sdpo_jax.policies import MAX_VOCAB_SIZE
+from sdpo_jax.problems import MAX_SEQUENCES, Problem
 
 # The seeds are fixed; bounds are 4 standard errors, or a p-value of 1e-3.
 LEVEL = 1e-3

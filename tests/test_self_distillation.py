@@ -11,7 +11,7 @@ from scipy import special
 
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, divergence
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax.divergence import DIVERGENCES
 from tests import reference
 from tests.enumeration import BETA, Case

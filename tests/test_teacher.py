@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from sdpo_jax import ORACLES, Config, Hints, Oracle, oracle, streams, teacher
 from sdpo_jax.lanes import NO_FENCE
-from sdpo_jax.policy import kl_divergence, policy
+from sdpo_jax.policies import kl_divergence, policy
 from sdpo_jax.teacher import interpolation_error, nodes_for
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 3, 5, 6, 48

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sdpo_jax.algorithm import AlgorithmLike
 from sdpo_jax.algorithms.advantage_weighted import advantage_weighted
-from sdpo_jax.algorithms.base import Algorithm, Cost, Stateful, Update
 from sdpo_jax.algorithms.dense_reward import dense_reward
 from sdpo_jax.algorithms.distillation import distillation
 from sdpo_jax.algorithms.dpo import dpo
@@ -27,7 +27,7 @@ from sdpo_jax.algorithms.sdpo_entropy import sdpo_entropy
 from sdpo_jax.algorithms.sdpo_mixture import sdpo_mixture_logits, sdpo_mixture_probs
 from sdpo_jax.algorithms.self_distillation import SELF_DISTILLATION
 
-ALGORITHMS: dict[str, Algorithm] = {
+ALGORITHMS: dict[str, AlgorithmLike] = {
     # The paper's.
     "sdpo": sdpo,
     "reinforce": reinforce,
@@ -58,5 +58,3 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sdpo_mixture_logits": sdpo_mixture_logits,
     "sdpo_annealed": sdpo_annealed,
 }
-
-__all__ = ["ALGORITHMS", "Algorithm", "Cost", "Stateful", "Update"]

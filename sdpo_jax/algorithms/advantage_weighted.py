@@ -12,11 +12,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax import lanes, sequences
+from sdpo_jax.algorithm import Update
 from sdpo_jax.baseline import equal, less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.policies import Policy, has_contexts, mean_score
 
 
 def advantage_weighted(
@@ -29,9 +29,14 @@ def advantage_weighted(
 ) -> Update:
     """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     average = fence(lambda: lanes.total(policy.probs * knowledge, 1))
-    chosen = fence(lambda: jnp.take_along_axis(knowledge, tokens, axis=1, mode="promise_in_bounds"))
+    chosen = fence(lambda: sequences.take(knowledge, tokens))
+    level = equal(knowledge, 1)
+    if has_contexts(knowledge, tokens):
+        level = level[:, 0]
+    else:
+        average = average[:, None]
     # Where a position's tokens are all as good, their excess is rounding, and would be divided.
-    excess = jnp.where(equal(knowledge, 1), 0.0, chosen - average[:, None])
+    excess = jnp.where(level, 0.0, chosen - average)
     scale = fence(lambda: less_mean(signal) / (lanes.total(abs(excess), 0) + 1e-8))
     advantage = fence(lambda: scale * excess)
     return Update(-mean_score(policy.probs, tokens, advantage))

@@ -13,18 +13,20 @@ gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import problem as problems
-from sdpo_jax import sequences
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax import problems, sequences
+from sdpo_jax.algorithm import Update
+from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
-from sdpo_jax.problem import Problem
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.policies import Policy, mean_score
+from sdpo_jax.problems import EquationOne, Problem
 
 
 def dense_reward(
@@ -32,8 +34,11 @@ def dense_reward(
     policy: Policy,
     tokens: Array,
     signal: Array,
-    problem: Problem,
-    config: Config,
+    problem: EquationOne,
+    dense_share: DenseShare = 1.0,
+    attention_temperature: Annotated[
+        float, Number(above=0, title="temperature of the attention that spreads it")
+    ] = 1.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
@@ -41,12 +46,12 @@ def dense_reward(
     def advantages() -> Array:
         sizes = abs(contributions(problem, tokens))
         # The largest is taken off before it can become infinite.
-        weight = jax.nn.softmax((sizes - sizes.max(0)) / config.attention_temperature, axis=0)
+        weight = jax.nn.softmax((sizes - sizes.max(0)) / attention_temperature, axis=0)
         # What is still to be paid at each position: all of it at the first.
         share, shares = jnp.ones_like(signal), []
         for t in range(tokens.shape[0]):
             shares.append(share)
-            share = share - config.dense_share * weight[t]
+            share = share - dense_share * weight[t]
         return less_mean(jnp.stack(shares) * signal, 1)
 
     return Update(-mean_score(policy.probs, tokens, fence(advantages)))

@@ -10,14 +10,17 @@ asks for no reward. A descent gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax.algorithms.base import Cost, Update
+from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import forward_kl, log_softmax
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.policies import Policy
 
 
 def distillation(
@@ -26,10 +29,13 @@ def distillation(
     reference: Policy,
     knowledge: Array,
     config: Config,
+    temperature: Annotated[
+        float, Number(above=0, title="temperature of knowledge distillation")
+    ] = 2.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``knowledge`` (c) is ``[T, V, *runs]``."""
-    temperature = jnp.asarray(config.temperature)
+    temperature = jnp.asarray(temperature)
 
     def cooled() -> tuple[Array, Array]:
         shift = reference.logits - policy.logits + config.feedback_strength * knowledge

@@ -16,10 +16,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, preference, sequences
-from sdpo_jax.algorithms.base import Update
-from sdpo_jax.config import Config
+from sdpo_jax.algorithm import Update
+from sdpo_jax.algorithms.numbers import DpoStrength, Sharpness
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy, has_contexts, mean_score
 from sdpo_jax.preference import Pairs
 from sdpo_jax.streams import Key
 
@@ -32,24 +32,26 @@ def dpo(
     signal: Array,
     key: Key,
     step: ArrayLike,
-    config: Config,
+    dpo_strength: DpoStrength = 1.0,
+    preference_sharpness: Sharpness = 10.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
-    pairs = fence(
-        lambda: preference.judged_pairs(tokens, signal, config.preference_sharpness, key, step)
-    )
-    return Update(pair_gradient(policy, reference, pairs, config.dpo_strength, fence))
+    pairs = fence(lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step))
+    return Update(pair_gradient(policy, reference, tokens, pairs, dpo_strength, fence))
 
 
 def pair_gradient(
     policy: Policy,
     reference: Policy,
+    tokens: Array,
     pairs: Pairs,
     strength: ArrayLike,
     fence: Fence = NO_FENCE,
 ) -> Array:
-    """The gradient of L for given pairs, ``[T, V, *runs]``."""
+    """The gradient of L for given pairs of rollouts ``[T, N, *runs]``, ``[T, V, *runs]``."""
+    if has_contexts(policy.logits, tokens):
+        return _pair_gradient_with_contexts(policy, reference, tokens, pairs, strength)
     count, vocab_size = pairs.verdict.shape[0], policy.probs.shape[1]
     # The normalisers are the same for both sequences, and cancel.
     log_ratio = policy.logits - reference.logits
@@ -66,3 +68,22 @@ def pair_gradient(
     return sequences.token_sums(pairs.second, pull, vocab_size) - sequences.token_sums(
         pairs.first, pull, vocab_size
     )
+
+
+def _pair_gradient_with_contexts(
+    policy: Policy, reference: Policy, tokens: Array, pairs: Pairs, strength: ArrayLike
+) -> Array:
+    """The same where each rollout has contexts of its own, ``[T, V, N, *runs]``."""
+    rollouts, count = tokens.shape[1], pairs.verdict.shape[0]
+    normalizers = policy.log_normalizer - reference.log_normalizer
+    log_ratio = sequences.pick(policy.logits - reference.logits, tokens) - normalizers
+    ratio = lanes.total(log_ratio, 0)
+    first, second = (
+        preference.of_places(ratio, places) for places in (pairs.first_place, pairs.second_place)
+    )
+    margin = strength * pairs.verdict * (first - second)
+    pull = strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1)
+    weights = preference.to_places(pull, pairs.first_place, rollouts) - preference.to_places(
+        pull, pairs.second_place, rollouts
+    )
+    return -mean_score(policy.probs, tokens, rollouts * weights)

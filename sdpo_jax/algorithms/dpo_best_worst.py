@@ -12,11 +12,11 @@ from __future__ import annotations
 from jax import Array
 
 from sdpo_jax import preference
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.dpo import pair_gradient
-from sdpo_jax.config import Config
+from sdpo_jax.algorithms.numbers import DpoStrength
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 
 def dpo_best_worst(
@@ -25,9 +25,9 @@ def dpo_best_worst(
     reference: Policy,
     tokens: Array,
     signal: Array,
-    config: Config,
+    dpo_strength: DpoStrength = 1.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
     pairs = fence(lambda: preference.best_and_worst(tokens, signal))
-    return Update(pair_gradient(policy, reference, pairs, config.dpo_strength, fence))
+    return Update(pair_gradient(policy, reference, tokens, pairs, dpo_strength, fence))

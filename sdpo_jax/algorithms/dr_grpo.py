@@ -9,7 +9,7 @@ The two have separate names because both are in the literature; a table needs on
 
 from __future__ import annotations
 
-from sdpo_jax.algorithms.base import Stateful
+from sdpo_jax.algorithm import Algorithm
 from sdpo_jax.algorithms.ppo import ppo
 
-dr_grpo = Stateful("dr_grpo", ppo.init, ppo.update)
+dr_grpo = Algorithm("dr_grpo", ppo.init, ppo.update)

@@ -13,17 +13,19 @@ descent gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
-from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Update
+from sdpo_jax.algorithms.numbers import Clip
 from sdpo_jax.baseline import standardised
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 
 def _update(
@@ -31,16 +33,28 @@ def _update(
     policy: Policy,
     tokens: Array,
     signal: Array,
+    params: Any,
+    read: Callable[..., Array],
     memory: Any,
     step: ArrayLike,
     sizes: Sizes,
-    config: Config,
+    clip: Clip = 0.2,
     fence: Fence = NO_FENCE,
 ) -> Update:
     advantage = fence(lambda: standardised(signal))
-    batch, memory = surrogate.batch(memory, step, sizes, policy, tokens, advantage, fence)
-    gradient = surrogate.gradient(policy, batch, config.clip) / sizes.length
-    return Update(gradient, memory=memory, cost=surrogate.cost(step, sizes))
+    return surrogate.step_on(
+        memory,
+        step,
+        sizes,
+        policy,
+        params,
+        read,
+        tokens,
+        advantage,
+        clip,
+        sizes.length,
+        fence=fence,
+    )
 
 
-grpo = Stateful("grpo", surrogate.no_batch, _update)
+grpo = Algorithm("grpo", surrogate.no_batch, _update)

@@ -13,18 +13,25 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax.algorithms.base import Cost, Update
-from sdpo_jax.config import Config
+from sdpo_jax.algorithm import Cost, Update
+from sdpo_jax.algorithms.numbers import DemonstrationStrength, Mix
 from sdpo_jax.divergence import jensen_shannon
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 
-def opsd(*, policy: Policy, reference: Policy, solution: Array, config: Config) -> Update:
+def opsd(
+    *,
+    policy: Policy,
+    reference: Policy,
+    solution: Array,
+    divergence_mix: Mix = 0.5,
+    demonstration_strength: DemonstrationStrength = 2.0,
+) -> Update:
     """``solution`` is ``[T, *runs]``."""
     vocab_size = policy.probs.shape[1]
     vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (solution.ndim - 1))
-    shown = jnp.where(solution[:, None] == vocabulary, config.demonstration_strength, 0.0)
+    shown = jnp.where(solution[:, None] == vocabulary, demonstration_strength, 0.0)
     student = policy.logits - policy.log_normalizer[:, None]
     shift = reference.logits - policy.logits + shown
-    gradient = jensen_shannon(student, shift, config.divergence_mix)
+    gradient = jensen_shannon(student, shift, divergence_mix)
     return Update(gradient, cost=Cost(0, 0))

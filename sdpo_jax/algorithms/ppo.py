@@ -11,17 +11,19 @@ here has no state but its prefix, and the mean of the batch is the usual baselin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import surrogate
-from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Update
+from sdpo_jax.algorithms.numbers import Clip
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 
 def _update(
@@ -29,16 +31,18 @@ def _update(
     policy: Policy,
     tokens: Array,
     signal: Array,
+    params: Any,
+    read: Callable[..., Array],
     memory: Any,
     step: ArrayLike,
     sizes: Sizes,
-    config: Config,
+    clip: Clip = 0.2,
     fence: Fence = NO_FENCE,
 ) -> Update:
     advantage = fence(lambda: less_mean(signal))
-    batch, memory = surrogate.batch(memory, step, sizes, policy, tokens, advantage, fence)
-    gradient = surrogate.gradient(policy, batch, config.clip)
-    return Update(gradient, memory=memory, cost=surrogate.cost(step, sizes))
+    return surrogate.step_on(
+        memory, step, sizes, policy, params, read, tokens, advantage, clip, fence=fence
+    )
 
 
-ppo = Stateful("ppo", surrogate.no_batch, _update)
+ppo = Algorithm("ppo", surrogate.no_batch, _update)

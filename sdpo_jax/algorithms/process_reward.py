@@ -15,23 +15,24 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import prefixes
-from sdpo_jax import problem as problems
-from sdpo_jax.algorithms.base import Cost, Stateful, Update
+from sdpo_jax import prefixes, problems
+from sdpo_jax.algorithm import Algorithm, Cost, Update
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
-from sdpo_jax.problem import Problem
+from sdpo_jax.policies import FactoredPolicy, mean_score
+from sdpo_jax.problems import AnyProblem
 
 
-def _init(*, problem: Problem) -> Array:
+def _init(*, problem: AnyProblem) -> Array:
     return problems.all_rewards(problem)
 
 
-def _update(*, policy: Policy, tokens: Array, memory: Array, fence: Fence = NO_FENCE) -> Update:
+def _update(
+    *, policy: FactoredPolicy, tokens: Array, memory: Array, fence: Fence = NO_FENCE
+) -> Update:
     value = fence(lambda: prefixes.exact(memory, policy.probs, tokens))
     advantage = fence(lambda: value[1:] - value[:-1])
     cost = Cost(tokens.shape[1], jnp.float32(memory.shape[0]))
     return Update(-mean_score(policy.probs, tokens, advantage), memory=memory, cost=cost)
 
 
-process_reward = Stateful("process_reward", _init, _update)
+process_reward = Algorithm("process_reward", _init, _update)

@@ -18,18 +18,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import prefixes
-from sdpo_jax.algorithms.base import Stateful, Update
-from sdpo_jax.config import Config
+from sdpo_jax.algorithm import Algorithm, Update
+from sdpo_jax.algorithms.numbers import ModelRate
+from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.policies import Policy, mean_score
 
 
-def _init(*, policy: Policy) -> prefixes.Model:
+def _init(*, sizes: Sizes, runs: tuple[int, ...]) -> prefixes.Model:
     # Rewards lie in (0, 1): from the middle the constants have the least way to go.
-    constant = jnp.full(
-        (policy.logits.shape[0] + 1, *policy.logits.shape[2:]), 0.5, policy.logits.dtype
-    )
-    return prefixes.Model(constant, jnp.zeros_like(policy.logits))
+    constant = jnp.full((sizes.length + 1, *runs), 0.5, jnp.float32)
+    return prefixes.Model(constant, jnp.zeros((sizes.length, sizes.vocab_size, *runs), jnp.float32))
 
 
 def _update(
@@ -38,13 +37,13 @@ def _update(
     tokens: Array,
     signal: Array,
     memory: prefixes.Model,
-    config: Config,
+    model_rate: ModelRate = 0.1,
     fence: Fence = NO_FENCE,
 ) -> Update:
-    model = fence(lambda: prefixes.fit(memory, tokens, signal, config.model_rate))
+    model = fence(lambda: prefixes.fit(memory, tokens, signal, model_rate))
     value = fence(lambda: prefixes.model_values(model, tokens))
     advantage = fence(lambda: value[1:] - value[:-1])
     return Update(-mean_score(policy.probs, tokens, advantage), memory=model)
 
 
-process_reward_learned = Stateful("process_reward_learned", _init, _update)
+process_reward_learned = Algorithm("process_reward_learned", _init, _update)

@@ -18,19 +18,22 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import preference, reward_model
-from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Update
+from sdpo_jax.algorithms.numbers import ModelRate, Sharpness
 from sdpo_jax.algorithms.rloo import rloo
-from sdpo_jax.config import Config
+from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 from sdpo_jax.reward_model import RewardModel
 from sdpo_jax.streams import Key
 
 
-def _init(*, policy: Policy) -> RewardModel:
-    vocab_size = policy.logits.shape[1]
-    bigrams = jnp.zeros((vocab_size, *policy.logits.shape[1:]), policy.logits.dtype)
-    return RewardModel(jnp.zeros_like(policy.logits), bigrams)
+def _init(*, sizes: Sizes, runs: tuple[int, ...]) -> RewardModel:
+    tokens, bigrams = (
+        jnp.zeros((count, sizes.vocab_size, *runs), jnp.float32)
+        for count in (sizes.length, sizes.vocab_size)
+    )
+    return RewardModel(tokens, bigrams)
 
 
 def _update(
@@ -41,16 +44,15 @@ def _update(
     memory: RewardModel,
     key: Key,
     step: ArrayLike,
-    config: Config,
+    preference_sharpness: Sharpness = 10.0,
+    model_rate: ModelRate = 0.1,
     fence: Fence = NO_FENCE,
 ) -> Update:
-    pairs = fence(
-        lambda: preference.judged_pairs(tokens, signal, config.preference_sharpness, key, step)
-    )
-    model = fence(lambda: reward_model.fit(memory, pairs, config.model_rate, fence))
+    pairs = fence(lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step))
+    model = fence(lambda: reward_model.fit(memory, pairs, model_rate, fence))
     reward = fence(lambda: reward_model.score(model, tokens))
     gradient = rloo(policy=policy, tokens=tokens, signal=reward, fence=fence).gradient
     return Update(gradient, memory=model)
 
 
-rlhf = Stateful("rlhf", _init, _update)
+rlhf = Algorithm("rlhf", _init, _update)

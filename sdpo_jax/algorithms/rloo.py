@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from jax import Array
 
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithm import Update
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
+from sdpo_jax.policies import Policy, mean_score
 
 
 def rloo(*, policy: Policy, tokens: Array, signal: Array, fence: Fence = NO_FENCE) -> Update:

@@ -15,40 +15,41 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from sdpo_jax import shapley
-from sdpo_jax.algorithms.base import Cost, Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Cost, Update
+from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.config import Config
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
-from sdpo_jax.problem import Problem
+from sdpo_jax.policies import FactoredPolicy, mean_score
+from sdpo_jax.problems import AnyProblem
 
 
-def shared_out(phi: Array, signal: Array, config: Config) -> Array:
+def shared_out(phi: Array, signal: Array, dense_share: ArrayLike) -> Array:
     """``A`` from Shapley values ``[T, N, *runs]`` and rewards ``[N, *runs]``."""
-    credit = config.dense_share * phi
-    return less_mean(credit.at[-1].add((1 - config.dense_share) * signal), 1)
+    credit = dense_share * phi
+    return less_mean(credit.at[-1].add((1 - dense_share) * signal), 1)
 
 
-def _init(*, problem: Problem, reference: Policy) -> Array:
+def _init(*, problem: AnyProblem, reference: FactoredPolicy) -> Array:
     return shapley.coalition_values(problem, reference.probs)
 
 
 def _update(
     *,
-    policy: Policy,
+    policy: FactoredPolicy,
     tokens: Array,
     signal: Array,
     memory: Array,
-    config: Config,
+    dense_share: DenseShare = 1.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     phi = fence(lambda: shapley.exact(memory, tokens, policy.probs.shape[1]))
-    advantage = fence(lambda: shared_out(phi, signal, config))
+    advantage = fence(lambda: shared_out(phi, signal, dense_share))
     length, rollouts = tokens.shape[:2]
     cost = Cost(rollouts, jnp.float32(rollouts * 2**length))
     return Update(-mean_score(policy.probs, tokens, advantage), memory=memory, cost=cost)
 
 
-scar = Stateful("scar", _init, _update)
+scar = Algorithm("scar", _init, _update)

@@ -13,31 +13,32 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import shapley
-from sdpo_jax.algorithms.base import Cost, Update
+from sdpo_jax.algorithm import Cost, Update
+from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.algorithms.scar import shared_out
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.config import Sizes
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy, mean_score
-from sdpo_jax.problem import Problem
+from sdpo_jax.policies import FactoredPolicy, mean_score
+from sdpo_jax.problems import AnyProblem
 from sdpo_jax.streams import Key
 
 
 def scar_sampled(
     *,
-    policy: Policy,
-    reference: Policy,
+    policy: FactoredPolicy,
+    reference: FactoredPolicy,
     tokens: Array,
     signal: Array,
-    problem: Problem,
+    problem: AnyProblem,
     key: Key,
     step: ArrayLike,
     sizes: Sizes,
-    config: Config,
+    dense_share: DenseShare = 1.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     phi = fence(lambda: shapley.sampled(problem, reference.probs, tokens, sizes.samples, key, step))
-    advantage = fence(lambda: shared_out(phi, signal, config))
+    advantage = fence(lambda: shared_out(phi, signal, dense_share))
     length, rollouts = tokens.shape[:2]
     cost = Cost(rollouts, rollouts * shapley.queries(length, sizes.samples))
     return Update(-mean_score(policy.probs, tokens, advantage), cost=cost)

@@ -12,16 +12,19 @@ descent gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax import preference
-from sdpo_jax.algorithms.base import Stateful, Update
+from sdpo_jax.algorithm import Algorithm, Update
+from sdpo_jax.algorithms.numbers import DemonstrationStrength, TeacherRate
 from sdpo_jax.algorithms.self_distillation import average, first_average
-from sdpo_jax.config import Config
 from sdpo_jax.divergence import reverse_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy, at_contexts
 from sdpo_jax.sequences import token_sums
 
 
@@ -30,20 +33,25 @@ def _update(
     policy: Policy,
     tokens: Array,
     signal: Array,
-    memory: Array,
-    config: Config,
+    params: Any,
+    read: Callable[[Any], Array],
+    memory: Any,
+    teacher_rate: TeacherRate = 0.05,
+    demonstration_strength: DemonstrationStrength = 2.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
-    base = fence(lambda: average(memory, policy, config))
+    kept = fence(lambda: average(memory, params, teacher_rate))
+    base = read(kept)
     pair = fence(lambda: preference.best_and_worst(tokens, signal))
     student = policy.logits - policy.log_normalizer[:, None]
 
     def gradient() -> Array:
         shown = token_sums(pair.first, jnp.ones_like(pair.verdict), policy.probs.shape[1])
-        shift = base - policy.logits + config.demonstration_strength * shown
+        shown = at_contexts(shown, policy, 2)
+        shift = base - policy.logits + demonstration_strength * shown
         return pair.verdict[0] * reverse_kl(student, shift)
 
-    return Update(fence(gradient), memory=base)
+    return Update(fence(gradient), memory=kept)
 
 
-sdft = Stateful("sdft", first_average, _update)
+sdft = Algorithm("sdft", first_average, _update)

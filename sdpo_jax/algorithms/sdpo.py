@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from sdpo_jax.algorithms.base import Update
-from sdpo_jax.policy import Policy
+from sdpo_jax.algorithm import Update
+from sdpo_jax.policies import Policy
 from sdpo_jax.teacher import Teacher
 
 

@@ -9,16 +9,19 @@ entropy at the end. A descent gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.config import Sizes
 from sdpo_jax.divergence import forward_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.policy import Policy
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.policies import Policy
 
 
 def sdpo_annealed(
@@ -27,13 +30,15 @@ def sdpo_annealed(
     lessons: Lessons,
     step: ArrayLike,
     sizes: Sizes,
-    config: Config,
+    final_strength: Annotated[
+        float, Number(title="share of beta left at the last step of annealing")
+    ] = 0.0,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``lessons.shift`` is ``[T, V, K, *runs]``."""
     done = jnp.asarray(step, jnp.float32) / max(sizes.steps - 1, 1)
-    left = 1 + (config.final_strength - 1) * done
+    left = 1 + (final_strength - 1) * done
     weaker = lessons.changed(
         lambda each: each._replace(shift=left * each.shift, strength=left * each.strength)
     )
-    return Update(pull(forward_kl, policy, policy.logits, weaker, config, fence=fence))
+    return Update(pull(forward_kl, policy, policy.logits, weaker, fence=fence))

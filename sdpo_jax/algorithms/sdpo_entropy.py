@@ -9,15 +9,22 @@ uniform one. A descent gradient, ``[T, V, *runs]``.
 
 from __future__ import annotations
 
-from sdpo_jax.algorithms.base import Update
+from typing import Annotated
+
+from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.sdpo import sdpo
-from sdpo_jax.config import Config
 from sdpo_jax.divergence import entropy_gradient
-from sdpo_jax.policy import Policy
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.policies import Policy
 from sdpo_jax.teacher import Teacher
 
 
-def sdpo_entropy(*, policy: Policy, teacher: Teacher, config: Config) -> Update:
+def sdpo_entropy(
+    *,
+    policy: Policy,
+    teacher: Teacher,
+    entropy_bonus: Annotated[float, Number(title="weight of the entropy in the objective")] = 0.05,
+) -> Update:
     """``policy.probs`` and ``teacher.mean`` are ``[T, V, *runs]``."""
     gradient = sdpo(policy=policy, teacher=teacher).gradient
-    return Update(gradient + config.entropy_bonus * entropy_gradient(policy))
+    return Update(gradient + entropy_bonus * entropy_gradient(policy))

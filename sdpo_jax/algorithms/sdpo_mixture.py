@@ -15,18 +15,19 @@ from __future__ import annotations
 from jax import Array
 
 from sdpo_jax import lanes
-from sdpo_jax.algorithms.base import Update
+from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
-from sdpo_jax.config import Config
 from sdpo_jax.divergence import forward_kl
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.policy import Policy
+from sdpo_jax.policies import Policy
 
 
 def _taught_by(lessons: Lessons, knowledge: Array, table: Array) -> Lessons:
     """The same lessons from a teacher that has another table."""
-    difference = (table - knowledge)[:, :, None]
+    difference = table - knowledge
+    # Beside contexts the tables have the axis of lessons already.
+    difference = difference if difference.ndim == lessons.shift.ndim else difference[:, :, None]
 
     def taught(lessons: Lessons) -> Lessons:
         shown = difference if lessons.exposure is None else lessons.exposure * difference
@@ -41,14 +42,13 @@ def sdpo_mixture_probs(
     lessons: Lessons,
     knowledge: Array,
     panel: Array,
-    config: Config,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """The panel's probabilities averaged; ``panel`` is ``[M, T, V, *runs]``."""
 
     def towards(table: Array) -> Array:
         taught = _taught_by(lessons, knowledge, table)
-        return pull(forward_kl, policy, policy.logits, taught, config, fence=fence)
+        return pull(forward_kl, policy, policy.logits, taught, fence=fence)
 
     members = panel.shape[0]
     return Update(sum((towards(panel[m]) for m in range(1, members)), towards(panel[0])) / members)
@@ -60,9 +60,8 @@ def sdpo_mixture_logits(
     lessons: Lessons,
     knowledge: Array,
     panel: Array,
-    config: Config,
     fence: Fence = NO_FENCE,
 ) -> Update:
     """The panel's logits averaged, which is to average its tables."""
     taught = _taught_by(lessons, knowledge, lanes.mean(panel, 0))
-    return Update(pull(forward_kl, policy, policy.logits, taught, config, fence=fence))
+    return Update(pull(forward_kl, policy, policy.logits, taught, fence=fence))

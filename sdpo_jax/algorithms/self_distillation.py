@@ -19,19 +19,25 @@ A descent gradient, ``[T, V, *runs]``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
+import jax
 from jax import Array
+from jax.typing import ArrayLike
 
 from sdpo_jax import divergence as divergences
 from sdpo_jax import lanes
 from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import teacher as teachers
-from sdpo_jax.algorithms.base import Algorithm, Stateful, Update
-from sdpo_jax.config import Config, Sizes
+from sdpo_jax.algorithm import Algorithm, Update, no_memory
+from sdpo_jax.algorithms.numbers import Mix, TeacherRate
+from sdpo_jax.config import Sizes
 from sdpo_jax.divergence import Divergence
 from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
-from sdpo_jax.policy import Policy
+from sdpo_jax.own_numbers import Number
+from sdpo_jax.policies import Policy
 
 
 def pull(
@@ -39,7 +45,7 @@ def pull(
     policy: Policy,
     base: Array,
     lessons: Lessons,
-    config: Config,
+    mix: ArrayLike = 0.5,
     top_k: int | None = None,
     fence: Fence = NO_FENCE,
 ) -> Array:
@@ -50,17 +56,22 @@ def pull(
         policy: the student.
         base: ``[T, V, *runs]``, the teacher's logits before any lesson.
         lessons: what it is shown.
-        config: holds a of the JSD.
+        mix: a of the JSD.
         top_k: how many tokens are told apart; all of them by default.
         fence: of this step.
     """
-    student = (policy.logits - policy.log_normalizer[:, None])[:, :, None]
-    lag = (base - policy.logits)[:, :, None]
-    mix, count = config.divergence_mix, student.shape[1] if top_k is None else top_k
+    student, lag = policy.logits - policy.log_normalizer[:, None], base - policy.logits
+    # Where each rollout has contexts of its own, its lesson is for those.
+    own = student.ndim == lessons.shift.ndim
+    if not own:
+        student, lag = student[:, :, None], lag[:, :, None]
+    count = student.shape[1] if top_k is None else top_k
 
     def towards(lessons: Lessons) -> Array:
         shift = fence(lambda: lag + lessons.shift)
         gradient = fence(lambda: divergences.top_k(divergence, student, shift, mix, count))
+        if own:
+            return gradient * (lessons.weights.shape[0] * lessons.weights)
         return lesson_plans.mean_of(gradient, lessons.weights, 2)
 
     gradient, of_each = towards(lessons), lessons.of_each
@@ -72,90 +83,106 @@ def pull(
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:
-    def algorithm(
-        *, policy: Policy, lessons: Lessons, config: Config, fence: Fence = NO_FENCE
+    def update(
+        *, policy: Policy, lessons: Lessons, divergence_mix: Mix = 0.5, fence: Fence = NO_FENCE
     ) -> Update:
-        return Update(pull(divergence, policy, policy.logits, lessons, config, fence=fence))
+        mix = divergence_mix
+        return Update(pull(divergence, policy, policy.logits, lessons, mix, fence=fence))
 
-    return algorithm
+    return update
 
 
 def _trust_region(divergence: Divergence) -> Callable[..., Update]:
-    def algorithm(
+    def update(
         *,
         policy: Policy,
         reference: Policy,
         lessons: Lessons,
-        config: Config,
+        divergence_mix: Mix = 0.5,
+        trust: Annotated[
+            float, Number(least=0, most=1, title="share of the student in a trust-region teacher")
+        ] = 0.5,
         fence: Fence = NO_FENCE,
     ) -> Update:
-        base = reference.logits + config.trust * (policy.logits - reference.logits)
-        return Update(pull(divergence, policy, base, lessons, config, fence=fence))
+        base = reference.logits + trust * (policy.logits - reference.logits)
+        return Update(pull(divergence, policy, base, lessons, divergence_mix, fence=fence))
 
-    return algorithm
-
-
-def first_average(*, policy: Policy) -> Array:
-    """The averaged teacher before step 0: the first policy's logits."""
-    return policy.logits
+    return update
 
 
-def average(memory: Array, policy: Policy, config: Config) -> Array:
+def first_average(*, params: Any) -> Any:
+    """The averaged teacher before step 0: the first policy's parameters."""
+    return params
+
+
+def average(memory: Any, params: Any, rate: ArrayLike) -> Any:
     """``theta <- (1 - r) theta + r l``; the live teacher at r = 1, the first policy at r = 0."""
-    rate = config.teacher_rate
-    return (1 - rate) * memory + rate * policy.logits
+    return jax.tree.map(lambda kept, new: (1 - rate) * kept + rate * new, memory, params)
 
 
-def _ema(name: str, divergence: Divergence) -> Algorithm:
+def _ema(divergence: Divergence) -> Callable[..., Update]:
     def update(
         *,
         policy: Policy,
+        params: Any,
+        read: Callable[[Any], Array],
         lessons: Lessons,
-        memory: Array,
-        config: Config,
+        memory: Any,
+        divergence_mix: Mix = 0.5,
+        teacher_rate: TeacherRate = 0.05,
         fence: Fence = NO_FENCE,
     ) -> Update:
-        base = fence(lambda: average(memory, policy, config))
-        gradient = pull(divergence, policy, base, lessons, config, fence=fence)
-        return Update(gradient, memory=base)
+        kept = fence(lambda: average(memory, params, teacher_rate))
+        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix, fence=fence)
+        return Update(gradient, memory=kept)
 
-    return Stateful(name, first_average, update)
+    return update
 
 
-def _ema_top_k(name: str, divergence: Divergence) -> Algorithm:
+def _ema_top_k(divergence: Divergence) -> Callable[..., Update]:
     def update(
         *,
         policy: Policy,
+        params: Any,
+        read: Callable[[Any], Array],
         lessons: Lessons,
-        memory: Array,
+        memory: Any,
         sizes: Sizes,
-        config: Config,
+        divergence_mix: Mix = 0.5,
+        teacher_rate: TeacherRate = 0.05,
         fence: Fence = NO_FENCE,
     ) -> Update:
-        base = fence(lambda: average(memory, policy, config))
-        gradient = pull(divergence, policy, base, lessons, config, sizes.top_k, fence)
-        return Update(gradient, memory=base)
+        kept = fence(lambda: average(memory, params, teacher_rate))
+        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix, sizes.top_k, fence)
+        return Update(gradient, memory=kept)
 
-    return Stateful(name, first_average, update)
+    return update
 
 
-def _named(name: str, algorithm: Callable[..., Update]) -> Algorithm:
-    algorithm.__name__ = name
-    return algorithm
+def _numbers_it_reads(
+    make: Callable[[Divergence], Callable[..., Update]], divergence: Divergence
+) -> Callable[..., Update]:
+    """An update by a divergence; only the JSD has a mix, which no other reads."""
+    update = make(divergence)
+    jsd = divergence is divergences.jensen_shannon
+    return update if jsd else partial(update, divergence_mix=0.5)
+
+
+def _all(ending: str, make: Callable[[Divergence], Callable[..., Update]]) -> dict[str, Algorithm]:
+    init = first_average if make is _ema else no_memory
+    return {
+        f"sdpo_{name}{ending}": Algorithm(
+            f"sdpo_{name}{ending}", init, _numbers_it_reads(make, divergence)
+        )
+        for name, divergence in divergences.DIVERGENCES.items()
+    }
 
 
 SELF_DISTILLATION: dict[str, Algorithm] = {
-    **{
-        f"sdpo_{name}": _named(f"sdpo_{name}", _live(divergence))
-        for name, divergence in divergences.DIVERGENCES.items()
-    },
-    **{
-        f"sdpo_{name}_trust": _named(f"sdpo_{name}_trust", _trust_region(divergence))
-        for name, divergence in divergences.DIVERGENCES.items()
-    },
-    **{
-        f"sdpo_{name}_ema": _ema(f"sdpo_{name}_ema", divergence)
-        for name, divergence in divergences.DIVERGENCES.items()
-    },
-    "sdpo_jsd_ema_top_k": _ema_top_k("sdpo_jsd_ema_top_k", divergences.jensen_shannon),
+    **_all("", _live),
+    **_all("_trust", _trust_region),
+    **_all("_ema", _ema),
+    "sdpo_jsd_ema_top_k": Algorithm(
+        "sdpo_jsd_ema_top_k", first_average, _ema_top_k(divergences.jensen_shannon)
+    ),
 }

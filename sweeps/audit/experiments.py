@@ -19,7 +19,7 @@ import xarray as xr
 
 import sdpo_jax
 from sdpo_jax import ORACLES, Config, Oracle, Program
-from sdpo_jax import problem as problems
+from sdpo_jax import problems
 from sdpo_jax.metrics import credit_correlation
 from sweeps import landscape
 from sweeps.audit import trials

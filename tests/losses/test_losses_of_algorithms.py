@@ -16,7 +16,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, Config, Program, Sizes, Stateful, Update, losses, preference
-from sdpo_jax import policy as policies
+from sdpo_jax import policies
 from sdpo_jax.algorithms.base import TOLD, what_is_told, what_is_told_at_first
 
 SIZES = Sizes(

@@ -34,7 +34,7 @@ import sweeps
 from benchmarks import kills
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
-from sdpo_jax.policy import mean_score
+from sdpo_jax.policies import mean_score
 from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
 from sweeps.__main__ import main
 from sweeps.folder import Folder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import Sizes
-from sdpo_jax import problem as problems
+from sdpo_jax import problems
 from sweeps import landscape
 
 

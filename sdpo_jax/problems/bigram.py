@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams
-from sdpo_jax import policy as policies
+from sdpo_jax import lanes, policies, streams
 from sdpo_jax.checks import (
     WHOLE,
     as_float32,
@@ -33,7 +32,7 @@ from sdpo_jax.checks import (
     over_runs,
     under_own_settings,
 )
-from sdpo_jax.policy import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
+from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
 from sdpo_jax.streams import Key, Stream
 
 # Largest number of sequences, V ** T, that the exact expectations enumerate.
@@ -59,6 +58,11 @@ class Problem:
     bigram: Array
     target: Array
     pattern_weight: Any
+
+
+# Of an algorithm's parameter: it needs the parts of Eq. 1 and not only a reward.
+EQUATION_ONE = "the parts of Eq. 1"
+EquationOne = Annotated[Problem, EQUATION_ONE]
 
 
 class ScoreTables(NamedTuple):
@@ -239,8 +243,8 @@ def expected_reward(problem: Problem, probs: Array) -> Array:
     problem = _checked(problem)
     probs = _checked_probs(problem, probs)
     cut, prefixes, rewards_after = _split(problem)
-    value = jax.lax.map(lambda index: _expectation(rewards_after(index), probs[cut:]), prefixes)
-    return _expectation(value, probs[:cut])
+    value = jax.lax.map(lambda index: expectation(rewards_after(index), probs[cut:]), prefixes)
+    return expectation(value, probs[:cut])
 
 
 @under_own_settings
@@ -261,12 +265,12 @@ def token_advantage(problem: Problem, probs: Array) -> Array:
 
     def add(sofar: Array, prefix: tuple[Array, Array]) -> tuple[Array, Array]:
         index, weight = prefix
-        late, mean = _conditional(rewards_after(index), probs[cut:])
+        late, mean = conditional(rewards_after(index), probs[cut:])
         return sofar + weight * late, mean
 
     start = lanes.shared(jnp.zeros_like(probs[cut:]), problem)
     late, value = jax.lax.scan(add, start, (prefixes, weight))
-    early, mean = _conditional(value, probs[:cut])
+    early, mean = conditional(value, probs[:cut])
     return jnp.concatenate([early, late]) - mean
 
 
@@ -416,25 +420,25 @@ def _split(problem: Problem) -> tuple[int, Array, Callable[[Array], Array]]:
     return cut, jnp.arange(vocab_size**cut), rewards_after
 
 
-def _expectation(value: Array, probs: Array) -> Array:
+def expectation(value: Array, probs: Array) -> Array:
     """Of ``[V ** n, *runs]`` values under ``probs`` ``[n, V, *runs]``: ``[*runs]``."""
     for t in range(probs.shape[0] - 1, -1, -1):
         value = _contract_last(value, probs[t])
     return value[0]
 
 
-def _conditional(value: Array, probs: Array) -> tuple[Array, Array]:
+def conditional(value: Array, probs: Array) -> tuple[Array, Array]:
     """Expectations given each token, ``[n, V, *runs]``, and given none, as ``_expectation``."""
     length, vocab_size = probs.shape[:2]
-    conditional = []
+    given_each = []
     for t in range(length - 1, -1, -1):
         given = value
         for earlier in range(t):
             given = given.reshape(vocab_size, -1, *given.shape[1:])
             given = lanes.total(given * probs[earlier][:, None], 0)
-        conditional.append(given)
+        given_each.append(given)
         value = _contract_last(value, probs[t])
-    return jnp.stack(conditional[::-1]) if length else jnp.zeros_like(probs), value[0]
+    return jnp.stack(given_each[::-1]) if length else jnp.zeros_like(probs), value[0]
 
 
 def _contract_last(value: Array, probs: Array) -> Array:

@@ -1,0 +1,85 @@
+"""The factored policy: one categorical distribution for each position, ``softmax(l)`` row by row.
+
+Its parameters are its logits ``[T, V, *runs]``, and one context a position serves all rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from sdpo_jax import lanes, streams
+from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.policies.rollouts import GROUP, Rollouts, token_bits
+
+_LONG_VOCABULARY = 64
+
+
+@dataclass(frozen=True)
+class Factored:
+    """The paper's policy."""
+
+    name: str = "factored"
+
+    @property
+    def numbers(self) -> Mapping[str, OwnNumber]:
+        """None of its own."""
+        return MappingProxyType({})
+
+    def bound(self, values: Mapping[str, Any]) -> Self:
+        """Itself: there are no numbers to fill in."""
+        return self
+
+    def first(self, key: streams.Key, length: int, vocab_size: int, scale: ArrayLike) -> Array:
+        """Normal logits of a standard deviation, ``[T, V, *runs]``."""
+        return scale * streams.normals(key, 0, (length, vocab_size))
+
+    def read(self, params: Any, tokens: Array) -> Array:
+        """The logits, which are the parameters."""
+        return params
+
+
+def sample(key: streams.Key, step: ArrayLike, probs: Array, rollouts: int) -> Rollouts:
+    """Draw ``rollouts`` sequences from ``probs`` by inverting the cumulative probabilities.
+
+    A token is the number of cumulative probabilities (of all tokens but the last) that are at or
+    below its uniform number: one uniform a token, where the Gumbel trick takes one a token of the
+    vocabulary.
+    """
+    length, vocab_size = probs.shape[:2]
+    runs = probs.shape[2:]
+    groups = -(-length // GROUP)
+    edges = cumulative(probs)
+    missing = groups * GROUP - length
+    if missing:
+        # Positions past the end get cumulative probabilities of 1, hence token 0.
+        ones = jnp.ones((missing, vocab_size - 1, *runs), probs.dtype)
+        edges = jnp.concatenate((edges, ones))
+    edges = edges.reshape(groups, GROUP, vocab_size - 1, *runs)
+    uniforms = streams.uniforms(key, step, (groups, rollouts))
+    codes = jnp.zeros(uniforms[0].shape, jnp.int32)
+    for place, uniform in enumerate(uniforms):
+        token = lanes.total_of(
+            lambda edge, uniform=uniform: (uniform >= edge[:, None]).astype(jnp.int32),
+            1,
+            edges[:, place],
+        )
+        codes = (codes << token_bits(vocab_size)) | token
+    return Rollouts(codes)
+
+
+def cumulative(probs: Array) -> Array:
+    """Cumulative probabilities of all tokens but the last, ``[T, V - 1, ...]``."""
+    vocab_size = probs.shape[1]
+    if vocab_size > _LONG_VOCABULARY:
+        return jnp.cumsum(probs, axis=1)[:, :-1]
+    # A scan along the axis has no lanes; V^2 masked additions have, and win while V is small.
+    below = jnp.arange(vocab_size)[:, None] <= jnp.arange(vocab_size - 1)
+    below = below.reshape((1, vocab_size, vocab_size - 1) + (1,) * (probs.ndim - 2))
+    return lanes.total(jnp.where(below, probs[:, :, None], 0.0), 1)
