@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import jax
@@ -17,10 +17,8 @@ from jax import Array
 
 import sdpo_jax
 from benchmarks.write import Output, table
-from sdpo_jax import lanes, streams
+from sdpo_jax import lanes, policies, problems, streams
 from sdpo_jax import oracle as oracles
-from sdpo_jax import policies
-from sdpo_jax import problems
 from sdpo_jax import teacher as teachers
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.grid import compiler_options, default_block_width
@@ -71,7 +69,7 @@ def parts(oracle: str) -> dict[str, Part]:
             setting.oracle,
             setting.levels,
             setting.config,
-            setting.knowledge,
+            cast(Array, setting.knowledge),
             cheap_policy(logits),
             tokens(logits, index),
             reward,
@@ -105,7 +103,7 @@ def parts(oracle: str) -> dict[str, Part]:
             logits, lanes.Fence(index)
         ),
         "reward look-up": lambda setting, logits, index: problems.look_up(
-            setting.tables, cheap_rollouts(logits, index), *shape, lanes.Fence(index)
+            cast(Any, setting.tables), cheap_rollouts(logits, index), *shape, lanes.Fence(index)
         ),
         f"teachers, {oracle}": taught,
         "gradient of REINFORCE": gradient("reinforce"),
@@ -124,6 +122,8 @@ class _View:
 
     def __init__(self, direction: Array, problem: sdpo_jax.Problem):
         self.direction, self.problem = direction, problem
+        self.policy = policies.Policy(direction, direction, direction[:, 0])
+        self.reward = direction[0]
 
 
 def _program(oracle: str) -> sdpo_jax.Program:
@@ -147,9 +147,9 @@ def timed(part: Part | None, oracle: str, width: int, repeats: int) -> float:
 
         zeros: Any = ()
         if part is not None:
-            shapes = jax.eval_shape(part, setting, state.logits, jnp.int32(0))
+            shapes = jax.eval_shape(part, setting, state.params, jnp.int32(0))
             zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.scan(body, (state.logits, zeros), jnp.arange(SIZES.steps))[0]
+        return jax.lax.scan(body, (state.params, zeros), jnp.arange(SIZES.steps))[0]
 
     return _measured(loop, width, repeats)
 

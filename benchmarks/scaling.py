@@ -142,9 +142,9 @@ def _save(
     body = (
         table(header, rows) + f"\n{algorithm}, {feedback} feedback; all else as in the paper, "
         "summaries only. Each row in a process of its own, with an empty compilation cache; "
-        "median (range) of the repeats. *algorithms*: so many in one grid. *registered*: so many that "
-        "the library knows, of which one is run. *devices*: JAX shows so many host devices, and "
-        "the grid uses them all.\n"
+        "median (range) of the repeats. *algorithms*: so many in one grid. *registered*: so many "
+        "that the library knows, of which one is run. *devices*: JAX shows so many host "
+        "devices, and the grid uses them all.\n"
     )
     body += _flatness(results.get("runs", []))
     drawn = [name for name in results if name not in ("algorithms", "registered", "devices")]

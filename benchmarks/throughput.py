@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.point import Point, measure
 from benchmarks.write import Output, bars, shown, spread, table
 from sdpo_jax import ALGORITHMS, ORACLES, Program
-from sdpo_jax.train import needs_teacher
+from sdpo_jax.program import needs_teacher
 from sweeps.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def _figure(results: list[dict[str, Any]]) -> Figure:
         for each in results
     ]
     names = [
-        f"{getattr(ALGORITHM_LOOKS.get(each['algorithm']), 'label', each['algorithm'])}, {each['oracle']}"
+        f"{getattr(ALGORITHM_LOOKS.get(each['algorithm']), 'label', each['algorithm'])}, "
+        f"{each['oracle']}"
         for each in results
     ]
     axes.barh(names, middle, xerr=ranges, color=colours, ecolor=INK, height=0.7)

@@ -40,7 +40,8 @@ class View:
         config: the hyperparameters.
         problem: the true reward landscape.
         oracle: the feedback type.
-        knowledge: ``[T, V, *runs]``, the teacher's table; ``None`` where nothing reads one.
+        knowledge: ``[T, V, *runs]``, the teacher's table; ``None`` where the problem knows no
+            quality.
         reference: the policy of step 0.
         policy: the policy that was sampled, before the update; with contexts, at those of the
             rollouts (see ``sdpo_jax.policies``).

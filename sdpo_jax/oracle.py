@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ def as_oracle(given: Any) -> Oracle:
         ValueError: neither, or a parameter that there is nothing for, in one line.
     """
     if not callable(given) or isinstance(given, type):
-        return given
+        return cast(Oracle, given)
     name = name_of_function(given)
     try:
         parameters = inspect.signature(given).parameters.values()

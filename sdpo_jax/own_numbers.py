@@ -124,7 +124,7 @@ def among(
     return {name: value for name, value in values.items() if name in own}
 
 
-def annotations(function: Callable[..., Any], names: frozenset[str]) -> dict[str, Any]:
+def annotated_with(function: Callable[..., Any], names: frozenset[str]) -> dict[str, Any]:
     """What those parameters of a function that have these names are annotated with."""
     parameters = inspect.signature(function).parameters.values()
     return {

@@ -333,6 +333,22 @@ class Plan:
             for name, labels in axis.labels.items()
         }
 
+    def trained_as(self, run: int) -> tuple[Group, int]:
+        """The run that is trained for one of the grid's.
+
+        Returns:
+            Its group, and which of the group's runs it is.
+
+        Raises:
+            ValueError: no such run.
+        """
+        self.coordinates(run)
+        for group in self.groups:
+            found = np.flatnonzero(np.isin(group.runs, run - group.repeats))
+            if found.size:
+                return group, int(found[0])
+        raise AssertionError(run)
+
     def chunks(self, runs: int) -> Iterator[Chunk]:
         """All runs in chunks of at most so many, program by program."""
         for group in self.groups:

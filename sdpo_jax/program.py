@@ -201,13 +201,6 @@ def metrics_need_teacher(program: Program) -> bool:
     return any(metric.needs_teacher for metric in chosen_metrics(program).values())
 
 
-def needs_knowledge(program: Program) -> bool:
-    """Whether a program reads the table of token quality that a teacher knows."""
-    algorithm = algorithm_of(program.algorithm)
-    asked = {*what_is_told(algorithm), *what_is_told_at_first(algorithm)}
-    return needs_teacher(program) or bool({"knowledge", "panel"} & asked)
-
-
 def check_program(program: Program) -> None:
     """Check what is static.
 
@@ -308,7 +301,7 @@ def _wants(algorithm: Algorithm, mark: str) -> list[str]:
 
 @lru_cache(1024)
 def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
-    return own_numbers.annotations(function, frozenset(STEP))
+    return own_numbers.annotated_with(function, frozenset(STEP))
 
 
 def check_enumerated(

@@ -60,7 +60,6 @@ from sdpo_jax.program import (
     checked_numbers,
     chosen_metrics,
     metrics_need_teacher,
-    needs_knowledge,
 )
 from sdpo_jax.record import Recorder
 from sdpo_jax.streams import Key, Stream
@@ -76,7 +75,8 @@ class Setting(NamedTuple):
         problem: the reward landscape.
         first: the parameters of step 0.
         numbers: by name the own numbers of the parts, each one or ``[*runs]``.
-        knowledge: ``[T, V, *runs]``, the teacher's table; ``None`` where nothing reads one.
+        knowledge: ``[T, V, *runs]``, the teacher's table; ``None`` where the problem
+            knows no quality.
         tables: of Eq. 1's score; ``None`` of another problem.
         reference: the policy of step 0, of a factored policy; ``None`` of any other.
         levels: of the teachers, where they are interpolated.
@@ -297,7 +297,7 @@ def init(
         params = _checked_params(kind, params, init_key, length, vocab_size, config.init_scale)
     problem = _checked_problem(program, problem, (length, vocab_size, *runs))
     table = None
-    if knowledge is not None or needs_knowledge(program):
+    if knowledge is not None or problems.problem_kind(program.problem).knows_quality:
         table = knowledge
         if table is None:
             stream = streams.stream(task, Stream.KNOWLEDGE)
@@ -456,7 +456,7 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         setting.oracle,
         setting.levels,
         config,
-        setting.knowledge,
+        cast(Array, setting.knowledge),
     )
     if "teacher" in names or metrics_need_teacher(program):
         told["teacher"] = teachers.teach(

@@ -14,18 +14,21 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from sdpo_jax.algorithms import ALGORITHMS, Stateful
+from sdpo_jax.algorithm import Algorithm
+from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.grid import describe
 from sdpo_jax.metrics import METRICS
-from sdpo_jax.plan import OPTIMIZERS, Group, Plan
-from sdpo_jax.train import FINITE_STEPS
+from sdpo_jax.optimizers import OPTIMIZERS
+from sdpo_jax.plan import Group, Plan
+from sdpo_jax.program import FINITE_STEPS
+from sweeps import parts
 from sweeps.reading import read_bytes
 from sweeps.writing import make_room, write_atomically
 
@@ -211,7 +214,10 @@ def _body(identity: str, fingerprint: str, label: str, arrays: Mapping[str, np.n
 
 def run_keys(plan: Plan, group: Group) -> np.ndarray:
     """What names each run of a group by all that it is given, ``[n, 2]`` uint64."""
-    leaves, structure = jax.tree.flatten(group.inputs)
+    given = group.inputs
+    # A function is named by ``_program``, and not by where it lies in the memory.
+    given["oracle"] = replace(given["oracle"], function=None)
+    leaves, structure = jax.tree.flatten(given)
     shapes = [leaf.shape[:-1] for leaf in leaves]
     program = _program(plan, group) | {"inputs": str(structure), "shapes": shapes}
     prefix = hashlib.blake2b(json.dumps(program).encode(), digest_size=16).digest()
@@ -241,9 +247,12 @@ def _program(plan: Plan, group: Group) -> dict[str, Any]:
         name, metric = (entry, METRICS[entry]) if isinstance(entry, str) else entry
         own = METRICS.get(name) is not metric
         metrics.append([name, _callable(metric.measure, {}) if own else ""])
-    algorithm = program.algorithm
+    algorithm, function = program.algorithm, group.oracle.function
     return {
         "algorithm": algorithm if isinstance(algorithm, str) else _callable(algorithm, ALGORITHMS),
+        "oracle": parts.name_of_oracle(function) or (function and _callable(function, {})),
+        "policy": _part(program.policy),
+        "problem": _part(program.problem),
         "sizes": asdict(program.sizes),
         "metrics": metrics,
         "record": list(program.record),
@@ -255,11 +264,19 @@ def _program(plan: Plan, group: Group) -> dict[str, Any]:
     }
 
 
-def _callable(function: Callable[..., Any] | Stateful, known: Mapping[str, Any]) -> str:
+def _part(part: Any) -> str:
+    """A policy or problem: its name in the registry, or the functions that it is made of."""
+    if isinstance(part, str):
+        return part
+    functions = [each for each in vars(part).values() if callable(each)]
+    return " ".join([part.name, *(_callable(each, {}) for each in functions)])
+
+
+def _callable(function: Callable[..., Any] | Algorithm, known: Mapping[str, Any]) -> str:
     for name, each in known.items():
         if each is function:
             return name
-    if isinstance(function, Stateful):
+    if isinstance(function, Algorithm):
         return f"{function.name} {_callable(function.init, {})} {_callable(function.update, {})}"
     module = getattr(function, "__module__", "")
     return f"{module}:{getattr(function, '__qualname__', repr(function))}"

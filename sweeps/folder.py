@@ -8,7 +8,6 @@ depends on when or how often it was run.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -23,11 +22,10 @@ from typing import Any
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Metric, Plan, Progress, Update
+from sdpo_jax import Plan, Program, Progress
 from sdpo_jax.grid import compiled_ahead
 from sdpo_jax.plan import Chunk
-from sdpo_jax.train import Program
-from sweeps import blocks, provenance, sweepfile
+from sweeps import blocks, parts, provenance, sweepfile
 from sweeps.blocks import DamagedBlock, Layout
 from sweeps.reading import read_json
 from sweeps.sweepfile import Sweep
@@ -48,6 +46,7 @@ _MADE = ("tables", "figures", "replays", "export")
 _ALWAYS = {"versions", "device", "block_width", "source"}
 # The part of a fingerprint that names what is in a registry and is not the library's.
 REGISTERED = "registered"
+NUMBERS = "numbers"
 
 # A block is a fraction of a second's work at the paper's sizes: little is lost with it, and the
 # disk is not the bottleneck.
@@ -126,70 +125,14 @@ def fingerprint(width: int, plans: Iterable[Plan] = ()) -> dict[str, Any]:
         "block_width": width,
         "source": provenance.library_digest(),
     }
-    registered = _registered(plans)
-    return found | {REGISTERED: registered} if registered else found
-
-
-def _registered(plans: Iterable[Plan]) -> dict[str, str]:
-    """What the programs of some plans take from the registries and somebody else put there.
-
-    Returns:
-        By ``KIND NAME`` a digest of its source.
-    """
-    named: dict[tuple[str, str], Any] = {}
-    for plan in plans:
-        for program in (group.program for group in plan.groups):
-            if isinstance(program.algorithm, str):
-                named["algorithm", program.algorithm] = ALGORITHMS.get(program.algorithm)
-            for metric in program.metrics:
-                if isinstance(metric, str) and metric in METRICS:
-                    named["metric", metric] = METRICS[metric]
-            for name, each in OPTIMIZERS.items():
-                if each is program.optimizer:
-                    named["optimizer", name] = each
-    return {
-        f"{kind} {name}": provenance.source_of(each)
-        for (kind, name), each in sorted(named.items(), key=lambda item: item[0])
-        if each is not None and not provenance.is_own(kind, name, each)
+    own = parts.of_plans(plans)
+    if not own:
+        return found
+    numbers = parts.numbers_of_parts(own)
+    return found | {
+        REGISTERED: {name: provenance.source_of(each) for name, each in own.items()},
+        **({NUMBERS: numbers} if numbers else {}),
     }
-
-
-@contextlib.contextmanager
-def stand_ins(names: Iterable[str]) -> Iterator[None]:
-    """While this holds, what is not registered has something in its place that can't be used.
-
-    So the numbers of a sweep can be read without the code that made them.
-
-    Args:
-        names: as ``KIND NAME``, from a fingerprint.
-    """
-
-    def refuse() -> Any:
-        raise ValueError("a stand-in; allowed: what made the sweep, registered again")
-
-    def algorithm(*, policy: Any) -> Update:
-        return refuse()
-
-    def optimizer(rate: Any) -> Any:
-        return refuse()
-
-    places: dict[str, tuple[dict[str, Any], Callable[[str], Any]]] = {
-        "algorithm": (ALGORITHMS, lambda name: algorithm),
-        "metric": (METRICS, lambda name: Metric(lambda view: refuse(), name)),
-        "optimizer": (OPTIMIZERS, lambda name: optimizer),
-    }
-    made = []
-    for each in names:
-        kind, _, name = each.partition(" ")
-        if kind in places and name and name not in places[kind][0]:
-            registry, make = places[kind]
-            registry[name] = make(name)
-            made.append((registry, name))
-    try:
-        yield
-    finally:
-        for registry, name in made:
-            del registry[name]
 
 
 def digest(found: dict[str, Any]) -> str:
@@ -337,8 +280,21 @@ class Blocks:
         row = np.empty(plan.total, np.int64)
         for group in plan.groups:
             found = [self.index[key] for key in map(bytes, blocks.run_keys(plan, group))]
-            number[group.runs], row[group.runs] = np.asarray(found).T
+            columns = np.asarray(found)
+            runs, at = group.everywhere(group.runs, {"number": columns[:, 0], "row": columns[:, 1]})
+            number[runs], row[runs] = at["number"], at["row"]
         return number, row
+
+
+def _as_numbers(given: Any) -> dict[str, float]:
+    """Numbers by name, of what a file may say."""
+    if not isinstance(given, dict):
+        return {}
+    return {
+        name: float(value)
+        for name, value in given.items()
+        if name.isidentifier() and isinstance(value, int | float)
+    }
 
 
 @dataclass(frozen=True)
@@ -368,10 +324,18 @@ class Manifest:
         return self.texts[self.current]
 
     @property
-    def registered(self) -> set[str]:
-        """What the sweep takes from registries and the library does not have, ``KIND NAME``."""
-        parts = (found.get(REGISTERED) for found in self.fingerprints)
-        return {name for part in parts if isinstance(part, dict) for name in part}
+    def registered(self) -> dict[str, dict[str, float]]:
+        """What the sweep takes from registries and the library does not have.
+
+        Returns:
+            By ``KIND NAME`` its own numbers and their defaults.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for fingerprint in self.fingerprints:
+            names, numbers = (fingerprint.get(key, {}) for key in (REGISTERED, NUMBERS))
+            if isinstance(names, dict) and isinstance(numbers, dict):
+                found |= {name: _as_numbers(numbers.get(name)) for name in names}
+        return found
 
     def write(self, folder: Path) -> None:
         """Write it and its copy, each atomically."""
@@ -571,7 +535,7 @@ class Folder:
     def __init__(self, path: Path, manifest: Manifest):
         self.path = path
         self.manifest = manifest
-        with stand_ins(manifest.registered):
+        with parts.stand_ins(manifest.registered):
             sweeps = [_parsed(path, manifest, text) for text in manifest.texts]
             self.sweep: Sweep = sweeps[manifest.current]
             known: set[bytes] = set()
@@ -698,8 +662,8 @@ _CALLED = {
 }
 _UNKNOWN = "not recorded"
 _NOT_READ = (
-    "`python -m sweeps run FILE --out` the same folder, or, of an algorithm, metric or optimizer that "
-    "is not known here, the code that registers it"
+    "`python -m sweeps run FILE --out` the same folder, or, of an algorithm, metric or optimizer "
+    "that is not known here, the code that registers it"
 )
 
 
@@ -711,7 +675,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if before == now:
             continue
         called = _CALLED.get(name, name)
-        if name not in old and name != REGISTERED:
+        if name not in old and name not in (REGISTERED, NUMBERS):
             found.append(f"{called} ({_UNKNOWN}, now {_brief(now)})")
         elif isinstance(before or {}, dict) and isinstance(now or {}, dict):
             before, now = before or {}, now or {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from sdpo_jax.train import FINITE_STEPS
+from sdpo_jax.program import FINITE_STEPS
 
 # Final entropy below which a policy says the same whatever is drawn (nats a position).
 COLLAPSED = 0.01

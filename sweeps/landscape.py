@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sdpo_jax import Config, Problem, Sizes, lanes
-from sdpo_jax import problems
+from sdpo_jax import Config, Problem, Sizes, lanes, problems
 
 # Problems side by side; each may have millions of sequences.
 _WIDTH = 16

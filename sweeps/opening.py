@@ -15,9 +15,9 @@ from xarray.core import indexing
 from sdpo_jax import Plan
 from sdpo_jax.grid import label
 from sweeps import blocks as files
-from sweeps import store
+from sweeps import parts, store
 from sweeps.blocks import layout_of
-from sweeps.folder import Blocks, Folder, sets_of_another, stand_ins
+from sweeps.folder import Blocks, Folder, sets_of_another
 
 # Below this a data set is read into memory at once.
 SMALL = 2**26
@@ -75,7 +75,7 @@ def grid_name(folder: Folder, grid: str | None) -> str:
 def of_grid(folder: Folder, grid: str, lazy: bool | None = None) -> xr.Dataset:
     """One grid of a folder. Arguments and errors as for ``open_sweep``."""
     plan = folder.sweep.plans[grid]
-    with stand_ins(folder.manifest.registered):
+    with parts.stand_ins(folder.manifest.registered):
         data = of_plan(plan, folder.blocks, lazy)
     data.attrs["sweep"] = folder.sweep.name
     title = folder.sweep.grids[grid].title or folder.sweep.title

@@ -21,7 +21,9 @@ import sdpo_jax
 from sdpo_jax import Config, Metric, Plan, Sizes, View
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
+from sdpo_jax.algorithm import numbers_of
 from sdpo_jax.grid import default_block_width
+from sdpo_jax.program import algorithm_of
 from sdpo_jax.streams import Stream, stream
 from sweeps import landscape
 
@@ -98,7 +100,8 @@ class Experiment:
 
 
 def experiments() -> dict[str, Experiment]:
-    """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the controls."""
+    """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the
+    controls."""
     continuous = oracles.continuous()
     silent = dataclasses.replace(continuous, gain=np.float32(0), base=np.float32(1))
     readings = {name: oracles.critique(name) for name in oracles.READINGS}
@@ -182,6 +185,11 @@ def constants() -> dict[str, Any]:
     """Every number that the experiments are made of, for the manifest."""
     return {
         "config": {name: float(value) for name, value in dataclasses.asdict(Config()).items()},
+        "numbers": {
+            algorithm: {name: number.default for name, number in numbers.items()}
+            for algorithm in (*ALGORITHMS, "hybrid")
+            if (numbers := numbers_of(algorithm_of(algorithm)))
+        },
         "sizes": dataclasses.asdict(SIZES),
         "noise_levels": list(NOISE),
         "hybrid_noise": HYBRID_NOISE,
@@ -233,6 +241,7 @@ def _matched(name: str) -> Metric:
     def measure(view: View) -> jax.Array:
         runs = view.reward.shape[1:]
         strength = jnp.broadcast_to(jnp.asarray(view.config.feedback_strength), runs)
+        assert view.knowledge is not None
         levels = teachers.prepare(oracle, strength, view.knowledge, nodes=0)
         seen = oracles.noisy_reward(view.reward, jnp.zeros_like(view.reward))
         teacher = teachers.teach(
@@ -251,7 +260,9 @@ def _matched(name: str) -> Metric:
         direction = teacher.mean - view.policy.probs - pull
         return sdpo_jax.credit_correlation(direction, view.problem.quality)
 
-    return Metric(measure, f"credit correlation under {name} feedback", costly=True)
+    return Metric(
+        measure, f"credit correlation under {name} feedback", costly=True, needs_quality=True
+    )
 
 
 def _matched_data(data: xr.Dataset) -> xr.Dataset:

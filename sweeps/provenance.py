@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Metric, Stateful
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, POLICIES, PROBLEMS, Algorithm, Metric
 from sdpo_jax.grid import compiler_options
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "optax", "scipy", "xarray")
@@ -181,7 +181,7 @@ def source_of(value: Any) -> str:
 
     Of a function: the whole file that it stands in, so that what it calls there counts too, its
     name there, defaults and closure; files that it imports do not count. Of a ``partial``, a
-    ``Stateful`` or another object: its class and its parts.
+    ``Algorithm`` or another object: its class and its parts.
 
     Returns:
         SHA-256 in hexadecimal; or ``"unknown"``, what can't be told, and random letters, so that
@@ -349,9 +349,11 @@ def _taken_over(registry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shipped(value: Any) -> bool:
-    if isinstance(value, Stateful):
+    if isinstance(value, Algorithm):
         return _shipped(value.init) and _shipped(value.update)
     function = value.measure if isinstance(value, Metric) else value
+    if isinstance(function, functools.partial):
+        return _shipped(function.func)
     return isinstance(function, types.FunctionType) and _root(function) in ("sdpo_jax", "optax")
 
 
@@ -359,11 +361,14 @@ _OWN = {
     "algorithm": _taken_over(ALGORITHMS),
     "metric": _taken_over(METRICS),
     "optimizer": _taken_over(OPTIMIZERS),
+    "policy": dict(POLICIES),
+    "problem": dict(PROBLEMS),
+    "oracle": dict[str, Any](),
 }
 
 
 def is_own(kind: str, name: str, value: Any) -> bool:
-    """Whether an ``algorithm``, ``metric`` or ``optimizer`` is what the library has under the name."""
+    """Whether a part of a kind (``algorithm``, ``metric`` ...) is what the library has so named."""
     return value is not None and _OWN[kind].get(name) is value
 
 

@@ -59,8 +59,7 @@ def replay(directory: Path, run: str, grid: str | None = None) -> Replay:
     name = grid_name(folder, grid)
     plan = folder.sweep.plans[name]
     number = find(plan, run)
-    group = next(each for each in plan.groups if number in each.runs)
-    place = int(np.flatnonzero(group.runs == number)[0])
+    group, place = plan.trained_as(number)
     task, row = (int(each[number]) for each in folder.blocks.places(plan))
     identity = folder.blocks.tasks[task].identity
     if not folder.blocks.counts(identity):

@@ -37,15 +37,28 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, Config, Plan, Sizes
+from sdpo_jax import (
+    ALGORITHMS,
+    METRICS,
+    OPTIMIZERS,
+    POLICIES,
+    PROBLEMS,
+    Config,
+    Plan,
+    Sizes,
+    own_numbers,
+    problems,
+)
 from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.judge import STRENGTHS
+from sdpo_jax.own_numbers import OwnNumber
 from sdpo_jax.plan import AXES, NAMED_AXES, SEED_AXES, check_size
 from sdpo_jax.problems import MAX_SEQUENCES
+from sdpo_jax.program import OWN_NAMES, STATISTICS, default_metrics
 from sdpo_jax.teacher import check_nodes
-from sdpo_jax.train import OWN_NAMES, STATISTICS
+from sweeps import parts
 from sweeps.text import plain
 
 MAX_RUNS = 20_000_000
@@ -178,7 +191,8 @@ def read(path: str | os.PathLike[str]) -> Sweep:
     if not problem:
         try:
             # Some editors put a mark of the byte order first.
-            return parse(path.read_text(encoding="utf-8-sig"), path.stem, str(path))
+            text = path.read_text(encoding="utf-8-sig")
+            return parse(text, path.stem, str(path), path.parent)
         except UnicodeDecodeError as error:
             problem, allowed = error.reason, "UTF-8 text"
     raise SweepError(str(path), [Mistake("file", problem, allowed)])
@@ -204,13 +218,14 @@ def _not_a_page(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
+def parse(text: str, stem: str, shown: str | None = None, beside: Path | None = None) -> Sweep:
     """Check the text of a sweep file.
 
     Args:
         text: TOML.
         stem: the sweep's name where the file gives none.
         shown: what messages call the file.
+        beside: a folder in which modules of one's own may stand.
 
     Raises:
         SweepError: mistakes in it, all of them.
@@ -218,16 +233,21 @@ def parse(text: str, stem: str, shown: str | None = None) -> Sweep:
     shown = stem if shown is None else shown
     raw = _loaded(text, shown)
     reader = _Reader()
+    reader.models = _models_for(reader.parts(raw, beside))
     top = reader.section((), raw, _Top) or {}
     name = top.get("name", _name_of(stem))
-    shared = reader.section(("base",), raw.get("base", {}), _Base)
+    shared = reader.section(("base",), raw.get("base", {}), reader.models.base)
     grids = {}
     parts = list(_parts(raw))
     reader.names([path[-1] for path, _ in parts if path])
     for path, part in parts if len(parts) <= MAX_GRIDS else ():
         title = part.get("title", "")
         grid_name = path[-1] if path else ONLY_GRID
-        own = {} if not path else reader.section((*path, "base"), part.get("base", {}), _Base)
+        own = (
+            {}
+            if not path
+            else reader.section((*path, "base"), part.get("base", {}), reader.models.base)
+        )
         axes = reader.axes(path, part)
         base = {**(shared or {}), **(own or {})}
         grids[grid_name] = reader.grid(path, title, base, axes)
@@ -350,6 +370,24 @@ class _Reader:
 
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
+        self.models = _models_for({})
+
+    def parts(self, raw: Any, beside: Path | None) -> dict[str, OwnNumber]:
+        """Bring in the parts of a file that are named as ``module:name``.
+
+        Returns:
+            By name the own numbers of all parts that the file names.
+        """
+        numbers: dict[str, OwnNumber] = {}
+        for kind, name in [("algorithm", "sdpo"), *dict.fromkeys(_named_parts(raw))]:
+            try:
+                if parts.is_elsewhere(name):
+                    parts.bring(kind, name, beside)
+                own = parts.own_numbers(kind, parts.known_as(kind, name))
+                numbers = own_numbers.joined([*numbers.values(), *own.values()])
+            except ValueError as error:
+                self.mistakes.append(_from_library((), None, error))
+        return numbers
 
     def section(self, path: tuple, raw: Any, model: type[BaseModel]) -> dict[str, Any] | None:
         """The checked entries of a table; ``None`` where one of them is wrong."""
@@ -395,7 +433,7 @@ class _Reader:
         seen = dict.fromkeys(plain if isinstance(plain, Mapping) else (), "axes")
         for dimension, table in zips.items():
             where = (*path, "zip", dimension)
-            if not _is_word(dimension) or dimension in RESERVED:
+            if not _is_word(dimension) or dimension in (*RESERVED, *self.models.numbers):
                 self._note(where, _short(dimension), _A_DIMENSION, quoted=False)
             parts = self._each(where, table)
             if not isinstance(table, Mapping):
@@ -443,7 +481,7 @@ class _Reader:
             self._note(path, table, "a table of axes")
             return {}
         once = path[-1] == "axes"
-        model = _Axes if once else _ZippedAxes
+        model = self.models.axes if once else self.models.zipped
         right = {}
         for name, values in table.items():
             checked = self.section(path, {name: values}, model)
@@ -454,11 +492,13 @@ class _Reader:
     def grid(self, path: tuple, title: Any, base: dict[str, Any], axes: dict[str, Any]) -> Grid:
         """Check what several entries of a grid say together."""
         base_path = (*path, "base")
-        given = {**{name: [value] for name, value in base.items() if name in AXES}}
+        own = self.models.numbers
+        given = {name: [value] for name, value in base.items() if name in (*AXES, *own)}
         for dimension, values in axes.items():
             given |= values if isinstance(values, Mapping) else {dimension: values}
         varied = {*axes, *(n for v in axes.values() if isinstance(v, Mapping) for n in v)}
-        metrics = base.get("metrics", ["reward", "credit", "entropy"])
+        kinds = [problems.problem_kind(each) for each in given.get("problem", ["bigram"])]
+        metrics = base.get("metrics", list(default_metrics(kinds)))
         record = base.get("record", [])
         for index, name in enumerate(record):
             if name not in metrics:
@@ -500,8 +540,11 @@ class _Reader:
         options = {
             name: _argument(name, value)
             for name, value in base.items()
-            if name not in (*CONFIG_FIELDS, *SIZE_FIELDS, "block_width")
+            if name not in (*CONFIG_FIELDS, *SIZE_FIELDS, *own, "block_width")
         }
+        held = {name: value for name, value in base.items() if name in own and name not in varied}
+        if held:
+            options["numbers"] = held
         options["config"] = Config(**{n: v for n, v in base.items() if n in CONFIG_FIELDS})
         options["sizes"] = Sizes(**{n: v for n, v in base.items() if n in SIZE_FIELDS})
         options["width"] = base.get("block_width", default_block_width())
@@ -540,13 +583,13 @@ def _refused(allowed: str, choices: Sequence[str] = ()) -> PydanticCustomError:
     return PydanticCustomError("refused", "{allowed}", {"allowed": allowed, "choices": choices})
 
 
-def _number(name: str) -> Any:
+def _number(name: str, rule: own_numbers.Number | None = None) -> Any:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _refused(f"numbers, {_allowed(name, 'x')}")
+            raise _refused(f"numbers, {_allowed(name, 'x', rule)}")
         value = _fits_32_bits(value)
         try:
-            check_value(name, value)
+            check_value(name, value, rule)
         except ValueError as error:
             raise _refused(_after(error)) from None
         return value
@@ -562,9 +605,9 @@ def _fits_32_bits(value: float) -> float:
     return float(value)
 
 
-def _allowed(name: str, wrong: Any) -> str:
+def _allowed(name: str, wrong: Any, rule: own_numbers.Number | None) -> str:
     try:
-        check_value(name, wrong)
+        check_value(name, wrong, rule)
     except ValueError as error:
         return _after(error)
     raise AssertionError(name)
@@ -591,11 +634,14 @@ def _integer(name: str) -> Any:
     return Annotated[Any, AfterValidator(check)]
 
 
-def _choice(names: Collection[str]) -> Any:
+def _choice(names: Collection[str], kind: str = "") -> Any:
+    """One of the names, or, of a kind of parts, also ``module:name``; looked up when it is read."""
+
     def check(value: Any) -> str:
-        if not isinstance(value, str) or value not in names:
-            raise _refused(", ".join(names), list(names))
-        return value
+        known = parts.known_as(kind, value) if parts.is_elsewhere(value) else value
+        if not isinstance(value, str) or known not in names:
+            raise _refused(", ".join(names) + (", or module:name" if kind else ""), list(names))
+        return known
 
     return Annotated[Any, AfterValidator(check)]
 
@@ -752,7 +798,21 @@ class _SelfJudge(_Oracle):
         return oracles.self_judge(self.likelihood)
 
 
+class _Function(_Oracle):
+    """``module:name`` of a function that is an oracle."""
+
+    kind: Literal["function"]
+    function: str
+
+    def label(self) -> str:
+        return self.name or self.function
+
+    def plain(self) -> oracles.Oracle:
+        return oracles.ORACLES[self.function]()
+
+
 _KINDS = {
+    "function": _Function,
     "binary": _Binary,
     "ordinal": _Ordinal,
     "continuous": _Continuous,
@@ -768,8 +828,10 @@ _KINDS = {
 
 def _kind(value: Any) -> Any:
     if isinstance(value, str):
-        if value not in _KINDS or value == "custom":
-            names = [name for name in _KINDS if name != "custom"]
+        if parts.is_elsewhere(value) and value in oracles.ORACLES:
+            return {"kind": "function", "function": value}
+        if value not in _KINDS or value in ("custom", "function"):
+            names = [name for name in _KINDS if name not in ("custom", "function")]
             raise _refused(f"{', '.join(names)}, or a table with a kind", names)
         return {"kind": value}
     if not isinstance(value, dict) or "kind" not in value:
@@ -813,7 +875,7 @@ def _short_form(name: str, given: Any) -> list[Any] | range:
         raise _refused(_SEQUENCE, choices)
     ((form, numbers),) = given.items()
     whole = name in (*SEED_AXES, *SIZE_FIELDS, "levels")
-    if name not in (*SEED_AXES, *SIZE_FIELDS, *CONFIG_FIELDS, *_OF_ORACLES):
+    if name in NAMED_AXES:
         raise _refused("a list of names")
     most = _most(name)
     if form == "count":
@@ -921,7 +983,7 @@ def _once(name: str, values: Sequence[Any]) -> Sequence[Any]:
 
 def _as_told(name: str, values: Sequence[Any]) -> Iterator[Any]:
     """What a run is given: numbers of 32 bits, of which two labels may be one."""
-    if name in CONFIG_FIELDS:
+    if name not in (*NAMED_AXES, *SEED_AXES, *SIZE_FIELDS, "metrics"):
         return map(np.float32, values)
     return (value.told() if isinstance(value, _Oracle) else value for value in values)
 
@@ -986,21 +1048,23 @@ def _whole_text(value: str) -> str:
 
 
 _FIELDS: dict[str, Any] = {
-    "algorithm": _choice(ALGORITHMS),
+    "algorithm": _choice(ALGORITHMS, "algorithm"),
     "oracle": _Feedback,
-    "optimizer": _choice(OPTIMIZERS),
+    "policy": _choice(POLICIES, "policy"),
+    "problem": _choice(PROBLEMS, "problem"),
+    "optimizer": _choice(OPTIMIZERS, "optimizer"),
     **{name: _integer(name) for name in (*SEED_AXES, *SIZE_FIELDS)},
     **{name: _number(name) for name in CONFIG_FIELDS},
 }
-_Names: Any = Annotated[list[_choice(METRICS)], AfterValidator(functools.partial(_once, "metrics"))]
+_Names: Any = Annotated[
+    list[_choice(METRICS, "metric")], AfterValidator(functools.partial(_once, "metrics"))
+]
 _FORBID = ConfigDict(extra="forbid")
 
 
-def _axis(name: str, once: bool) -> Any:
+def _axis(name: str, kind: Any, once: bool) -> Any:
     checks = [AfterValidator(functools.partial(_once, name))] if once else []
-    return Annotated[
-        (list[_FIELDS[name]], WrapValidator(functools.partial(_each_of, name)), *checks)
-    ]
+    return Annotated[(list[kind], WrapValidator(functools.partial(_each_of, name)), *checks)]
 
 
 def _each_of(name: str, given: Any, check: Callable[[Any], Any]) -> Any:
@@ -1017,20 +1081,63 @@ def _model(name: str, fields: dict[str, Any]) -> Any:
     return create_model(name, __config__=_FORBID, **options)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-_Axes = _model("_Axes", {name: _axis(name, True) for name in AXES})
-_ZippedAxes = _model("_ZippedAxes", {name: _axis(name, False) for name in AXES})
-_Base = _model(
-    "_Base",
-    {
-        **_FIELDS,
+@dataclass(frozen=True)
+class _Models:
+    """What tables may hold, given the own numbers of the parts that a file names.
+
+    Attributes:
+        numbers: by name.
+        axes: of the table of axes.
+        zipped: of axes that vary together.
+        base: of what no axis varies.
+    """
+
+    numbers: Mapping[str, OwnNumber]
+    axes: Any
+    zipped: Any
+    base: Any
+
+
+def _models_for(numbers: Mapping[str, OwnNumber]) -> _Models:
+    return _models(
+        tuple((name, each.rule) for name, each in numbers.items()), tuple(numbers.values())
+    )
+
+
+@functools.lru_cache(16)
+def _models(
+    rules: tuple[tuple[str, own_numbers.Number], ...], numbers: tuple[OwnNumber, ...]
+) -> _Models:
+    fields = {**_FIELDS, **{name: _number(name, rule) for name, rule in rules}}
+    axes, zipped = (
+        _model(title, {name: _axis(name, kind, once) for name, kind in fields.items()})
+        for title, once in (("_Axes", True), ("_ZippedAxes", False))
+    )
+    base = {
+        **fields,
         "metrics": Annotated[_Names, Field(min_length=1)],
         "record": _Names,
         "record_every": Annotated[Any, AfterValidator(_at_least_one)],
         "logits": Annotated[Any, AfterValidator(_flag)],
         "teacher_nodes": Annotated[Any, AfterValidator(_nodes)],
         "block_width": Annotated[Any, AfterValidator(_at_least_one)],
-    },
-)
+    }
+    return _Models({each.name: each for each in numbers}, axes, zipped, _model("_Base", base))
+
+
+def _named_parts(raw: Any) -> Iterator[tuple[str, str]]:
+    """The kind and name of every part that a file names, as far as it is text."""
+    kinds = {**{name: name for name in NAMED_AXES}, "metrics": "metric", "record": "metric"}
+    if isinstance(raw, Mapping):
+        for key, value in raw.items():
+            for each in value if isinstance(value, list) else [value]:
+                if key in kinds and isinstance(each, str):
+                    yield kinds[key], each
+            yield from _named_parts(value)
+    elif isinstance(raw, list):
+        for each in raw:
+            if isinstance(each, Mapping):
+                yield from _named_parts(each)
 
 
 class _GridTable(BaseModel):

@@ -11,9 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, Update, lanes, lessons, streams, teacher
-from sdpo_jax import policies
-from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
+from sdpo_jax import (
+    ALGORITHMS,
+    Algorithm,
+    Config,
+    Sizes,
+    Update,
+    lanes,
+    lessons,
+    policies,
+    streams,
+    teacher,
+)
+from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
 from tests import reference
 
 BETA = 2.0
@@ -113,7 +123,7 @@ class Case:
             "fence": lanes.NO_FENCE,
         }
         function = ALGORITHMS[algorithm]
-        if isinstance(function, Stateful):
+        if isinstance(function, Algorithm):
             first = {**told, "policy": told["reference"]}
             if memory is None:
                 memory = function.init(**{n: first[n] for n in what_is_told_at_first(function)})

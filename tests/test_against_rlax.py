@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
-from sdpo_jax import policies
+from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, policies, surrogate
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, surrogate
-from sdpo_jax import policies
+from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, policies, surrogate
 from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.preference import Pairs
 

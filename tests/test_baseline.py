@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, Stateful, baseline
-from sdpo_jax import policies
-from sdpo_jax.algorithms.base import what_is_told
+from sdpo_jax import ALGORITHMS, Algorithm, Config, Sizes, baseline, policies
+from sdpo_jax.algorithm import what_is_told
 
 LENGTH, VOCAB_SIZE = 3, 4
 COUNTS = (1, 2, 3, 7, 32, 33, 100)
@@ -75,7 +74,7 @@ def gradient(algorithm, signal, tokens, knowledge):
         "config": Config(),
     }
     function = ALGORITHMS[algorithm]
-    function = function.update if isinstance(function, Stateful) else function
+    function = function.update if isinstance(function, Algorithm) else function
     names = [name for name in what_is_told(function) if name != "fence"]
     return np.asarray(function(**{name: told[name] for name in names}).gradient)
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METRICS, Config, Problem, Program, Sizes, prefixes, shapley, streams
-from sdpo_jax import problems
+from sdpo_jax import METRICS, Config, Problem, Program, Sizes, prefixes, problems, shapley, streams
 from sdpo_jax.algorithms.dense_reward import contributions
 from tests import reference
 from tests.enumeration import TOLERANCE, Case

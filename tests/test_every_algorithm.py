@@ -1,7 +1,7 @@
 """Every algorithm under every oracle and reading of hints, against ``reference_algorithms``.
 
-All algorithms of the registry are one algorithm here, which is told all that any of them asks for, so
-that one program serves them all; every run has an oracle and numbers of its own.
+All algorithms of the registry are one algorithm here, which is told all that any of them asks for,
+so that one program serves them all; every run has an oracle and numbers of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, State, Stateful, Update, streams
-from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
+from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Config, Program, Sizes, State, Update, streams
+from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
 from sdpo_jax.config import CONFIG_FIELDS, check_value
 from sdpo_jax.judge import STRENGTHS
 from sdpo_jax.lanes import NO_FENCE
@@ -66,7 +66,7 @@ def all_in_one(algorithms):
         memories = {
             name: algorithm.init(**{each: told[each] for each in what_is_told_at_first(algorithm)})
             for name, algorithm in algorithms.items()
-            if isinstance(algorithm, Stateful)
+            if isinstance(algorithm, Algorithm)
         }
         return memories, dict.fromkeys(algorithms, jnp.zeros_like(told["policy"].logits))
 
@@ -77,7 +77,7 @@ def all_in_one(algorithms):
             # Most of the time would go into compiling it; one algorithm is not exact without.
             if "fence" in own and name != "distillation":
                 own["fence"] = NO_FENCE
-            if isinstance(algorithm, Stateful):
+            if isinstance(algorithm, Algorithm):
                 found = algorithm.update(**own | {"memory": memories[name]})
                 memories[name] = found.memory
             else:
@@ -87,7 +87,7 @@ def all_in_one(algorithms):
         return Update(jnp.zeros_like(told["policy"].logits), memory=(memories, gradients))
 
     asked = of_all(what_is_told)
-    return Stateful(
+    return Algorithm(
         "all", named(of_all(what_is_told_at_first), init), named({*asked, "memory"}, update)
     )
 
@@ -101,7 +101,8 @@ TAUGHT = {
 
 @cache
 def compiled(family, sizes):
-    """``init`` and ``step`` of all algorithms at once; how levels and nodes teach, the taught ones."""
+    """``init`` and ``step`` of all algorithms at once; how levels and nodes teach, the taught
+    ones."""
     algorithms = ALGORITHMS if family == "each rollout" else TAUGHT
     program = Program(all_in_one(algorithms), sizes, ("reward",), teacher_nodes=NODES)
 

@@ -287,7 +287,7 @@ def test_a_plan_holds_a_few_bytes_a_run():
 def test_a_plan_gives_each_run_what_its_labels_say():
     oracle = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
     laid = plan.plan_grid(
-        {"seed": [7, 5], "oracle": feedback, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
+        {"seed": [7, 5], "oracle": oracle, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
          "feedback_strength": [0.5, 3.0], "problem_seed": [1, 2]},
         width=8,
         algorithm="sdpo",

@@ -15,8 +15,8 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, grid, plan
+from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.algorithms.base import what_is_told, what_is_told_at_first
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.metrics import METRICS
 

@@ -12,9 +12,8 @@ import pytest
 from scipy import stats
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracle, streams
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracle, policies, streams
 from sdpo_jax import judge as judges
-from sdpo_jax import policies
 from sdpo_jax.judge import BIASES, LOOKS, STRENGTHS
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 5, 4, 7, 3

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, Config, Cost, Program, Sizes, Stateful, Update
-from sdpo_jax.algorithms.base import TOLD, TOLD_AT_FIRST
-from sdpo_jax.train import algorithm_function
+from sdpo_jax import ALGORITHMS, Algorithm, Config, Cost, Program, Sizes, Update
+from sdpo_jax.algorithm import STEP, TOLD_AT_FIRST
+from sdpo_jax.program import algorithm_of
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
 SEEDS = np.arange(3)
@@ -35,7 +35,7 @@ def with_momentum(*, policy, tokens, signal, memory):
     return Update(velocity, memory=velocity, cost=Cost(2, jnp.float32(3)))
 
 
-MOMENTUM = Stateful("momentum", momentum_at_first, with_momentum)
+MOMENTUM = Algorithm("momentum", momentum_at_first, with_momentum)
 
 
 def test_a_memory_goes_from_step_to_step():
@@ -101,7 +101,7 @@ def test_an_algorithm_is_told_what_it_asks_for():
             problem=problem, solution=solution, sizes=sizes, config=config, fence=fence,
         )  # fmt: skip
 
-    algorithm = Stateful("asks", at_first, asks)
+    algorithm = Algorithm("asks", at_first, asks)
     program = Program(algorithm, SIZES)
     setting, state = sdpo_jax.init(SEEDS, program, Config(knowledge=0.5))
     sdpo_jax.step(program, setting, state._replace(logits=state.logits + 1.0), 2)
@@ -132,19 +132,19 @@ def test_knowledge_of_one_is_a_panel_of_equals():
 @pytest.mark.parametrize(
     ("algorithm", "words"),
     [
-        (lambda policy, gossip: None, ["'gossip'", *TOLD]),
-        (lambda policy, memory: None, ["'memory'", "in a Stateful algorithm only"]),
+        (lambda policy, gossip: None, ["'gossip'", *STEP]),
+        (lambda policy, memory: None, ["'memory'", "in an Algorithm with an init only"]),
         (
-            Stateful("mine", lambda tokens: None, lambda policy, memory: None),
+            Algorithm("mine", lambda tokens: None, lambda policy, memory: None),
             ["'tokens'", *TOLD_AT_FIRST],
         ),
-        (Stateful("mine", lambda: None, lambda policy, gossip: None), ["'gossip'", *TOLD]),
+        (Algorithm("mine", lambda: None, lambda policy, gossip: None), ["'gossip'", *STEP]),
     ],
     ids=["no such thing", "no memory", "too early", "no such thing later"],
 )
 def test_what_an_algorithm_can_not_be_told_is_refused(algorithm, words):
     with pytest.raises(ValueError) as error:
-        algorithm_function(algorithm)
+        algorithm_of(algorithm)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
 

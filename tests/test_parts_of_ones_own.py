@@ -13,9 +13,9 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Oracle, Program, Sizes, Stateful, Update, streams
+from sdpo_jax import Algorithm, Config, Metric, Oracle, Program, Sizes, Update, streams
+from sdpo_jax.algorithm import Cost, name_of, what_is_told
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.algorithms.base import Cost, name_of, what_is_told
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=3, final_window=2)
 SEEDS = np.arange(2)
@@ -109,7 +109,7 @@ def test_a_memory_that_changes_is_refused(kind):
     def update(*, policy, memory):
         return Update(policy.probs, memory=MEMORIES[kind](memory))
 
-    mine = Stateful("mine", lambda policy: jnp.zeros_like(policy.probs[0, 0]), update)
+    mine = Algorithm("mine", lambda policy: jnp.zeros_like(policy.probs[0, 0]), update)
     message = refusal(lambda: traced(mine))
     assert message.startswith("algorithm: mine returns a memory ")
     assert message.endswith("as before the step")
@@ -228,8 +228,8 @@ class Unhashable:
         (lambda **kwargs: 0, "'**kwargs', which names nothing"),
         (lambda policy, /: 0, "'policy', which names nothing"),
         (max, "algorithm: max"),
-        (Stateful("mine", 3, plain), "allowed: a name, a function or a Stateful"),
-        (Stateful("mine", plain, None), "allowed: a name, a function or a Stateful"),
+        (Algorithm("mine", 3, plain), "allowed: a name, a function or an Algorithm"),
+        (Algorithm("mine", plain, None), "allowed: a name, a function or an Algorithm"),
     ],
 )
 def test_what_is_no_algorithm_is_refused(algorithm, words):

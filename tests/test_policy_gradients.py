@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, Config, Program, Sizes, preference, sequences, streams, surrogate
-from sdpo_jax import policies
+from sdpo_jax import (
+    ALGORITHMS,
+    Config,
+    Program,
+    Sizes,
+    policies,
+    preference,
+    sequences,
+    streams,
+    surrogate,
+)
 from sdpo_jax import reward_model as reward_models
 from sdpo_jax.algorithms.dpo import pair_gradient
 from tests import reference

@@ -14,9 +14,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from sdpo_jax import policies
-from sdpo_jax import problems
-from sdpo_jax import streams
+from sdpo_jax import policies, problems, streams
 from sdpo_jax.policies import MAX_VOCAB_SIZE
 from sdpo_jax.problems import MAX_SEQUENCES, Problem
 

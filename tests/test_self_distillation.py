@@ -1,4 +1,5 @@
-"""Divergences, teachers and their algorithms, against automatic gradients, optax and enumeration."""
+"""Divergences, teachers and their algorithms, against automatic gradients, optax and
+enumeration."""
 
 from __future__ import annotations
 
@@ -10,8 +11,7 @@ import pytest
 from scipy import special
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, divergence
-from sdpo_jax import policies
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, divergence, policies
 from sdpo_jax.divergence import DIVERGENCES
 from tests import reference
 from tests.enumeration import BETA, Case

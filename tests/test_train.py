@@ -21,17 +21,17 @@ from sdpo_jax import (
     ALGORITHMS,
     METRICS,
     ORACLES,
+    Algorithm,
     Config,
     Metric,
     Oracle,
     Problem,
     Program,
     Sizes,
-    Stateful,
     Update,
     teacher,
 )
-from sdpo_jax.algorithms.base import what_is_told
+from sdpo_jax.algorithm import what_is_told
 from sdpo_jax.train import needs_teacher
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=10, final_window=4)
@@ -465,7 +465,7 @@ def reports(*, policy, signal, feedback, memory):
 
 
 # An algorithm that learns nothing and remembers what it was told.
-hears_the_signal = Stateful(
+hears_the_signal = Algorithm(
     "hears_the_signal",
     lambda policy, sizes: jnp.zeros((2, sizes.rollouts, *policy.logits.shape[2:])),
     reports,

@@ -1,8 +1,8 @@
 """The same training runs by other means, to be timed beside the engine.
 
-Each peer is a module with one function, ``prepare(algorithm, feedback, runs)``. It compiles and warms
-up, and returns a function from a first seed to the final reward, credit and entropy of that many
-runs, each ``[runs]``. Peers import nothing of the engine.
+Each peer is a module with one function, ``prepare(algorithm, feedback, runs)``. It compiles and
+warms up, and returns a function from a first seed to the final reward, credit and entropy of that
+many runs, each ``[runs]``. Peers import nothing of the engine.
 
 Of a library there may be two: the equations as one writes them in it, and a version tuned by hand
 for this very model, to show how far the library goes at the price of the code's clarity.

@@ -21,7 +21,7 @@ def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[st
     @jax.jit
     def train_all(first_seed: Array) -> dict[str, Any]:
         keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(runs))
-        curves = jax.vmap(partial(_train, algorithm=algorithm, oracle=feedback))(keys)
+        curves = jax.vmap(partial(_train, algorithm=algorithm, feedback=feedback))(keys)
         return jax.vmap(lambda kept: final_values(*kept))(curves)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:

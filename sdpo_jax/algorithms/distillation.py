@@ -35,14 +35,14 @@ def distillation(
     fence: Fence = NO_FENCE,
 ) -> Update:
     """``knowledge`` (c) is ``[T, V, *runs]``."""
-    temperature = jnp.asarray(temperature)
+    tau = jnp.asarray(temperature)
 
     def cooled() -> tuple[Array, Array]:
         shift = reference.logits - policy.logits + config.feedback_strength * knowledge
-        return policy.logits / temperature, shift / temperature
+        return policy.logits / tau, shift / tau
 
     # Quotients that are read as they are rounded: a compiler that fuses one with the subtraction of
     # the largest leaves its rounding, which at a low temperature overflows in the exponential.
     logits, shift = fence(cooled)
-    gradient = temperature * forward_kl(log_softmax(logits), shift)
+    gradient = tau * forward_kl(log_softmax(logits), shift)
     return Update(gradient, cost=Cost(0, 0))

@@ -82,7 +82,7 @@ def _pair_gradient_with_contexts(
         preference.of_places(ratio, places) for places in (pairs.first_place, pairs.second_place)
     )
     margin = strength * pairs.verdict * (first - second)
-    pull = strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1)
+    pull = jnp.asarray(strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
     weights = preference.to_places(pull, pairs.first_place, rollouts) - preference.to_places(
         pull, pairs.second_place, rollouts
     )

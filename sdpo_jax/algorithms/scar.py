@@ -28,7 +28,7 @@ from sdpo_jax.problems import AnyProblem
 
 def shared_out(phi: Array, signal: Array, dense_share: ArrayLike) -> Array:
     """``A`` from Shapley values ``[T, N, *runs]`` and rewards ``[N, *runs]``."""
-    credit = dense_share * phi
+    credit = jnp.asarray(dense_share * phi)
     return less_mean(credit.at[-1].add((1 - dense_share) * signal), 1)
 
 

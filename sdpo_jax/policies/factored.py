@@ -38,7 +38,7 @@ class Factored:
 
     def first(self, key: streams.Key, length: int, vocab_size: int, scale: ArrayLike) -> Array:
         """Normal logits of a standard deviation, ``[T, V, *runs]``."""
-        return scale * streams.normals(key, 0, (length, vocab_size))
+        return jnp.asarray(scale * streams.normals(key, 0, (length, vocab_size)))
 
     def read(self, params: Any, tokens: Array) -> Array:
         """The logits, which are the parameters."""

@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from sdpo_jax import lanes
 
@@ -64,7 +65,7 @@ def at_contexts(table: Array, policy: Policy, axis: int) -> Array:
     return jnp.expand_dims(table, axis) if policy.logits.ndim - 2 > runs else table
 
 
-def one_hot(tokens: Array, vocab_size: int, dtype: object) -> Array:
+def one_hot(tokens: Array, vocab_size: int, dtype: DTypeLike) -> Array:
     """``[T, N, *runs]`` to ``[T, V, N, *runs]``."""
     vocabulary = jnp.arange(vocab_size, dtype=tokens.dtype)
     vocabulary = vocabulary.reshape((1, vocab_size) + (1,) * (tokens.ndim - 1))

@@ -42,7 +42,7 @@ def cell(data: xr.Dataset, contender: str, feedback: str, noise: float, knowledg
     """
     found = np.flatnonzero(
         (data.contender.values == contender)
-        & (data.feedback.values == feedback)
+        & (data.oracle.values == feedback)
         & np.isclose(data.noise.values, noise)
         & np.isclose(data.knowledge.values, knowledge)
     )
@@ -97,7 +97,7 @@ def sensitivity(results: Results, contender: str, feedback: str, noise: float) -
     data = tuning(results)
     mine = (
         (data.contender.values == contender)
-        & (data.feedback.values == feedback)
+        & (data.oracle.values == feedback)
         & np.isclose(data.noise.values, noise)
         & np.isclose(data.knowledge.values, 1.0)
     )
@@ -126,7 +126,7 @@ def league_rows(results: Results) -> list[Row]:
     rows = []
     for place in range(data.sizes["cell"]):
         at = data.isel(cell=place)
-        name, feedback = str(at.contender.values), str(at.feedback.values)
+        name, feedback = str(at.contender.values), str(at.oracle.values)
         noise, knowledge = float(at.noise), float(at.knowledge)
         if name == "sdpo" and not np.isclose(knowledge, 1.0):
             continue
@@ -164,7 +164,7 @@ def best_of_feedback(results: Results, feedback: str, noise: float) -> str:
     """Who, of those told only the feedback, came out best in tuning."""
     data = tuning(results)
     heard = "continuous" if feedback == "critique" else feedback
-    mine = (data.feedback.values == heard) & np.isclose(data.noise.values, noise)
+    mine = (data.oracle.values == heard) & np.isclose(data.noise.values, noise)
     mine &= np.array([CONTENDERS[str(n)].group == "feedback" for n in data.contender.values])
     at = data.isel(trial=np.flatnonzero(mine))
     return str(at.contender.values[int(at.reward.values.argmax())])
@@ -218,7 +218,7 @@ def crossover_rows(results: Results) -> list[Row]:
     """
     data = results["league_crossover"]
     rows = []
-    for feedback in dict.fromkeys(data.feedback.values.tolist()):
+    for feedback in dict.fromkeys(data.oracle.values.tolist()):
         for noise in np.unique(data.noise.values):
             knowledge, gaps, name = gaps_of(results, feedback, float(noise))
             draws = np.random.default_rng(0).integers(
@@ -347,7 +347,7 @@ def credit_rows(results: Results) -> list[Row]:
 
 def source_feedback(results: Results) -> tuple[str, float]:
     """The oracle and noise that the figures and verdicts look at first."""
-    feedback = results["league_crossover"].feedback.values.tolist()
+    feedback = results["league_crossover"].oracle.values.tolist()
     return ("continuous" if "continuous" in feedback else feedback[0]), REFERENCE_NOISE
 
 

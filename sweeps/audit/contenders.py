@@ -26,7 +26,7 @@ class Contender:
         algorithm: the name in ``ALGORITHMS``.
         label: for readers.
         lowest_rate: the smallest learning rate tried.
-        knobs: fields of ``Config`` and the values tried.
+        knobs: fields of ``Config``, or numbers of the algorithm's own, and the values tried.
         epochs: steps on each batch.
         decades: from the smallest learning rate to the largest.
     """

@@ -18,8 +18,7 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import ORACLES, Config, Oracle, Program
-from sdpo_jax import problems
+from sdpo_jax import ORACLES, Config, Oracle, Program, problems
 from sdpo_jax.metrics import credit_correlation
 from sweeps import landscape
 from sweeps.audit import trials
@@ -259,9 +258,9 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     """Each algorithm's direction at one and the same policies, beside the exact advantage.
 
     The policies are those that RLOO has at the start, after a third and at the end of training, at
-    the learning rate that it was found best at. At each, every algorithm takes ``CREDIT_STEPS`` steps
-    that move nothing, so that what it learns beside the policy has time to; correlations are means
-    over the last third of them.
+    the learning rate that it was found best at. At each, every algorithm takes ``CREDIT_STEPS``
+    steps that move nothing, so that what it learns beside the policy has time to; correlations are
+    means over the last third of them.
     """
     seeds = np.asarray(plan.evaluation[: plan.credit_seeds], dtype=np.uint32).view(np.int32)
     guide = plan.feedback_only[0] if "rloo" not in plan.feedback_only else "rloo"
@@ -282,15 +281,16 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         contender = CONTENDERS[name]
         setting = _setting_of(league(saved), contender, plan)
         del setting["learning_rate"]
-        numbers = dict(setting, learning_rate=0.0, kl_weight=0.0, noise=REFERENCE_NOISE)
-        config = Config(learn_from_feedback=1.0, **numbers)
+        shared, own = trials.split(setting)
+        shared |= {"learning_rate": 0.0, "kl_weight": 0.0, "noise": REFERENCE_NOISE}
+        config = Config(learn_from_feedback=1.0, **shared)
         sizes = replace(plan.sizes, epochs=contender.epochs)
         program = Program(contender.algorithm, sizes, metrics=("reward",))
 
         @jax.jit
         def measure(logits: jax.Array, advantage: jax.Array, seeds: jax.Array) -> jax.Array:
-            setting, state = sdpo_jax.init(seeds, program, config)
-            state = state._replace(logits=logits)
+            setting, state = sdpo_jax.init(seeds, program, config, numbers=own)
+            state = state._replace(params=logits)
 
             def body(state: Any, index: jax.Array) -> tuple[Any, jax.Array]:
                 state, view = sdpo_jax.step(program, setting, state, index)
@@ -416,7 +416,7 @@ def _setting_of(league: xr.Dataset, contender: Contender, plan: Plan) -> dict[st
     """The setting found best in the plain cell of continuous feedback, or the only one there is."""
     mine = league.isel(cell=league.contender.values == contender.name)
     wanted = (
-        (mine.feedback.values == "continuous")
+        (mine.oracle.values == "continuous")
         & np.isclose(mine.noise.values, REFERENCE_NOISE)
         & np.isclose(mine.knowledge.values, 1.0)
     )
@@ -430,7 +430,8 @@ def _snapshots(
 ) -> dict[str, np.ndarray]:
     """Logits ``[T, V, seeds]`` at the start, after a third and at the end of a guide's training."""
     setting = _setting_of(league(saved), guide, plan)
-    config = Config(learn_from_feedback=1.0, noise=REFERENCE_NOISE, **setting)
+    shared, own = trials.split(setting)
+    config = Config(learn_from_feedback=1.0, noise=REFERENCE_NOISE, **shared)
     found = {}
     for label, steps in (("first policy", 0), ("a third on", plan.sizes.steps // 3),
                          ("trained", plan.sizes.steps)):  # fmt: skip
@@ -438,9 +439,13 @@ def _snapshots(
         program = Program(guide.algorithm, sizes, metrics=("reward",))
         if steps:
             found[label] = np.asarray(
-                jax.jit(lambda program=program: sdpo_jax.train(seeds, program, config).logits)()
+                jax.jit(
+                    lambda program=program: (
+                        sdpo_jax.train(seeds, program, config, numbers=own).logits
+                    )
+                )()
             )
         else:
-            _, state = sdpo_jax.init(seeds, program, config)
-            found[label] = np.asarray(state.logits)
+            _, state = sdpo_jax.init(seeds, program, config, numbers=own)
+            found[label] = np.asarray(state.params)
     return found

@@ -123,7 +123,7 @@ def rates(results: Results) -> Figure:
 def crossover(results: Results) -> Figure:
     """SDPO's lead over the best that is told only the feedback, against its teacher's knowledge."""
     data = results["league_crossover"]
-    kinds = list(dict.fromkeys(data.feedback.values.tolist()))
+    kinds = list(dict.fromkeys(data.oracle.values.tolist()))
     figure = Figure(figsize=(WIDTH, 2.9))
     axes = np.atleast_1d(figure.subplots(1, len(kinds), sharey=True))
     for ax, kind in zip(axes, kinds, strict=True):
@@ -299,8 +299,8 @@ FIGURES: Mapping[str, Entry] = {
     "rates": Entry(
         rates,
         "Learning-rate sensitivity",
-        "Final reward over learning rates on the tuning seeds, each algorithm's own knob at its best "
-        "for each rate; continuous feedback, noise 0.2.",
+        "Final reward over learning rates on the tuning seeds, each algorithm's own knob at its "
+        "best for each rate; continuous feedback, noise 0.2.",
     ),
     "crossover": Entry(
         crossover,

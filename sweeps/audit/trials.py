@@ -18,6 +18,7 @@ import xarray as xr
 
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
+from sdpo_jax.config import CONFIG_FIELDS
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
@@ -98,6 +99,12 @@ def train(
         teacher_nodes=TEACHER_NODES,
         workers=1,
     ).isel(algorithm=0, drop=True)
+
+
+def split(setting: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """A setting's numbers of ``Config``, and those of the algorithm's own."""
+    shared = {name: value for name, value in setting.items() if name in CONFIG_FIELDS}
+    return shared, {name: value for name, value in setting.items() if name not in shared}
 
 
 def tune(

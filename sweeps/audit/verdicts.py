@@ -34,10 +34,10 @@ def dense_against_sparse(results: Results) -> Interval:
 
 
 def c23(results: Results) -> Judgement:
-    """At each algorithm's own best learning rate, continuous feedback with noise 0.2: SDPO with full
-    knowledge less the best algorithm that is told only the feedback (chosen on tuning seeds). Fails
-    if the gap is not above 0.01: then the step was the reason. Holds if the gap is above 0.01 and
-    exact dense credit without a table (process reward) also beats one number a rollout by more
+    """At each algorithm's own best learning rate, continuous feedback with noise 0.2: SDPO with
+    full knowledge less the best algorithm that is told only the feedback (chosen on tuning seeds).
+    Fails if the gap is not above 0.01: then the step was the reason. Holds if the gap is above 0.01
+    and exact dense credit without a table (process reward) also beats one number a rollout by more
     than 0.01. Holds for another reason if the gap is above 0.01 but dense credit alone brings no
     0.01: then it is the table. Undecided if an interval spans 0.01.
     """
@@ -64,9 +64,10 @@ def c23(results: Results) -> Judgement:
 
 
 def c24(results: Results) -> Judgement:
-    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best algorithm
-    that is told only the feedback, continuous feedback with noise 0.2. Holds if above -0.01, fails
-    if below, undecided if the interval spans it. The crossover in knowledge is given beside it.
+    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best
+    algorithm that is told only the feedback, continuous feedback with noise 0.2. Holds if above
+    -0.01, fails if below, undecided if the interval spans it. The crossover in knowledge is given
+    beside it.
     """
     feedback, noise = analysis.source_feedback(results)
     _, gaps, name = analysis.gaps_of(results, feedback, noise)
@@ -180,8 +181,8 @@ def f2(results: Results) -> Judgement:
         None,
         interval,
         verdict,
-        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the same "
-        f"error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
+        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the "
+        f"same error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
         evidence=lines,
     )
 

@@ -1,7 +1,7 @@
 """The engine's algorithms and the losses: on a factored policy their gradients are the same.
 
-A factored policy is a model whose logits are its parameters. Each algorithm's update is compared with
-``jax.grad`` of its loss at the same policy, rollouts, rewards and teachers.
+A factored policy is a model whose logits are its parameters. Each algorithm's update is compared
+with ``jax.grad`` of its loss at the same policy, rollouts, rewards and teachers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, Config, Program, Sizes, Stateful, Update, losses, preference
-from sdpo_jax import policies
-from sdpo_jax.algorithms.base import TOLD, what_is_told, what_is_told_at_first
+from sdpo_jax import (
+    ALGORITHMS,
+    Algorithm,
+    Config,
+    Program,
+    Sizes,
+    Update,
+    losses,
+    policies,
+    preference,
+)
+from sdpo_jax.algorithm import STEP, what_is_told, what_is_told_at_first
 
 SIZES = Sizes(
     length=3, vocab_size=4, rollouts=6, steps=5, final_window=2, epochs=2, teachers=2, top_k=2
@@ -262,7 +271,7 @@ def _gradients(patch):
     found = {}
     for name, algorithm in ALGORITHMS.items():
         update, memory = algorithm, ()
-        if isinstance(algorithm, Stateful):
+        if isinstance(algorithm, Algorithm):
             update = algorithm.update
             memory = algorithm.init(
                 **{key: first[key] for key in what_is_told_at_first(algorithm) if key != "fence"}
@@ -312,7 +321,7 @@ def everything_told():
         kept.update(told)
         return Update(jnp.zeros_like(told["policy"].logits))
 
-    names = [name for name in TOLD if name not in ("memory", "fence")]
+    names = [name for name in STEP if name not in ("memory", "fence")]
     asks.__signature__ = inspect.Signature(
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names
     )

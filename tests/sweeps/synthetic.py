@@ -80,7 +80,8 @@ class _Draw:
     def cell(
         self, algorithm: str, feedback: str, reward: float, credit: float, entropy: float
     ) -> Cell:
-        """Curves and final values of one algorithm under one feedback: ``[seed]``, ``[seed, step]``.
+        """Curves and final values of one algorithm under one feedback: ``[seed]``, ``[seed,
+        step]``.
 
         ``reward``, ``credit`` and ``entropy`` are the means over seeds of the final values.
         """

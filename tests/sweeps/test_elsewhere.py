@@ -199,7 +199,7 @@ def own_update(*, policy, tokens, signal, memory):
     return sdpo_jax.Update(-mean_score(policy.probs, tokens, signal), memory=memory + 1)
 
 
-own_stateful = sdpo_jax.Stateful(
+own_stateful = sdpo_jax.Algorithm(
     "own", lambda policy: jnp.zeros_like(policy.probs[0, 0]), own_update
 )
 
@@ -276,8 +276,8 @@ MAKERS = {
     "closure": lambda by: scaled(by),
     "compiled": lambda by: jax.jit(scaled(by)),
     "default": of_default,
-    "stateful": lambda by: sdpo_jax.Stateful("own", partial(own_algorithm, by), own_update),
-    "update": lambda by: sdpo_jax.Stateful("own", own_algorithm, scaled(by)),
+    "stateful": lambda by: sdpo_jax.Algorithm("own", partial(own_algorithm, by), own_update),
+    "update": lambda by: sdpo_jax.Algorithm("own", own_algorithm, scaled(by)),
     "metric": lambda by: sdpo_jax.Metric(Scale(by), "own"),
     "array": lambda by: Scale(jnp.full(3, by)),
     "key": lambda by: Scale(jax.random.key(int(by))),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sdpo_jax import Sizes
-from sdpo_jax import problems
+from sdpo_jax import Sizes, problems
 from sweeps import landscape
 
 

@@ -324,7 +324,7 @@ def test_of_many_mistakes_a_readable_number_is_listed():
 
 def test_several_numbers_of_an_oracle_stay_as_they_are():
     oracle = "[{kind = 'binary', threshold = {linspace = [0.2, 0.8, 3]}}]"
-    assert labels(f"[axes]\nfeedback = {feedback}")["oracle"] == [
+    assert labels(f"[axes]\noracle = {oracle}")["oracle"] == [
         "binary(threshold=0.2)", "binary(threshold=0.5)", "binary(threshold=0.8)",
     ]  # fmt: skip
     assert len(labels("[axes]\nfeedback = [{kind = 'ordinal', levels = {range = [2, 101]}}]")[
