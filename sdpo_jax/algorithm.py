@@ -135,16 +135,16 @@ class Update(NamedTuple):
 
     Attributes:
         gradient: ``[T, V, *runs]``, the descent gradient of the logits (see above for contexts).
-        memory: what an ``Algorithm`` with an ``init`` keeps for the next step.
         info: by name ``[*runs]``, what metrics may want to know of the step.
+        memory: what an ``Algorithm`` with an ``init`` keeps for the next step.
         cost: what the step took, where that is not N rollouts with one query each.
         tokens: ``[T, N, *runs]``, the sequences at whose contexts the gradient stands, where they
             are not this step's rollouts.
     """
 
     gradient: Array
-    memory: Any = ()
     info: Mapping[str, Array] | None = None
+    memory: Any = ()
     cost: Cost | None = None
     tokens: Array | None = None
 
@@ -335,7 +335,7 @@ def as_update(
             raise ValueError(f"{what} tokens of shape {elsewhere.shape}; allowed: {tokens.shape}")
     check_kept(f"{what} a memory", update.memory, memory)
     gradient = returned(f"{what} a gradient", update.gradient, (logits.shape,))
-    return Update(gradient, update.memory, info, cost, elsewhere)
+    return Update(gradient, info, update.memory, cost, elsewhere)
 
 
 def returned(what: str, value: Any, shapes: tuple[tuple[int, ...], ...]) -> Array:

@@ -101,7 +101,7 @@ def step_on(
         )
     taken, memory = batch(memory, step, sizes, policy, tokens, advantage, fence)
     pushed = gradient(policy, taken, clip)
-    return Update(pushed if scale == 1 else pushed / scale, memory, cost=cost(step, sizes))
+    return Update(pushed if scale == 1 else pushed / scale, memory=memory, cost=cost(step, sizes))
 
 
 def _with_contexts(
@@ -132,7 +132,7 @@ def _with_contexts(
     pull = jnp.where(through, ratio * kept.advantage, 0.0) / scale
     pushed = -mean_score(now.probs, kept.tokens, pull)
     elsewhere = None if sizes.epochs == 1 else kept.tokens
-    return Update(pushed, after, cost=cost(step, sizes), tokens=elsewhere)
+    return Update(pushed, memory=after, cost=cost(step, sizes), tokens=elsewhere)
 
 
 def batch(

@@ -12,8 +12,6 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import (
-    ALGORITHMS,
-    Algorithm,
     Config,
     Sizes,
     Update,
@@ -23,7 +21,9 @@ from sdpo_jax import (
     streams,
     teacher,
 )
-from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
+from sdpo_jax.algorithm import chosen, numbers_of, what_is_told, what_is_told_at_first
+from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.program import algorithm_of
 from tests import reference
 
 BETA = 2.0
@@ -91,8 +91,13 @@ class Case:
             jnp.repeat(jnp.asarray(self.problem.target)[:, None], runs, axis=-1),
             spread(np.float32(self.problem.pattern_weight)),
         )
-        config = Config(feedback_strength=BETA, hybrid_threshold=TAU, hint_noise=0.0)
-        config = replace(config, **numbers)
+        function = algorithm_of(algorithm)
+        own = {name: each.default for name, each in numbers_of(function).items()}
+        own |= {"hybrid_threshold": TAU} if "hybrid_threshold" in own else {}
+        own |= {name: value for name, value in numbers.items() if name in own}
+        shared = {name: value for name, value in numbers.items() if name in CONFIG_FIELDS}
+        assert numbers.keys() <= own.keys() | shared.keys()
+        config = replace(Config(feedback_strength=BETA, hint_noise=0.0), **shared)
         policy = policies.policy(spread(self.logits))
         table = spread(self.table if knowledge is None else knowledge)
         reward = sdpo_jax.reward(problem, self.tokens)
@@ -106,6 +111,10 @@ class Case:
             taught = taught._replace(divergence=jnp.full(runs, divergence))
         told = {
             "policy": policy,
+            "params": policy.logits,
+            "read": lambda params, tokens=None: params,
+            "runs": (runs,),
+            "contexts": 1,
             "reference": policies.policy(spread(self.first_logits)),
             "tokens": self.tokens,
             "signal": reward,
@@ -122,14 +131,16 @@ class Case:
             "config": config,
             "fence": lanes.NO_FENCE,
         }
-        function = ALGORITHMS[algorithm]
-        if isinstance(function, Algorithm):
-            first = {**told, "policy": told["reference"]}
-            if memory is None:
-                memory = function.init(**{n: first[n] for n in what_is_told_at_first(function)})
-            told["memory"] = memory
-            function = function.update
-        return function(**{name: told[name] for name in what_is_told(function)})
+        first = {**told, "policy": told["reference"], "params": told["reference"].logits}
+        names = what_is_told_at_first(function)
+        if memory is None:
+            own_at_first = chosen(function.init, own)
+            memory = function.init(**{name: first[name] for name in names}, **own_at_first)
+        told["memory"] = memory
+        names = what_is_told(function)
+        return function.update(
+            **{name: told[name] for name in names}, **chosen(function.update, own)
+        )
 
     def ours(self, algorithm: str, oracle: sdpo_jax.Oracle | None = None, **options: Any):
         """The algorithm's gradient for each batch, ``[T, V, batches]``."""

@@ -110,7 +110,8 @@ def test_distillation_at_a_temperature(drawn):
         policy=policies.policy(logits),
         reference=policies.policy(first),
         knowledge=table,
-        config=Config(temperature=temperature, feedback_strength=1.5),
+        config=Config(feedback_strength=1.5),
+        temperature=temperature,
     )
     np.testing.assert_allclose(update.gradient, jax.grad(loss)(logits), **CLOSE)
 

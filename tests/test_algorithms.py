@@ -41,7 +41,7 @@ def test_reinforce_is_the_exact_policy_gradient_but_for_its_baseline(case):
     np.testing.assert_allclose(expected, -scale * exact, **TOLERANCE)
 
 
-@pytest.mark.parametrize("oracle", FEEDBACK)
+@pytest.mark.parametrize("feedback", FEEDBACK)
 def test_sdpo_is_the_sum_over_all_sequences_of_the_push_to_their_teachers(case, feedback):
     expected = case.expected(case.ours("sdpo", ORACLES[feedback]()))
     teachers = case.teachers(FEEDBACK[feedback])
@@ -64,7 +64,7 @@ def test_advantage_weighted_is_a_covariance_over_all_sequences(case):
     np.testing.assert_allclose(expected, -exact * (ROLLOUTS - 1) / ROLLOUTS, **TOLERANCE)
 
 
-@pytest.mark.parametrize("oracle", FEEDBACK)
+@pytest.mark.parametrize("feedback", FEEDBACK)
 def test_hybrid_is_the_sum_over_all_batches_of_its_blend(case, feedback):
     expected = case.expected(case.ours("hybrid", ORACLES[feedback]()))
     teachers = case.teachers(FEEDBACK[feedback])

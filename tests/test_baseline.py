@@ -68,6 +68,8 @@ def gradient(algorithm, signal, tokens, knowledge):
         "tokens": jnp.asarray(tokens),
         "signal": jnp.asarray(signal),
         "knowledge": jnp.asarray(knowledge, jnp.float32),
+        "params": policy.logits,
+        "read": lambda params, tokens=None: params,
         "memory": policy.logits if algorithm == "sdft" else (),
         "step": 0,
         "sizes": Sizes(length=LENGTH, vocab_size=VOCAB_SIZE, rollouts=len(signal)),

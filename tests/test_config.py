@@ -10,11 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import Config, Sizes
-from sdpo_jax.config import check_config, check_sizes, check_value
+from sdpo_jax import ALGORITHMS, Config, Program, Sizes
+from sdpo_jax import config as configs
+from sdpo_jax.algorithm import numbers_of
+from sdpo_jax.config import check_config, check_sizes
 from sdpo_jax.policies import MAX_VOCAB_SIZE
+from sdpo_jax.program import algorithm_of, checked_numbers
 
-NAMES = [field.name for field in fields(Config)]
+FIELDS = [field.name for field in fields(Config)]
+# Every number of an algorithm's own, with an algorithm that has it.
+OWN = {
+    number: (name, rule.rule)
+    for name in ALGORITHMS
+    for number, rule in numbers_of(algorithm_of(name)).items()
+}
+NAMES = [*FIELDS, *OWN]
 ANYTHING = {
     *("bias", "sign", "pattern_weight"),
     *("demonstration_strength", "entropy_bonus", "final_strength"),
@@ -62,6 +72,26 @@ def refusal(check, *arguments):
     return message
 
 
+def check_value(name, value):
+    configs.check_value(name, value, OWN[name][1] if name in OWN else None)
+
+
+def check_all(name, value):
+    """As part of all the numbers of a program."""
+    if name in OWN:
+        checked_numbers(Program(OWN[name][0]), None, {name: value})
+    else:
+        check_config(Config(**{name: value}))
+
+
+def test_the_numbers_of_algorithms_are_those_that_were_meant():
+    assert OWN.keys() == {
+        *("hybrid_threshold", "clip", "preference_sharpness", "dpo_strength", "model_rate"),
+        *("dense_share", "attention_temperature", "divergence_mix", "teacher_rate", "trust"),
+        *("demonstration_strength", "temperature", "entropy_bonus", "final_strength"),
+    }
+
+
 def test_the_defaults_are_allowed():
     check_config(Config())
     check_sizes(Sizes())
@@ -70,19 +100,19 @@ def test_the_defaults_are_allowed():
 @pytest.mark.parametrize(("name", "value"), ACCEPTED)
 def test_the_bounds_are_allowed(name, value):
     check_value(name, value)
-    check_config(Config(**{name: value}))
+    check_all(name, value)
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), REFUSED)
 def test_just_past_a_bound_is_refused(name, value, allowed):
     assert refusal(check_value, name, value) == f"{name}: {value!r}; allowed: {allowed}"
-    assert refusal(check_config, Config(**{name: value})).startswith(f"{name}: {value!r}; ")
+    assert refusal(check_all, name, value).startswith(f"{name}: {value!r}; ")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_must_be_finite(name, value):
-    message = refusal(check_config, Config(**{name: value}))
+    message = refusal(check_all, name, value)
     assert message == f"{name}: {value!r}; allowed: {ALLOWED[name]}"
 
 
@@ -137,7 +167,7 @@ def test_numbers_may_be_of_any_kind(number):
 
 def test_traced_values_pass():
     def checked(value):
-        check_config(Config(**dict.fromkeys(NAMES, value)))
+        check_config(Config(**dict.fromkeys(FIELDS, value)))
         return value
 
     assert jax.jit(checked)(-1.0) == -1.0
@@ -149,7 +179,7 @@ def test_traced_values_pass():
 
 def test_a_configuration_is_a_tree_of_its_numbers():
     leaves, structure = jax.tree.flatten(Config())
-    assert len(leaves) == len(NAMES)
+    assert len(leaves) == len(FIELDS)
     assert jax.tree.unflatten(structure, leaves) == Config()
     doubled = jax.tree.map(lambda leaf: 2 * leaf, Config())
     assert doubled.learning_rate == 2 * Config().learning_rate

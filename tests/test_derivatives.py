@@ -1,4 +1,4 @@
-"""Derivatives of a run by every number of ``Config`` against differences, also at the ends.
+"""Derivatives of a run by every number against differences, also at the ends.
 
 The sampled tokens are held: a run has no derivative by what they would become. Steps are so small
 that no token moves, and few so that float32 leaves digits.
@@ -16,10 +16,11 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Judge, Program, Sizes
+from tests.numbers import FIELDS, Numbers
 
 SIZES = Sizes(length=2, vocab_size=3, rollouts=6, steps=2, final_window=1, samples=1, teachers=2)
 SEED = 4
-NAMES = tuple(field.name for field in fields(Config))
+NAMES = FIELDS
 
 # Who reads a number that SDPO does not, and where it is asked: default and ends of its range.
 READERS = {
@@ -55,7 +56,8 @@ FLAT = {"preference_sharpness", "clip"}
 def outcome(algorithm, config, oracle):
     """A smooth number of a run: its last logits against fixed weights, after two large steps."""
     program = Program(algorithm, SIZES, metrics=("mean_feedback",))
-    result = sdpo_jax.train(SEED, program, config, oracle)
+    own = config.own(program)
+    result = sdpo_jax.train(SEED, program, config.config, oracle, numbers=own)
     weights = np.random.default_rng(0).normal(size=result.logits.shape).astype(np.float32)
     return (result.logits * weights).sum() + result.final["mean_feedback"]
 
@@ -83,8 +85,8 @@ def evaluated():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_derivative_is_that_of_differences(evaluated, name):
-    algorithm, places = READERS.get(name, ("sdpo", (getattr(Config(), name),)))
-    base = Config(learning_rate=1.0, kl_weight=0.3, knowledge=0.7, noise=0.02)
+    algorithm, places = READERS.get(name, ("sdpo", (getattr(Numbers(), name),)))
+    base = Numbers(learning_rate=1.0, kl_weight=0.3, knowledge=0.7, noise=0.02)
     for place in places:
         # A fourth-order formula, one-sided where the number must not be negative.
         width = 4e-3
@@ -97,7 +99,9 @@ def test_a_derivative_is_that_of_differences(evaluated, name):
         values = np.float32(place + width * steps)
         columns = {each: np.full(5, getattr(base, each), np.float32) for each in NAMES}
         along = dict.fromkeys(NAMES, np.zeros(5, np.float32)) | {name: np.ones(5, np.float32)}
-        found, slopes = evaluated(algorithm)(Config(**(columns | {name: values})), Config(**along))
+        found, slopes = evaluated(algorithm)(
+            Numbers(**(columns | {name: values})), Numbers(**along)
+        )
         expected = float(np.asarray(found, np.float64) @ weights) / width
         slope = float(slopes[0])
         # Five outcomes of size 1, each right to about 3e-7.
@@ -118,7 +122,7 @@ def test_every_derivative_at_the_defaults_is_finite_but_that_of_perfect_knowledg
         return slope, forward(replace(moved, learning_rate=jnp.float32(1))).logits[0, 0]
 
     found, forward = slopes(jax.tree.map(jnp.float32, Config()))
-    infinite = [name for name in NAMES if not abs(getattr(found, name)) < 1e30]
+    infinite = [each.name for each in fields(Config) if not abs(getattr(found, each.name)) < 1e30]
     assert infinite == ["knowledge"]
     np.testing.assert_allclose(forward, found.learning_rate, rtol=1e-4)
 

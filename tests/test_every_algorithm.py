@@ -10,6 +10,7 @@ import inspect
 import itertools
 from dataclasses import replace
 from functools import cache
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,14 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Config, Program, Sizes, State, Update, streams
-from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
-from sdpo_jax.config import CONFIG_FIELDS, check_value
+from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Program, Sizes, State, Update, streams
+from sdpo_jax.algorithm import chosen, what_is_told, what_is_told_at_first
 from sdpo_jax.judge import STRENGTHS
 from sdpo_jax.lanes import NO_FENCE
+from sdpo_jax.program import algorithm_of
 from sdpo_jax.streams import Stream
 from tests import reference
+from tests.numbers import FIELDS, OWN, Numbers, check_value
 from tests.reference import softmax
 from tests.reference_algorithms import GRADIENTS, Judge, Scene
 
@@ -50,9 +52,14 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 def named(parameters, function):
     """A function that takes these parameters by name, as algorithms are asked."""
     parameter = inspect.Parameter
-    function.__signature__ = inspect.Signature(
-        [parameter(name, parameter.KEYWORD_ONLY) for name in parameters]
-    )
+    function.__signature__ = inspect.Signature([
+        *(parameter(name, parameter.KEYWORD_ONLY) for name in parameters),
+        *(
+            parameter(name, parameter.KEYWORD_ONLY, default=each.default,
+                      annotation=Annotated[float, each.rule])
+            for name, each in OWN.items()
+        ),
+    ])  # fmt: skip
     return function
 
 
@@ -64,9 +71,11 @@ def all_in_one(algorithms):
 
     def init(**told):
         memories = {
-            name: algorithm.init(**{each: told[each] for each in what_is_told_at_first(algorithm)})
+            name: algorithm.init(
+                **{each: told[each] for each in what_is_told_at_first(algorithm)},
+                **chosen(algorithm.init, told),
+            )
             for name, algorithm in algorithms.items()
-            if isinstance(algorithm, Algorithm)
         }
         return memories, dict.fromkeys(algorithms, jnp.zeros_like(told["policy"].logits))
 
@@ -77,11 +86,11 @@ def all_in_one(algorithms):
             # Most of the time would go into compiling it; one algorithm is not exact without.
             if "fence" in own and name != "distillation":
                 own["fence"] = NO_FENCE
-            if isinstance(algorithm, Algorithm):
-                found = algorithm.update(**own | {"memory": memories[name]})
-                memories[name] = found.memory
-            else:
-                found = algorithm(**own)
+            own |= chosen(algorithm.update, told)
+            if "memory" in own:
+                own["memory"] = memories[name]
+            found = algorithm.update(**own)
+            memories[name] = found.memory
             assert isinstance(found, Update)
             gradients[name] = found.gradient
         return Update(jnp.zeros_like(told["policy"].logits), memory=(memories, gradients))
@@ -92,9 +101,10 @@ def all_in_one(algorithms):
     )
 
 
+ALL = {name: algorithm_of(name) for name in ALGORITHMS}
 TAUGHT = {
     name: algorithm
-    for name, algorithm in ALGORITHMS.items()
+    for name, algorithm in ALL.items()
     if {"teacher", "lessons"} & {*what_is_told(algorithm)}
 }
 
@@ -103,11 +113,12 @@ TAUGHT = {
 def compiled(family, sizes):
     """``init`` and ``step`` of all algorithms at once; how levels and nodes teach, the taught
     ones."""
-    algorithms = ALGORITHMS if family == "each rollout" else TAUGHT
+    algorithms = ALL if family == "each rollout" else TAUGHT
     program = Program(all_in_one(algorithms), sizes, ("reward",), teacher_nodes=NODES)
 
-    def init(seeds, config, oracle):
-        return sdpo_jax.init(seeds, program, config, oracle)
+    def init(seeds, numbers, oracle):
+        own = numbers.all_own
+        return sdpo_jax.init(seeds, program, numbers.config, oracle, numbers=own)
 
     def step(setting, state, index):
         state, view = sdpo_jax.step(program, setting, state, index)
@@ -155,7 +166,7 @@ JUDGES = {
 }
 
 NUMBERS = {
-    "usual": Config(
+    "usual": Numbers(
         noise=0.3,
         knowledge=0.6,
         feedback_strength=1.5,
@@ -172,7 +183,7 @@ NUMBERS = {
         divergence_mix=0.3,
     ),
     # Turned round, and from the true reward; the divergence is the forward KL.
-    "turned": Config(
+    "turned": Numbers(
         noise=0.5,
         bias=-0.3,
         knowledge=0.9,
@@ -192,7 +203,7 @@ NUMBERS = {
         demonstration_strength=-1.0,
     ),
     # Teachers that are sure, too steep to be interpolated; the divergence is the reverse KL.
-    "steep": Config(
+    "steep": Numbers(
         noise=0.3,
         knowledge=1.0,
         feedback_strength=25.0,
@@ -315,7 +326,7 @@ def test_gradients(family):
     oracle, config = inputs(family, cases)
     init, step = compiled(family, SIZES)
     setting, state = init(seeds, config, oracle)
-    problem, first = vars(setting.problem), np.asarray(state.logits)
+    problem, first = vars(setting.problem), np.asarray(state.params)
     steps, errors = drawn()
     memories = [dict.fromkeys(GRADIENTS) for _ in cases]
     draw = np.random.default_rng(8)
@@ -328,7 +339,7 @@ def test_gradients(family):
         given = {"first_logits": first, "logits": logits, "tokens": tokens}
         given |= {name: each[index] for name, each in steps.items()}
         for run, (_, oracle_of_run, judge, _) in enumerate(cases):
-            numbers = {name: float(getattr(config, name)[run]) for name in CONFIG_FIELDS}
+            numbers = {name: float(getattr(config, name)[run]) for name in FIELDS}
             plain, own = reference.Problem(**of_run(problem, run)), of_run(given, run)
             own["baseline"] = reference.sample(softmax(own["first_logits"]), own["baseline"])
             scene = Scene(
@@ -390,12 +401,12 @@ def expect_finite(family, sizes, draws):
     init, step = compiled(family, sizes)
     random = np.random.default_rng(3)
     for draw in range(draws):
-        config = Config(**{
+        config = Numbers(**{
             name: random.choice(allowed_ends(name), len(cases)).astype(np.float32)
-            for name in CONFIG_FIELDS
+            for name in FIELDS
         })  # fmt: skip
         setting, state = init(SEEDS[: len(cases)], config, oracle)
-        first = np.asarray(state.logits)
+        first = np.asarray(state.params)
         for index in range(STEPS):
             # As far from the first policy as training may have come.
             moved = random.choice([0.0, 1.0, 30.0, 1e4], len(cases))
@@ -408,7 +419,7 @@ def expect_finite(family, sizes, draws):
                 for each in values:
                     finite &= np.isfinite(each).reshape(-1, len(cases)).all(0)
                 for run in np.flatnonzero(~finite):
-                    numbers = {key: float(getattr(config, key)[run]) for key in CONFIG_FIELDS}
+                    numbers = {key: float(getattr(config, key)[run]) for key in FIELDS}
                     pytest.fail(f"{name}, draw {draw}, step {index}, run {run}: {numbers}")
 
 

@@ -21,6 +21,7 @@ import scipy.stats
 import sdpo_jax
 from sdpo_jax import Config, Metric, Program, Sizes, grid, plan
 from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.optimizers import OPTIMIZERS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
 CELLS = [
@@ -40,7 +41,7 @@ def same_bits(first, second):
         np.testing.assert_array_equal(first[name].values, second[name].values, err_msg=name)
 
 
-@pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
+@pytest.mark.parametrize(("algorithm", "feedback"), CELLS)
 def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
     cell = {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]}
     alone = run({**cell, "seed": [11]})
@@ -89,7 +90,7 @@ np.savez(sys.argv[1], **{name: data[name].values for name in data.data_vars})
         np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
-@pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
+@pytest.mark.parametrize(("algorithm", "feedback"), CELLS)
 def test_a_plain_vmap_agrees_at_every_step(algorithm, feedback):
     metrics = ("reward", "credit", "entropy")
     data = run(
@@ -157,7 +158,7 @@ def test_labels():
     assert data.reward_curve.dims == (*data.reward.dims, "step")
     assert data.step.values.tolist() == [0, 5, 10]
     assert data.algorithm.values.tolist() == ["mine"]
-    assert data.feedback.values.tolist() == ["likert"]
+    assert data.oracle.values.tolist() == ["likert"]
     assert data.logits.dims == (*data.reward.dims, "position", "token")
     assert data.logits.shape[-2:] == (4, 5)
     assert data.attrs["learning_rate"] == 0.02
@@ -198,11 +199,11 @@ def test_optimizers_by_name():
 
 def test_every_optimizer_on_offer_takes_a_step():
     def moved(name, logits):
-        optimizer = plan.OPTIMIZERS[name](0.1)
+        optimizer = OPTIMIZERS[name](0.1)
         updates, _ = optimizer.update(logits, optimizer.init(logits), logits)
         return updates
 
-    for name in plan.OPTIMIZERS:
+    for name in OPTIMIZERS:
         logits = jnp.ones((4, 5))
         assert jax.eval_shape(functools.partial(moved, name), logits).shape == logits.shape, name
 
@@ -371,7 +372,7 @@ def test_metrics_may_not_hide_an_axis():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "oracle"),
+    ("algorithm", "feedback"),
     [
         *((algorithm, "continuous") for algorithm in ALGORITHMS),
         *itertools.product(["sdpo"], ("binary", "ordinal", "critique")),

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import sdpo_jax
-from sdpo_jax.algorithm import Algorithm
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.plan import AXES, TITLES
+from sdpo_jax.program import algorithm_of
 
 ROOT = Path(sdpo_jax.__file__).parent
 MODULES = {
@@ -27,71 +27,6 @@ MODULES = {
         *(info.name for info in pkgutil.walk_packages([str(ROOT)], prefix="sdpo_jax.")),
     )
 }
-
-# From the bottom to the top. A module imports only modules of lower layers.
-LAYERS = [
-    # The losses for language models know nothing of the engine, nor it of them.
-    {"losses.checks"},
-    {"losses.chunks"},
-    {"losses.log_probs"},
-    {
-        *("losses.distillation", "losses.policy_gradient", "losses.advantages"),
-        *("losses.preference", "losses.hybrid", "losses.reductions", "losses.teachers"),
-    },
-    {"losses"},
-    {"lanes", "checks"},
-    {"streams"},
-    {"policy"},
-    {"problem", "config"},
-    {"sequences"},
-    {"judge"},
-    {"oracle"},
-    {"teacher"},
-    {"lessons"},
-    {"preference"},
-    {"reward_model", "prefixes", "shapley"},
-    {"divergence", "baseline"},
-    {"algorithms.base"},
-    {"surrogate"},
-    {
-        *("algorithms.sdpo", "algorithms.reinforce", "algorithms.advantage_weighted"),
-        *(
-            "algorithms.rloo",
-            "algorithms.ppo",
-            "algorithms.grpo",
-            "algorithms.dpo",
-            "algorithms.scar",
-        ),
-        *(
-            "algorithms.process_reward",
-            "algorithms.process_reward_learned",
-            "algorithms.dense_reward",
-        ),
-        *("algorithms.self_distillation", "algorithms.opsd", "algorithms.distillation"),
-    },
-    # Algorithms that are made of another.
-    {
-        *(
-            "algorithms.hybrid",
-            "algorithms.rlhf",
-            "algorithms.dr_grpo",
-            "algorithms.dpo_best_worst",
-        ),
-        *(
-            "algorithms.scar_sampled",
-            "algorithms.sdft",
-            "algorithms.sdpo_entropy",
-            "algorithms.sdpo_mixture",
-        ),
-        "algorithms.sdpo_annealed",
-    },
-    {"algorithms", "metrics", "information"},
-    {"train"},
-    {"plan"},
-    {"curves"},
-    {"grid"},
-    {""},
-]
 
 
 def imported_names(path):
@@ -113,15 +48,36 @@ def imported_names(path):
     return found
 
 
-def layer_of(name):
-    short = name.removeprefix("sdpo_jax").removeprefix(".")
-    return next(level for level, layer in enumerate(LAYERS) if short in layer)
+def imports():
+    """By module those that it makes Python run, the ``__init__`` of packages on the way too."""
+    found = {}
+    for name, path in MODULES.items():
+        others = set()
+        for other in imported_names(path) & set(MODULES):
+            parts = other.split(".")
+            packages = {".".join(parts[:count]) for count in range(2, len(parts) + 1)}
+            others |= {each for each in packages if not f"{name}.".startswith(f"{each}.")}
+        found[name] = others & set(MODULES) - {"sdpo_jax"}
+    return found
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_one_way(name):
-    for other in imported_names(MODULES[name]) & set(MODULES):
-        assert layer_of(other) < layer_of(name), f"{name} imports {other}"
+def floors(graph):
+    """By node the length of the longest way down; a circle is named."""
+    found = {}
+
+    def floor(node, above):
+        assert node not in above, f"a circle: {' -> '.join((*above, node))}"
+        if node not in found:
+            found[node] = 1 + max((floor(each, (*above, node)) for each in graph[node]), default=0)
+        return found[node]
+
+    for node in graph:
+        floor(node, ())
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_another():
+    floors(imports())
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -130,17 +86,14 @@ def test_the_engine_does_not_know_its_users(name):
     assert roots.isdisjoint({"sweeps", "tests", "matplotlib", "tyro", "rich", "jinja2"})
 
 
-def test_the_layers_name_every_module_once():
-    named = [f"sdpo_jax.{module}".removesuffix(".") for layer in LAYERS for module in layer]
-    assert sorted(named) == sorted(MODULES)
+def test_every_file_of_algorithms_is_the_home_of_one():
     homes = {
-        (algorithm.update if isinstance(algorithm, Algorithm) else algorithm).__module__
-        for algorithm in ALGORITHMS.values()
+        inspect.unwrap(getattr(each.update, "func", each.update)).__module__
+        for each in map(algorithm_of, ALGORITHMS)
     }
-    assert homes <= {f"sdpo_jax.{name}" for layer in LAYERS for name in layer}
     files = {name for name in MODULES if name.startswith("sdpo_jax.algorithms.")}
-    # ``dr_grpo`` is another name for an algorithm, and ``base`` says what one is.
-    assert files - homes == {"sdpo_jax.algorithm", "sdpo_jax.algorithms.dr_grpo"}
+    # ``dr_grpo`` is another name for an algorithm; ``numbers`` are those that several have.
+    assert files - homes == {"sdpo_jax.algorithms.numbers", "sdpo_jax.algorithms.dr_grpo"}
 
 
 def test_every_axis_of_a_grid_has_a_title():
@@ -149,7 +102,7 @@ def test_every_axis_of_a_grid_has_a_title():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_algorithm_knows_its_name(name):
-    assert ALGORITHMS[name].__name__ == name
+    assert algorithm_of(name).name == name
 
 
 def test_an_import_leaves_no_trace(tmp_path):

@@ -95,20 +95,24 @@ def test_an_algorithm_is_told_what_it_asks_for():
         }  # fmt: skip
         return Update(jnp.zeros_like(policy.logits), memory=memory)
 
-    def at_first(*, policy, reference, knowledge, panel, problem, solution, sizes, config, fence):
+    def at_first(
+        *, policy, reference, params, knowledge, panel, problem, solution, runs, contexts, sizes,
+        config, fence,
+    ):  # fmt: skip
         return first(
-            policy=policy, reference=reference, knowledge=knowledge, panel=panel,
-            problem=problem, solution=solution, sizes=sizes, config=config, fence=fence,
+            policy=policy, reference=reference, params=params, knowledge=knowledge, panel=panel,
+            problem=problem, solution=solution, runs=runs, contexts=contexts, sizes=sizes,
+            config=config, fence=fence,
         )  # fmt: skip
 
     algorithm = Algorithm("asks", at_first, asks)
     program = Program(algorithm, SIZES)
     setting, state = sdpo_jax.init(SEEDS, program, Config(knowledge=0.5))
-    sdpo_jax.step(program, setting, state._replace(logits=state.logits + 1.0), 2)
+    sdpo_jax.step(program, setting, state._replace(params=state.params + 1.0), 2)
     assert set(found["first"]) == set(TOLD_AT_FIRST)
     later = found["later"]
-    np.testing.assert_array_equal(later["reference"].logits, state.logits)
-    np.testing.assert_array_equal(later["policy"].logits, state.logits + 1.0)
+    np.testing.assert_array_equal(later["reference"].logits, state.params)
+    np.testing.assert_array_equal(later["policy"].logits, state.params + 1.0)
     np.testing.assert_array_equal(later["solution"], sdpo_jax.best_sequence(setting.problem)[0])
     assert later["sizes"] == SIZES
     assert int(later["step"]) == 2
@@ -161,8 +165,8 @@ def lessons_of(oracle, nodes, config):
 
     program = Program(looks, SIZES, teacher_nodes=nodes)
     setting, state = sdpo_jax.init(SEEDS, program, config, oracle)
-    logits = np.random.default_rng(1).normal(size=state.logits.shape).astype(np.float32)
-    _, view = sdpo_jax.step(program, setting, state._replace(logits=jnp.asarray(logits)), 1)
+    logits = np.random.default_rng(1).normal(size=state.params.shape).astype(np.float32)
+    _, view = sdpo_jax.step(program, setting, state._replace(params=jnp.asarray(logits)), 1)
     return seen, setting, view
 
 

@@ -82,9 +82,12 @@ def test_the_message_has_both_shapes_also_from_a_grid_and_before_anything_is_com
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("weight", jnp.ones(5)),
-        ("weight", 1.0),
-        ("weight", "half"),
+        ("info", 1.0),
+        ("info", {"weight": jnp.ones(5)}),
+        ("info", {"weight": 1.0}),
+        ("info", {"weight": "half"}),
+        ("tokens", jnp.ones(5)),
+        ("tokens", jnp.ones((1, 5), int)),
         ("cost", 7),
         ("cost", Cost(jnp.ones(5), 1)),
         ("memory", jnp.ones(2)),
@@ -92,7 +95,9 @@ def test_the_message_has_both_shapes_also_from_a_grid_and_before_anything_is_com
 )
 def test_whatever_else_an_algorithm_returns_is_checked_too(field, value):
     mine = returning(lambda policy: Update(policy.probs, **{field: value}))
-    assert refusal(lambda: traced(mine)).startswith(f"algorithm: mine returns a {field}")
+    assert refusal(lambda: traced(mine)).startswith(
+        "algorithm: mine returns " + ("a " if field in ("cost", "memory") else "") + field
+    )
 
 
 MEMORIES = {
@@ -260,7 +265,7 @@ def test_a_metric_may_be_a_function_or_a_name_alone():
             ("reward", ("reward", largest)),
             ("reward", ("reward_mean", largest)),
         ),
-        *((("", largest),), (("finite_steps", largest),), (("finished", largest),), 5, None, (5,)),
+        *((("", largest),), (("finite_steps", largest),), (("finished", largest),), 5, (5,)),
         *((lambda view: view.reward[0],), (Metric(largest, "largest"),), (("mine", 5),), (("a",),)),
         *((("mine", Metric(5, "five")),), b"reward", (("mine", Metric),)),
     ],

@@ -13,7 +13,7 @@ import pytest
 import reference
 
 import sdpo_jax
-from sdpo_jax import METRICS, ORACLES, Config, Program, Sizes, State, streams
+from sdpo_jax import METRICS, ORACLES, Program, Sizes, State, streams
 from sdpo_jax.streams import Stream
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=5)
@@ -22,7 +22,7 @@ SEEDS = np.array([5, 17, 2])
 RUNS = len(SEEDS)
 
 # Another number for each run, so that a number that reaches the wrong run is seen.
-CONFIG = Config(
+CONFIG = Numbers(
     learning_rate=np.array([0.1, 1.0, 0.5]),
     kl_weight=np.array([0.3, 0.05, 1.0]),
     feedback_strength=np.array([1.5, 0.7, -1.0]),
@@ -114,7 +114,8 @@ def compiled_init(sizes, nodes):
     program = Program(sizes=sizes, teacher_nodes=nodes)
 
     def function(config, oracle, table):
-        return sdpo_jax.init(SEEDS, program, config, oracle, knowledge=table)
+        own = config.own(program)
+        return sdpo_jax.init(SEEDS, program, config.config, oracle, knowledge=table, numbers=own)
 
     return jax.jit(function, compiler_options=QUICKLY)
 
@@ -130,7 +131,7 @@ def compiled_step(program):
             "mean_teacher": view.teacher.mean,
             "gradient": view.update.gradient,
             "direction": view.direction,
-            "logits": state.logits,
+            "logits": state.params,
         }
         return found, {name: METRICS[name].measure(view) for name in program.metrics}
 
@@ -218,7 +219,7 @@ def test_every_oracle_is_compared():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("algorithm", "oracle", "nodes"), CELLS)
+@pytest.mark.parametrize(("algorithm", "feedback", "nodes"), CELLS)
 def test_one_step(algorithm, feedback, nodes, variant):
     oracle, plain_oracle = FEEDBACK[feedback]
     # A structure of its own is a compilation of its own: for one algorithm only.
@@ -271,7 +272,7 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "oracle", "nodes"),
+    ("algorithm", "feedback", "nodes"),
     [
         ("sdpo", "continuous", NODES),
         ("sdpo", "critique by token", 0),
@@ -287,7 +288,11 @@ def test_a_whole_run(algorithm, feedback, nodes):
     has_teacher = algorithm in ("sdpo", "hybrid")
     names = tuple(name for name in CHEAP if has_teacher or not METRICS[name].needs_teacher)
     program = Program(algorithm, SIZES, names, record=names, teacher_nodes=nodes)
-    result = jax.jit(lambda config: sdpo_jax.train(SEEDS, program, config, oracle))(config)
+    result = jax.jit(
+        lambda config: sdpo_jax.train(
+            SEEDS, program, config.config, oracle, numbers=config.own(program)
+        )
+    )(config)
     # Each step adds its own rounding to what the steps before left in the logits.
     rounding = ROUNDING * np.arange(1, SIZES.steps + 1)
     for run in range(RUNS):

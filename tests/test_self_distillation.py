@@ -253,7 +253,7 @@ def expected_push(case, name, says, base, table=None, beta=BETA, mix=0.5):
 CLOSE = {"rtol": 1e-4, "atol": 3e-6}
 
 
-@pytest.mark.parametrize("oracle", FEEDBACK)
+@pytest.mark.parametrize("feedback", FEEDBACK)
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_a_live_teacher(case, name, feedback):
     found = case.expected(case.ours(f"sdpo_{name}", ORACLES[feedback](), divergence_mix=0.3))
@@ -290,15 +290,16 @@ def test_a_rate_of_0_is_the_fixed_teacher_and_1_the_live_one(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=8, steps=6, final_window=1)
     program = Program(algorithm, sizes)
     seeds = np.arange(2)
-    config = Config(learning_rate=1.0, feedback_strength=2.0, teacher_rate=np.array([0.0, 1.0]))
-    setting, state = sdpo_jax.init(seeds, program, config)
-    first = state.logits
+    config = Config(learning_rate=1.0, feedback_strength=2.0)
+    own = {"teacher_rate": np.array([0.0, 1.0])}
+    setting, state = sdpo_jax.init(seeds, program, config, numbers=own)
+    first = state.params
     for index in range(3):
-        before = state.logits
+        before = state.params
         state, _ = sdpo_jax.step(program, setting, state, index)
         np.testing.assert_array_equal(state.memory[..., 0], first[..., 0])
         np.testing.assert_array_equal(state.memory[..., 1], before[..., 1])
-    assert abs(state.logits - first).max() > 0.05
+    assert abs(state.params - first).max() > 0.05
 
 
 def test_the_average_is_optaxs():
@@ -307,7 +308,7 @@ def test_the_average_is_optaxs():
     memory = jnp.asarray(draw.normal(size=(2, 3)), jnp.float32)
     from sdpo_jax.algorithms.self_distillation import average
 
-    found = average(memory, policy, Config(teacher_rate=rate))
+    found = average(memory, policy.logits, rate)
     expected = optax.incremental_update(policy.logits, memory, rate)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -422,7 +423,8 @@ def test_distillation_is_exact_at_any_temperature(temperature):
         policy=policies.policy(jnp.asarray(logits)),
         reference=policies.policy(jnp.asarray(first)),
         knowledge=jnp.asarray(table),
-        config=Config(temperature=temperature, feedback_strength=1.5),
+        config=Config(feedback_strength=1.5),
+        temperature=temperature,
     )
     shown = first.astype(np.float64) + 1.5 * table
     tau = np.float64(np.float32(temperature))

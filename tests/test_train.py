@@ -32,7 +32,7 @@ from sdpo_jax import (
     teacher,
 )
 from sdpo_jax.algorithm import what_is_told
-from sdpo_jax.train import needs_teacher
+from sdpo_jax.program import needs_teacher
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=10, final_window=4)
 SEEDS = np.arange(4)
@@ -133,10 +133,10 @@ def test_an_optimiser_sees_one_run_at_a_time(optimizer, expected):
     @jax.jit
     def descend():
         setting, state = sdpo_jax.init(SEEDS, optimised, config)
-        logits, directions = [state.logits], []
+        logits, directions = [state.params], []
         for index in range(3):
             state, view = sdpo_jax.step(optimised, setting, state, index)
-            logits.append(state.logits)
+            logits.append(state.params)
             directions.append(view.direction)
         return logits, directions
 
@@ -181,7 +181,7 @@ def dealt(setting, state, view):
     return {
         "problem": setting.problem,
         "knowledge": setting.knowledge,
-        "logits": state.logits,
+        "logits": state.params,
         "tokens": view.tokens,
         "keys": (setting.rollout_key, setting.noise_key, setting.hint_key),
     }
@@ -387,7 +387,7 @@ def test_train_is_init_and_so_many_steps():
     for index in range(SIZES.steps):
         state, view = step(program(), setting, state, index)
         close(view.reward.mean(0), result.curves["reward"][index])
-    close(state.logits, result.logits)
+    close(state.params, result.logits)
 
 
 def test_without_noise_the_feedback_is_the_reward():
@@ -427,11 +427,11 @@ def test_a_run_without_noise_does_not_hear_that_of_its_neighbours():
     assert not same(quiet.logits[..., 1], mixed.logits[..., 1])
 
 
-def stepped(algorithm, config, oracle=None):
+def stepped(algorithm, config, oracle=None, own=None):
     """One step from where the policy has left the reference; four runs of one seed."""
-    setting, state = init(np.full(4, 5), program(algorithm), config, oracle)
-    moved = state.logits + np.random.default_rng(2).normal(size=(3, 4, 1)).astype(np.float32)
-    _, view = step(program(algorithm), setting, state._replace(logits=moved), 3)
+    setting, state = init(np.full(4, 5), program(algorithm), config, oracle, numbers=own)
+    moved = state.params + np.random.default_rng(2).normal(size=(3, 4, 1)).astype(np.float32)
+    _, view = step(program(algorithm), setting, state._replace(params=moved), 3)
     return view
 
 
@@ -449,12 +449,16 @@ def test_the_sign_turns_the_algorithm_round_and_not_the_pull(algorithm):
 
 def test_the_hybrids_threshold_chooses_between_two_algorithms():
     divergence = stepped("hybrid", numbers()).teacher.divergence[0]
-    view = stepped("hybrid", numbers(hybrid_threshold=[1e-6, divergence, 1e6, 2 * divergence]))
+    view = stepped(
+        "hybrid",
+        numbers(),
+        own={"hybrid_threshold": np.float32([1e-6, divergence, 1e6, 2 * divergence])},
+    )
     distilled = np.asarray(stepped("sdpo", numbers()).update.gradient)
     reinforced = np.asarray(stepped("reinforce", numbers()).update.gradient)
     # Eq. 6 falls to sigmoid(-3) and no further, however large the threshold is.
     weight = 1 / (1 + np.exp([-np.inf, 0, 3, 1.5]))
-    np.testing.assert_allclose(view.update.weight, weight, rtol=1e-5)
+    np.testing.assert_allclose(view.update.info["weight"], weight, rtol=1e-5)
     expected = weight * distilled + (1 - weight) * reinforced
     np.testing.assert_allclose(view.update.gradient, expected, atol=1e-6)
     assert abs(distilled - reinforced).max() > 0.01
@@ -485,7 +489,7 @@ def test_the_signal_is_the_reward_the_feedback_or_between():
 def test_a_signal_that_is_the_feedback_holds_nothing_of_the_reward():
     # Not even a rounding error: by one that goes with R, equal levels could be told apart.
     def difference(*, policy, signal, feedback):
-        return Update(jnp.zeros_like(policy.probs), abs(signal - feedback).max(0))
+        return Update(jnp.zeros_like(policy.probs), {"weight": abs(signal - feedback).max(0)})
 
     program = Program(difference, SIZES, metrics=("weight",))
     config = Config(learn_from_feedback=1.0, noise=0.5)
@@ -589,7 +593,7 @@ HIGHEST = Metric(lambda view: view.policy.logits.max((0, 1)), "largest logit", w
 
 def praises_the_first_token(*, policy, config):
     gradient = jnp.zeros_like(policy.probs).at[:, 0].set(-1.0)
-    return Update(gradient, config.learning_rate * policy.probs[0, 0])
+    return Update(gradient, {"weight": config.learning_rate * policy.probs[0, 0]})
 
 
 def test_an_algorithm_a_metric_and_an_oracle_of_ones_own():

@@ -19,11 +19,15 @@ from sdpo_jax.policies.heads import policy
 class WithContexts(Protocol):
     """What sampling and enumeration ask of a policy."""
 
-    def after(self, params: Any, tokens: Array, place: Array) -> Array: ...
+    def after(self, params: Any, tokens: Array, place: Array) -> Array:
+        """The logits at one position of sequences, ``[V, N, *runs]``."""
+        ...
 
     def conditionals(
         self, params: Any, length: int, vocab_size: int, runs: tuple[int, ...]
-    ) -> list[Array]: ...
+    ) -> list[Array]:
+        """The logits after every prefix: for each position ``[V ** t, V, *runs]``."""
+        ...
 
 
 def sample_in_order(kind: WithContexts, params: Any, uniforms: Array) -> Array:

@@ -17,8 +17,6 @@ import pytest
 import sdpo_jax
 from sdpo_jax import (
     ALGORITHMS,
-    Algorithm,
-    Config,
     Program,
     Sizes,
     Update,
@@ -26,13 +24,15 @@ from sdpo_jax import (
     policies,
     preference,
 )
-from sdpo_jax.algorithm import STEP, what_is_told, what_is_told_at_first
+from sdpo_jax.algorithm import STEP, chosen, what_is_told, what_is_told_at_first
+from sdpo_jax.program import algorithm_of
+from tests.numbers import Numbers
 
 SIZES = Sizes(
     length=3, vocab_size=4, rollouts=6, steps=5, final_window=2, epochs=2, teachers=2, top_k=2
 )
 # So much noise that some rollouts have no feedback; knobs off their defaults, which are 1 or 0.
-CONFIG = Config(
+CONFIG = Numbers(
     noise=0.6,
     knowledge=0.7,
     trust=0.4,
@@ -52,7 +52,7 @@ class Step:
     def __init__(self, told, advantage=None, memory=(), update=None):
         self.told, self.advantage, self.memory, self.update = told, advantage, memory, update
         self.tokens = told["tokens"].T
-        self.config = told["config"]
+        self.config = CONFIG
 
     def now(self, logits, tokens=None):
         """Log probabilities of the rollouts, ``[N, T]``."""
@@ -268,19 +268,22 @@ def _gradients(patch):
     told = everything_told()
     first = {name: told[name] for name in ("policy", *what_is_known_first(told))}
     first["policy"] = told["reference"]
+    first["params"] = told["reference"].logits
     found = {}
-    for name, algorithm in ALGORITHMS.items():
-        update, memory = algorithm, ()
-        if isinstance(algorithm, Algorithm):
-            update = algorithm.update
-            memory = algorithm.init(
-                **{key: first[key] for key in what_is_told_at_first(algorithm) if key != "fence"}
-            )
+    for name in ALGORITHMS:
+        algorithm = algorithm_of(name)
+        update, own = algorithm.update, CONFIG.all_own
+        memory = algorithm.init(
+            **{key: first[key] for key in what_is_told_at_first(algorithm) if key != "fence"},
+            **chosen(algorithm.init, own),
+        )
         credit = watched(patch, update)
 
-        def asked(step, memory, policy, algorithm=algorithm, update=update):
+        def asked(step, memory, policy, algorithm=algorithm, update=update, own=own):
             given = {**told, "memory": memory, "step": step, "policy": policy}
-            return update(**{key: given[key] for key in what_is_told(algorithm) if key != "fence"})
+            given["params"] = policy.logits
+            names = [key for key in what_is_told(algorithm) if key != "fence"]
+            return update(**{key: given[key] for key in names}, **chosen(update, own))
 
         step = told["step"]
         if name in ("ppo", "grpo", "dr_grpo"):
@@ -301,7 +304,7 @@ def what_is_known_first(told):
 def watched(patch, update):
     """The weights that an algorithm gives ``mean_score``, as they come."""
     seen = []
-    module = sys.modules[update.__module__]
+    module = sys.modules[getattr(update, "func", update).__module__]
     original = getattr(module, "mean_score", None)
     if original is not None:
 
@@ -326,9 +329,9 @@ def everything_told():
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names
     )
     program = Program(asks, SIZES)
-    setting, state = sdpo_jax.init(3, program, CONFIG)
-    moved = np.random.RandomState(0).normal(0, 0.7, state.logits.shape).astype(np.float32)
-    sdpo_jax.step(program, setting, state._replace(logits=state.logits + moved), 2)
+    setting, state = sdpo_jax.init(3, program, CONFIG.config)
+    moved = np.random.RandomState(0).normal(0, 0.7, state.params.shape).astype(np.float32)
+    sdpo_jax.step(program, setting, state._replace(params=state.params + moved), 2)
     return kept
 
 
