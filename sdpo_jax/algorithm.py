@@ -355,24 +355,25 @@ def returned(what: str, value: Any, shapes: tuple[tuple[int, ...], ...]) -> Arra
     return jnp.asarray(as_float32(array))
 
 
-def check_kept(what: str, kept: Any, before: Any) -> None:
+def check_kept(what: str, kept: Any, before: Any, when: str = "as before the step") -> None:
     """Check that a memory has the structure, shapes and types that it had before the step."""
     structures = [jax.tree.structure(each) for each in (kept, before)]
     if structures[0] != structures[1]:
         given, allowed = (" ".join(str(each).split()) for each in structures)
-        raise ValueError(f"{what} of structure {given}; allowed: {allowed}, as before the step")
+        raise ValueError(f"{what} of structure {given}; allowed: {allowed}, {when}")
     olds = jax.tree_util.tree_leaves_with_path(before)
     for (path, old), new in zip(olds, jax.tree.leaves(kept), strict=True):
         given, allowed = (_kind_of(each) for each in (new, old))
         if given != allowed:
             where = jax.tree_util.keystr(path)
             raise ValueError(
-                f"{what}{where and ' in '}{where} of type {given}; allowed: {allowed}, "
-                "as before the step"
+                f"{what}{where and ' in '}{where} of type {given}; allowed: {allowed}, {when}"
             )
 
 
 def _kind_of(leaf: Any) -> str:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]"
     if not isinstance(leaf, Array | np.ndarray | np.generic | bool | int | float | complex):
         return shown(leaf)
     kind = jax.typeof(leaf)

@@ -23,15 +23,15 @@ class Pairs(NamedTuple):
         first: ``[T, P, *runs]`` int32.
         second: ``[T, P, *runs]`` int32.
         verdict: ``[P, *runs]``, +1 where the first was preferred, -1 where the second.
-        first_place: ``[P, *runs]`` int32, which rollout the first is.
+        first_place: ``[P, *runs]`` int32, which rollout of a step the first is.
         second_place: ``[P, *runs]`` int32.
     """
 
     first: Array
     second: Array
     verdict: Array
-    first_place: Array
-    second_place: Array
+    first_place: Array | None = None
+    second_place: Array | None = None
 
 
 def judged_pairs(

@@ -261,13 +261,13 @@ def _check_parts_fit(program: Program) -> None:
     problem.check(sizes.length, sizes.vocab_size)
     what = f"algorithm: {algorithm.name} needs"
     if not isinstance(kind, Factored):
-        for asked in _wants(algorithm, policies.ONE_CONTEXT):
+        for asked in wants(algorithm, policies.ONE_CONTEXT):
             raise ValueError(
                 f"{what} a {asked} with {policies.ONE_CONTEXT}; allowed: policy factored, "
                 f"not {kind.name}"
             )
     if isinstance(problem, Function):
-        for _ in _wants(algorithm, problems.EQUATION_ONE):
+        for _ in wants(algorithm, problems.EQUATION_ONE):
             raise ValueError(
                 f"{what} {problems.EQUATION_ONE}; allowed: problem bigram, not {problem.name}"
             )
@@ -287,7 +287,7 @@ def _check_parts_fit(program: Program) -> None:
             check_enumerated(f"algorithm {algorithm.name}", sizes.length, sizes.vocab_size)
 
 
-def _wants(algorithm: Algorithm, mark: str) -> list[str]:
+def wants(algorithm: Algorithm, mark: str) -> list[str]:
     """The parameters of an algorithm that are annotated with a mark, or imply it."""
     found = []
     for function, first in ((algorithm.init, True), (algorithm.update, False)):

@@ -211,7 +211,7 @@ def train(
     start = integer("start", start, 0, stop - 1)
     if state is not None:
         of_type("state", state, State)
-        check_kept("state: given", state, first)
+        check_kept("state: given", state, first, "as that of step 0")
         first = State(*jax.tree.map(jnp.asarray, tuple(state)))
     recorder = Recorder(program, setting.rollout_key.high.shape, start, stop)
     begin = lanes.shared((first, recorder.empty()), setting)
@@ -564,7 +564,7 @@ def _checked_params(
     own = jax.eval_shape(lambda: kind.first(key, length, vocab_size, scale))
     if isinstance(kind, Factored):
         params = as_float32(numbers("params", params, "an array of real numbers"))
-    check_kept("params: given", params, own)
+    check_kept("params: given", params, own, "as the policy's own")
     return jax.tree.map(jnp.asarray, params)
 
 

@@ -25,6 +25,7 @@ from sdpo_jax.algorithm import chosen, numbers_of, what_is_told, what_is_told_at
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.program import algorithm_of
 from tests import reference
+from tests.numbers import FIELDS
 
 BETA = 2.0
 # Where the weight of the hybrid is far from 0 and from 1.
@@ -96,7 +97,7 @@ class Case:
         own |= {"hybrid_threshold": TAU} if "hybrid_threshold" in own else {}
         own |= {name: value for name, value in numbers.items() if name in own}
         shared = {name: value for name, value in numbers.items() if name in CONFIG_FIELDS}
-        assert numbers.keys() <= own.keys() | shared.keys()
+        assert numbers.keys() <= set(FIELDS)
         config = replace(Config(feedback_strength=BETA, hint_noise=0.0), **shared)
         policy = policies.policy(spread(self.logits))
         table = spread(self.table if knowledge is None else knowledge)

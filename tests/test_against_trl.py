@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, policies, surrogate
+from sdpo_jax import ALGORITHMS, Sizes, divergence, policies, surrogate
 from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.preference import Pairs
 
@@ -167,12 +167,13 @@ def ours(algorithm, logits, tokens, reward):
     """Of an algorithm that keeps a batch, at the first step."""
     update = ALGORITHMS[algorithm].update(
         policy=policies.policy(jnp.asarray(logits)),
+        params=jnp.asarray(logits),
+        read=lambda params, tokens=None: params,
         tokens=jnp.asarray(tokens),
         signal=jnp.asarray(reward),
         memory=(),
         step=0,
         sizes=SIZES,
-        config=Config(),
     )
     return update.gradient
 

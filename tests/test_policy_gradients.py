@@ -96,7 +96,7 @@ def test_one_rollout_or_equal_rewards_leave_the_policy_as_it_is(algorithm):
     sizes = Sizes(length=2, vocab_size=3, rollouts=1, steps=2, final_window=1)
     result = sdpo_jax.train(0, Program(algorithm, sizes), Config(kl_weight=0.0, learning_rate=9.0))
     _, first = sdpo_jax.init(0, Program(algorithm, sizes), Config())
-    np.testing.assert_allclose(result.logits, first.logits, atol=1e-5)
+    np.testing.assert_allclose(result.logits, first.params, atol=1e-5)
 
 
 # Several steps on a batch
@@ -124,7 +124,7 @@ def test_off_the_policy_the_gradient_is_that_of_the_published_objective(clip, pe
     advantage = draw.normal(size=shape).astype(np.float32)
     sizes = Sizes(length=length, vocab_size=vocab_size, rollouts=rollouts, epochs=2)
     before, after = policies.policy(jnp.asarray(old)), policies.policy(jnp.asarray(new))
-    memory = surrogate.no_batch(before, sizes)
+    memory = surrogate.no_batch(sizes, (), 1)
     _, memory = surrogate.batch(memory, 0, sizes, before, tokens, advantage)
     # The rollouts of the step between are another batch's, and not looked at.
     batch, _ = surrogate.batch(memory, 1, sizes, after, tokens[:, ::-1], 5 * advantage)

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, Config, Program, Sizes
+from sdpo_jax import ALGORITHMS, Program, Sizes
+from tests.numbers import Numbers
 
 SEEDS = 12
 SOLVED, FAILED = 0.85, 0.75
 
-_PLAIN = Config(
+_PLAIN = Numbers(
     quality_scale=1.5,
     bigram_scale=0.0,
     pattern_weight=0.0,
@@ -67,7 +68,8 @@ LADDER = {
 
 @partial(jax.jit, static_argnames="program", compiler_options={"xla_backend_optimization_level": 1})
 def _train(program, config):
-    return sdpo_jax.train(np.arange(SEEDS), program, config).final["optimality"]
+    own = config.own(program)
+    return sdpo_jax.train(np.arange(SEEDS), program, config.config, numbers=own).final["optimality"]
 
 
 @cache

@@ -38,19 +38,28 @@ def dpo(
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
     pairs = fence(lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step))
-    return Update(pair_gradient(policy, reference, tokens, pairs, dpo_strength, fence))
+    return Update(pair_gradient(policy, reference, pairs, dpo_strength, fence, tokens))
 
 
 def pair_gradient(
     policy: Policy,
     reference: Policy,
-    tokens: Array,
     pairs: Pairs,
     strength: ArrayLike,
     fence: Fence = NO_FENCE,
+    tokens: Array | None = None,
 ) -> Array:
-    """The gradient of L for given pairs of rollouts ``[T, N, *runs]``, ``[T, V, *runs]``."""
-    if has_contexts(policy.logits, tokens):
+    """The gradient of L for given pairs, ``[T, V, *runs]``.
+
+    Args:
+        policy: the student.
+        reference: pi_ref.
+        pairs: of rollouts.
+        strength: beta_d.
+        fence: of this step.
+        tokens: ``[T, N, *runs]``, all rollouts, which a policy with contexts has its contexts of.
+    """
+    if tokens is not None and has_contexts(policy.logits, tokens):
         return _pair_gradient_with_contexts(policy, reference, tokens, pairs, strength)
     count, vocab_size = pairs.verdict.shape[0], policy.probs.shape[1]
     # The normalisers are the same for both sequences, and cancel.
@@ -75,6 +84,7 @@ def _pair_gradient_with_contexts(
 ) -> Array:
     """The same where each rollout has contexts of its own, ``[T, V, N, *runs]``."""
     rollouts, count = tokens.shape[1], pairs.verdict.shape[0]
+    assert pairs.first_place is not None and pairs.second_place is not None
     normalizers = policy.log_normalizer - reference.log_normalizer
     log_ratio = sequences.pick(policy.logits - reference.logits, tokens) - normalizers
     ratio = lanes.total(log_ratio, 0)

@@ -30,4 +30,4 @@ def dpo_best_worst(
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
     pairs = fence(lambda: preference.best_and_worst(tokens, signal))
-    return Update(pair_gradient(policy, reference, tokens, pairs, dpo_strength, fence))
+    return Update(pair_gradient(policy, reference, pairs, dpo_strength, fence, tokens))

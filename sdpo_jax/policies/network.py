@@ -151,7 +151,10 @@ def _check(network: Network, length: int, vocab_size: int) -> None:
     # Sequences that part at t may differ in their logits behind t only.
     behind = np.arange(length)[:, None] >= np.arange(length)
     parted = np.where(behind, (first + 1) % vocab_size, first)
-    read = np.asarray(network.read(params, jnp.concatenate([first, parted], axis=1)))
+    # Also where the caller is being traced.
+    with jax.ensure_compile_time_eval():
+        params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size, 1.0)
+        read = np.asarray(network.read(params, jnp.concatenate([first, parted], axis=1)))
     for t in range(length):
         ahead = (abs(read[: t + 1, :, 0] - read[: t + 1, :, t + 1]) > 1e-4).any(1)
         if ahead.any():
