@@ -29,6 +29,22 @@ def test_adding_an_algorithm(capsys):
     assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]\n", capsys.readouterr().out)
 
 
+def test_parts_of_your_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/parts_of_your_own.md").read_text(), re.DOTALL
+    )
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    half, whole, final = names["half"], names["whole"], names["final"]
+    assert half.finite_steps == whole.finite_steps == 15  # pyright: ignore[reportAttributeAccessIssue]
+    run = names["train"](3, names["program"])  # pyright: ignore[reportCallIssue]
+    for name, value in run.final.items():
+        assert abs(value - final[name]) < 1e-6  # pyright: ignore[reportIndexIssue]
+    assert abs(run.params - whole.params).max() < 1e-6  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_what_a_page_points_at_exists(page):
     for target in re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text()):
@@ -38,7 +54,7 @@ def test_what_a_page_points_at_exists(page):
 
 
 def selections_by_keyword(code: str) -> list[str]:
-    """Calls like ``data.sel(algorithm="sdpo")``, which xarray reads as its own argument."""
+    """Calls like ``data.sel(method="sdpo")``, which xarray reads as its own argument."""
     xarrays_own = {None, "nearest", "pad", "ffill", "backfill", "bfill"}
     found = []
     for call in ast.walk(ast.parse(code)):
@@ -47,7 +63,7 @@ def selections_by_keyword(code: str) -> list[str]:
         if call.func.attr not in {"sel", "reindex"}:
             continue
         for keyword in call.keywords:
-            if keyword.arg == "algorithm" and not (
+            if keyword.arg == "method" and not (
                 isinstance(keyword.value, ast.Constant) and keyword.value.value in xarrays_own
             ):
                 found.append(ast.unparse(call))
@@ -81,7 +97,7 @@ def test_nothing_selects_an_algorithm_by_xarrays_own_argument():
 
 
 def test_a_selection_by_keyword_would_be_found():
-    assert selections_by_keyword('x = data.reward.sel(algorithm="sdpo", seed=0)')
-    assert selections_by_keyword("data.sel(algorithm=name)")
+    assert selections_by_keyword('x = data.reward.sel(method="sdpo", seed=0)')
+    assert selections_by_keyword("data.sel(method=name)")
     assert not selections_by_keyword('data.sel({"algorithm": "sdpo"})')
     assert not selections_by_keyword('data.sel(noise=0.1, method="nearest")')

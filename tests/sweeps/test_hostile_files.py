@@ -435,7 +435,8 @@ def test_labels_of_files_select_the_runs_that_they_name(tmp_path):
     out = swept(
         tmp_path,
         "[base]\nmetrics = ['reward']\nsteps = 20\n"
-        f"[axes]\nlearning_rate = {labels}\nalgorithm = ['sdpo', 'reinforce']\nseed = {{count = 5}}",
+        f"[axes]\nlearning_rate = {labels}\nalgorithm = ['sdpo', 'reinforce']\n"
+        "seed = {count = 5}",
     )[1]
     assert main(["render", str(out)]) == 0
     assert main(["export", str(out), "--to", "csv"]) == 0
