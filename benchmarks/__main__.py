@@ -13,7 +13,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Throughput:
-    """Training runs a second of each algorithm and oracle; trace, lower and compile time; memory."""
+    """Training runs a second by algorithm and oracle; trace, lower and compile time; memory."""
 
     algorithm: str | None = None
     """Only this algorithm, one of the library's (default: the paper's four)."""
@@ -52,7 +52,8 @@ class Scaling:
     oracle: str = "continuous"
     """The feedback type."""
     only: tuple[str, ...] = ()
-    """Only these of: runs, steps, length, vocab_size, rollouts, block_width, algorithms, devices."""
+    """Only these of: runs, steps, length, vocab_size, rollouts, block_width, algorithms,
+    devices."""
     runs: int = 1_000_000
     """The largest number of training runs."""
     repeats: int = 3

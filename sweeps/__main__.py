@@ -150,7 +150,7 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class Audit:
-    """Every algorithm at its own best, among those that are told the same: league, crossover, biases.
+    """Every algorithm at its own best, among those told the same: league, crossover, biases.
 
     What an interrupted run had finished is kept: the same command goes on from there.
     """

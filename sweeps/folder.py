@@ -698,8 +698,8 @@ _CALLED = {
 }
 _UNKNOWN = "not recorded"
 _NOT_READ = (
-    "`python -m sweeps run FILE --out` the same folder, or, of an algorithm, metric or optimizer that "
-    "is not known here, the code that registers it"
+    "`python -m sweeps run FILE --out` the same folder, or, of an algorithm, metric or optimizer "
+    "that is not known here, the code that registers it"
 )
 
 

@@ -98,7 +98,7 @@ class Experiment:
 
 
 def experiments() -> dict[str, Experiment]:
-    """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the controls."""
+    """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and controls."""
     continuous = oracles.continuous()
     silent = dataclasses.replace(continuous, gain=np.float32(0), base=np.float32(1))
     readings = {name: oracles.critique(name) for name in oracles.READINGS}

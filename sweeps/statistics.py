@@ -88,7 +88,7 @@ def ratio_of_means(top: ArrayLike, bottom: ArrayLike, level: float = LEVEL) -> I
     """``mean(top) / mean(bottom)``, paired, with the interval of the linearised ratio.
 
     To first order the error of the ratio r is the mean of ``(top - r bottom) / mean(bottom)``
-    (the delta algorithm), which keeps the pairing and needs no resampling. Where the interval of the
+    (the delta method), which keeps the pairing and needs no resampling. Where the interval of the
     denominator contains 0 the ratio has no bounds: they are infinite.
 
     Raises:

@@ -178,9 +178,9 @@ def cells(data: xr.DataArray, **labels: Any) -> np.ndarray:
         label = np.asarray(wanted)
         if label.ndim:
             kept.append(axis)
-        tolerance = {"algorithm": "nearest", "tolerance": 1e-6} if label.dtype.kind == "f" else {}
+        tolerance = {"method": "nearest", "tolerance": 1e-6} if label.dtype.kind == "f" else {}
         try:
-            # A dict, since `algorithm` is also an argument of `sel` and would silently be taken so.
+            # A dict: as a keyword, an axis called like an argument of `sel` would be taken for it.
             data = data.sel({axis: label}, **tolerance)
         except KeyError:
             known = ", ".join(map(str, data.indexes[axis]))

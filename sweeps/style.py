@@ -1,4 +1,4 @@
-"""The one look of every figure: an algorithm's name, colour, marker and line are the same everywhere.
+"""The one look of every figure: an algorithm's name, colour, marker and line never change.
 
 Colours are Okabe and Ito's, which stay apart for colour-blind readers; markers and line patterns
 say the same once more, for print in grey.

@@ -435,7 +435,7 @@ class _Reader:
         for place, value in enumerate(parts.get("oracle", ())):
             if named.setdefault(value.label(), value) != value:
                 here = (*where, "oracle", place)
-                self._note(here, value.label(), "a name for each kind of feedback")
+                self._note(here, value.label(), "a name for each oracle")
 
     def _each(self, path: tuple, table: Any) -> dict[str, Any]:
         """The axes of a table that are right, each checked by itself."""
@@ -777,7 +777,7 @@ def _kind(value: Any) -> Any:
     return value
 
 
-_Feedback: Any = Annotated[
+_AnyOracle: Any = Annotated[
     Union[tuple(_KINDS.values())],  # noqa: UP007
     Field(discriminator="kind"),
     BeforeValidator(_kind),
@@ -791,7 +791,7 @@ def _expanded(name: str, given: Any) -> list[Any] | range:
         # Counted before they are made, and no further than to the first that is too many.
         so_far = itertools.accumulate(map(_oracles_in, values))
         if any(count > MAX_ORACLES for count in so_far):
-            raise _refused(f"at most {MAX_ORACLES} kinds of feedback")
+            raise _refused(f"at most {MAX_ORACLES} oracles")
         values = list(itertools.chain.from_iterable(map(_each_oracle, values)))
     if not values:
         raise _refused("one or more values")
@@ -862,7 +862,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
-    """The entries of a feedback table that stand for several numbers."""
+    """The entries of an oracle's table that stand for several numbers."""
     found = {}
     for key in _OF_ORACLES:
         given = value.get(key)
@@ -880,7 +880,7 @@ def _judges_lists(value: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _oracles_in(value: Any) -> int:
-    """How many oracles an entry of a list of feedback stands for."""
+    """How many oracles an entry of a list of oracles stands for."""
     if not isinstance(value, dict):
         return 1
     lists = (*_lists(value).values(), *_judges_lists(value).values())
@@ -888,7 +888,7 @@ def _oracles_in(value: Any) -> int:
 
 
 def _each_oracle(value: Any) -> list[Any]:
-    """A feedback table with a list where a number belongs stands for several."""
+    """An oracle's table with a list where a number belongs stands for several."""
     if not isinstance(value, dict):
         return [value]
     several = _lists(value)
@@ -987,7 +987,7 @@ def _whole_text(value: str) -> str:
 
 _FIELDS: dict[str, Any] = {
     "algorithm": _choice(ALGORITHMS),
-    "oracle": _Feedback,
+    "oracle": _AnyOracle,
     "optimizer": _choice(OPTIMIZERS),
     **{name: _integer(name) for name in (*SEED_AXES, *SIZE_FIELDS)},
     **{name: _number(name) for name in CONFIG_FIELDS},

@@ -63,7 +63,7 @@ _OTHER_DECIMALS = 5
 
 
 def table_rows(results: Results, number: int) -> list[Row]:
-    """Table 1 (final reward), 2 (credit correlation) or 3 (final entropy), algorithm by algorithm."""
+    """Table 1 (final reward), 2 (credit correlation) or 3 (final entropy), by algorithm."""
     feedback = published()["feedback_order"]
     values = store.cells(
         results["algorithms"][TABLE_METRICS[number]], algorithm=ALGORITHMS, oracle=feedback

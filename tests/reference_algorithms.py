@@ -1,8 +1,8 @@
 """Every algorithm's gradient for one run, in float64 NumPy, from its equation and nothing else.
 
 Losses are written as losses: their gradients are taken by the complex step, which has no rounding
-error of its own (Squire and Trapp 1998). To be read beside the papers that the algorithms name, so it
-loops where they sum. Arrays as in ``reference``.
+error of its own (Squire and Trapp 1998). To be read beside the papers that the algorithms name, so
+it loops where they sum. Arrays as in ``reference``.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def heard(scene, teachers):
     return teachers[scene.feedback != 0]
 
 
-# The algorithms. Each makes of a scene and its memory (``None`` at first) a gradient and its memory.
+# The algorithms. Each makes of a scene and its memory (``None`` at first) a gradient and a memory.
 
 
 def plain(gradient):

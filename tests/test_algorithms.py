@@ -42,9 +42,9 @@ def test_reinforce_is_the_exact_policy_gradient_but_for_its_baseline(case):
 
 
 @pytest.mark.parametrize("oracle", FEEDBACK)
-def test_sdpo_is_the_sum_over_all_sequences_of_the_push_to_their_teachers(case, feedback):
-    expected = case.expected(case.ours("sdpo", ORACLES[feedback]()))
-    teachers = case.teachers(FEEDBACK[feedback])
+def test_sdpo_is_the_sum_over_all_sequences_of_the_push_to_their_teachers(case, oracle):
+    expected = case.expected(case.ours("sdpo", ORACLES[oracle]()))
+    teachers = case.teachers(FEEDBACK[oracle])
     exact = sum(p * (t - case.probs) for p, t in zip(case.probability, teachers, strict=True))
     # Chebyshev's nodes leave 1e-5 at the most; binary and ordinal have none.
     np.testing.assert_allclose(expected, -exact, rtol=1e-5, atol=2e-6)
@@ -65,9 +65,9 @@ def test_advantage_weighted_is_a_covariance_over_all_sequences(case):
 
 
 @pytest.mark.parametrize("oracle", FEEDBACK)
-def test_hybrid_is_the_sum_over_all_batches_of_its_blend(case, feedback):
-    expected = case.expected(case.ours("hybrid", ORACLES[feedback]()))
-    teachers = case.teachers(FEEDBACK[feedback])
+def test_hybrid_is_the_sum_over_all_batches_of_its_blend(case, oracle):
+    expected = case.expected(case.ours("hybrid", ORACLES[oracle]()))
+    teachers = case.teachers(FEEDBACK[oracle])
     exact, weights = np.zeros_like(case.probs), []
     pairs = itertools.product(range(len(case.sequences)), repeat=ROLLOUTS)
     for p, pair in zip(case.batch_probability, pairs, strict=True):

@@ -123,7 +123,7 @@ def test_a_grid_of_one_axis_and_no_quantiles():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"curves_over": "noise"}, "curves_over: 'noise'; allowed: one of the axes feedback, seed"),
+        ({"curves_over": "noise"}, "curves_over: 'noise'; allowed: one of the axes oracle, seed"),
         ({"curves_over": "seed", "record": ()}, "curves_over: 'seed'; allowed: with curves"),
         ({"curves_over": "seed", "quantiles": [0.5, 1.5]}, "quantiles: 1.5; allowed: 0 to 1"),
     ],

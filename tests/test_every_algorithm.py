@@ -1,7 +1,7 @@
 """Every algorithm under every oracle and reading of hints, against ``reference_algorithms``.
 
-All algorithms of the registry are one algorithm here, which is told all that any of them asks for, so
-that one program serves them all; every run has an oracle and numbers of its own.
+All algorithms of the registry are one algorithm here, which is told all that any of them asks for,
+so that one program serves them all; every run has an oracle and numbers of its own.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ TAUGHT = {
 
 @cache
 def compiled(family, sizes):
-    """``init`` and ``step`` of all algorithms at once; how levels and nodes teach, the taught ones."""
+    """``init`` and ``step`` of all algorithms at once; where a level or a node teaches, of some."""
     algorithms = ALGORITHMS if family == "each rollout" else TAUGHT
     program = Program(all_in_one(algorithms), sizes, ("reward",), teacher_nodes=NODES)
 

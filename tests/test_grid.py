@@ -41,10 +41,10 @@ def same_bits(first, second):
 
 
 @pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
-def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
-    cell = {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]}
+def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, oracle):
+    cell = {"algorithm": [algorithm], "oracle": [oracle], "noise": [0.2]}
     alone = run({**cell, "seed": [11]})
-    others = {"seed": 11, "noise": 0.2, "algorithm": algorithm, "oracle": feedback}
+    others = {"seed": 11, "noise": 0.2, "algorithm": algorithm, "oracle": oracle}
     in_a_block = run({**cell, "seed": range(6, 14)})
     same_bits(alone.squeeze(), in_a_block.sel(others).drop_vars("seed"))
     # Another slot, several blocks, other numbers beside it, another order of axes.
@@ -53,7 +53,7 @@ def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
             "seed": [3, 11, 5],
             "learning_rate": [0.5, 0.02],
             "noise": [0.0, 0.5, 0.2],
-            "oracle": ["binary", feedback],
+            "oracle": ["binary", oracle],
             "algorithm": [algorithm],
         },
         workers=1,
@@ -90,18 +90,18 @@ np.savez(sys.argv[1], **{name: data[name].values for name in data.data_vars})
 
 
 @pytest.mark.parametrize(("algorithm", "oracle"), CELLS)
-def test_a_plain_vmap_agrees_at_every_step(algorithm, feedback):
+def test_a_plain_vmap_agrees_at_every_step(algorithm, oracle):
     metrics = ("reward", "credit", "entropy")
     data = run(
-        {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.0, 0.3], "seed": [0, 1, 2]},
+        {"algorithm": [algorithm], "oracle": [oracle], "noise": [0.0, 0.3], "seed": [0, 1, 2]},
         record=metrics,
         metrics=metrics,
     )
     program = Program(algorithm, SIZES, metrics, record=metrics)
-    oracle = sdpo_jax.ORACLES[feedback]()
+    setting = sdpo_jax.ORACLES[oracle]()
 
     def train(seed, noise):
-        return sdpo_jax.train(seed, program, Config(noise=noise), oracle).curves
+        return sdpo_jax.train(seed, program, Config(noise=noise), setting).curves
 
     over_seeds = jax.vmap(train, in_axes=(0, None))
     curves = jax.jit(jax.vmap(over_seeds, in_axes=(None, 0)))(jnp.arange(3), jnp.array([0.0, 0.3]))
@@ -157,7 +157,7 @@ def test_labels():
     assert data.reward_curve.dims == (*data.reward.dims, "step")
     assert data.step.values.tolist() == [0, 5, 10]
     assert data.algorithm.values.tolist() == ["mine"]
-    assert data.feedback.values.tolist() == ["likert"]
+    assert data.oracle.values.tolist() == ["likert"]
     assert data.logits.dims == (*data.reward.dims, "position", "token")
     assert data.logits.shape[-2:] == (4, 5)
     assert data.attrs["learning_rate"] == 0.02
@@ -285,9 +285,9 @@ def test_a_plan_holds_a_few_bytes_a_run():
 
 
 def test_a_plan_gives_each_run_what_its_labels_say():
-    oracle = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
+    oracles = {"likert": sdpo_jax.ordinal(5), "stars": sdpo_jax.ordinal(5), "critic": "critique"}
     laid = plan.plan_grid(
-        {"seed": [7, 5], "oracle": feedback, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
+        {"seed": [7, 5], "oracle": oracles, "pair": {"noise": [0.1, 0.2], "steps": [25, 30]},
          "feedback_strength": [0.5, 3.0], "problem_seed": [1, 2]},
         width=8,
         algorithm="sdpo",
@@ -377,10 +377,10 @@ def test_metrics_may_not_hide_an_axis():
         *itertools.product(["sdpo"], ("binary", "ordinal", "critique")),
     ],
 )
-def test_every_lane_of_a_block_gets_the_same_bits(algorithm, feedback):
+def test_every_lane_of_a_block_gets_the_same_bits(algorithm, oracle):
     """In one kernel too, which only wide blocks are: a block of one run, over and over."""
     laid = plan.plan_grid(
-        {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]},
+        {"algorithm": [algorithm], "oracle": [oracle], "noise": [0.2]},
         width=grid.default_block_width(),
         sizes=SIZES,
         logits=True,

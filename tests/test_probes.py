@@ -1,7 +1,7 @@
 """A ladder of probe problems, each with one difficulty more, and how far each algorithm climbs.
 
-One position and two tokens; more tokens; more positions; bigrams; noise in the feedback. An algorithm
-that falls at a rung does so for a reason that is stated, and is expected to.
+One position and two tokens; more tokens; more positions; bigrams; noise in the feedback. An
+algorithm that falls at a rung does so for a reason that is stated, and is expected to.
 """
 
 from __future__ import annotations

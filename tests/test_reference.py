@@ -126,7 +126,7 @@ def compiled_step(program):
         found = {
             "tokens": view.tokens,
             "reward": view.reward,
-            "oracle": view.feedback,
+            "feedback": view.feedback,
             "mean_teacher": view.teacher.mean,
             "gradient": view.update.gradient,
             "direction": view.direction,
@@ -218,9 +218,9 @@ def test_every_oracle_is_compared():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("algorithm", "oracle", "nodes"), CELLS)
-def test_one_step(algorithm, feedback, nodes, variant):
-    oracle, plain_oracle = FEEDBACK[feedback]
+@pytest.mark.parametrize(("algorithm", "kind", "nodes"), CELLS)
+def test_one_step(algorithm, kind, nodes, variant):
+    oracle, plain_oracle = FEEDBACK[kind]
     # A structure of its own is a compilation of its own: for one algorithm only.
     given = oracle if algorithm == "sdpo" else in_a_shared_structure(oracle)
     config, index = VARIANTS[variant], 7
@@ -271,7 +271,7 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "oracle", "nodes"),
+    ("algorithm", "kind", "nodes"),
     [
         ("sdpo", "continuous", NODES),
         ("sdpo", "critique by token", 0),
@@ -280,8 +280,8 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
         ("advantage_weighted", "continuous", 0),
     ],
 )
-def test_a_whole_run(algorithm, feedback, nodes):
-    oracle, plain_oracle = FEEDBACK[feedback]
+def test_a_whole_run(algorithm, kind, nodes):
+    oracle, plain_oracle = FEEDBACK[kind]
     config = replace(CONFIG, learning_rate=np.array([1.0, 3.0, 2.0]))
     # Where nothing asks for the teacher, a run goes without.
     has_teacher = algorithm in ("sdpo", "hybrid")

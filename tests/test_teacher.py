@@ -98,7 +98,7 @@ FEEDBACK = {
 }
 
 
-@pytest.mark.parametrize(("feedback_type", "oracle"), FEEDBACK.values(), ids=FEEDBACK)
+@pytest.mark.parametrize(("feedback_type", "feedback"), FEEDBACK.values(), ids=FEEDBACK)
 def test_the_teachers_are_one_softmax_for_each_rollout(feedback_type, feedback):
     strength, table, logits, seen, tokens = batch()
     found = teach(feedback_type, strength, table, logits, seen, tokens)

@@ -1,6 +1,6 @@
 """The same training runs by other means, to be timed beside the engine.
 
-Each peer is a module with one function, ``prepare(algorithm, feedback, runs)``. It compiles and warms
+Each peer is a module with one function, ``prepare(algorithm, oracle, runs)``. It compiles and warms
 up, and returns a function from a first seed to the final reward, credit and entropy of that many
 runs, each ``[runs]``. Peers import nothing of the engine.
 
@@ -41,10 +41,10 @@ class Peer:
         """Whether the extra package is installed."""
         return self.extra is None or find_spec(self.extra) is not None
 
-    def prepare(self, algorithm: str, feedback: str, runs: int) -> Train:
+    def prepare(self, algorithm: str, oracle: str, runs: int) -> Train:
         """Compile and warm up; see the module."""
         module = import_module(f"{__name__}.{self.module}")
-        return module.prepare(algorithm, feedback, runs)
+        return module.prepare(algorithm, oracle, runs)
 
 
 _COMPILED = "compiled" if cpp_compiler() else "eager"

@@ -60,10 +60,10 @@ def _interval(ax: Axes, x: Any, y: float, row: Row, name: str, colour: str, **st
 def league(results: Results) -> Figure:
     """Every contender in its group: how far from the uniform policy to the best sequence."""
     rows = analysis.league_rows(results)
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_feedback(results)
     shown = []
     for group in GROUP_COLOURS:
-        mine = [r for r in rows if r["group"] == group and r["oracle"] == feedback]
+        mine = [r for r in rows if r["group"] == group and r["oracle"] == oracle]
         wanted = [r for r in mine if np.isclose(r["noise"], noise)] or mine
         shown += sorted(wanted, key=lambda r: -r["optimality"])
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(shown)))
@@ -87,7 +87,7 @@ def league(results: Results) -> Figure:
 
 def rates(results: Results) -> Figure:
     """Reward over learning rates, each algorithm's other knobs at their best for each rate."""
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_feedback(results)
     data = analysis.tuning(results)
     figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.subplots(1, 2, sharey=True)
@@ -101,7 +101,7 @@ def rates(results: Results) -> Figure:
                     "distillation", "hybrid", "sdpo_entropy")  # fmt: skip
             names = [n for n in names if n in kept]
         for place, name in enumerate(names):
-            rows = analysis.sensitivity(results, name, feedback, noise)
+            rows = analysis.sensitivity(results, name, oracle, noise)
             colour = _SERIES[place % len(_SERIES)]
             x = [r["learning_rate"] for r in rows]
             ax.plot(x, [r["reward"] for r in rows], color=colour, marker=_MARKERS[place],
@@ -123,7 +123,7 @@ def rates(results: Results) -> Figure:
 def crossover(results: Results) -> Figure:
     """SDPO's lead over the best that is told only the feedback, against its teacher's knowledge."""
     data = results["league_crossover"]
-    kinds = list(dict.fromkeys(data.feedback.values.tolist()))
+    kinds = list(dict.fromkeys(data.oracle.values.tolist()))
     figure = Figure(figsize=(WIDTH, 2.9))
     axes = np.atleast_1d(figure.subplots(1, len(kinds), sharey=True))
     for ax, kind in zip(axes, kinds, strict=True):
@@ -260,7 +260,7 @@ def credit(results: Results) -> Figure:
 def cost(results: Results) -> Figure:
     """Reward against what it took: rewards asked for, on a common axis."""
     rows = analysis.league_rows(results)
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_feedback(results)
     data = analysis.league(results)
     figure = Figure(figsize=(WIDTH, 3.2))
     ax = figure.subplots()
@@ -269,9 +269,9 @@ def cost(results: Results) -> Figure:
              if any(r["contender"] == n for r in rows)]  # fmt: skip
     steps = int(results["range"].attrs["steps"])
     for place, name in enumerate(names):
-        found = [r for r in rows if r["contender"] == name and r["oracle"] == feedback]
+        found = [r for r in rows if r["contender"] == name and r["oracle"] == oracle]
         row = next((r for r in found if np.isclose(r["noise"], noise)), found[0])
-        at = analysis.cell(data, name, feedback, row["noise"])
+        at = analysis.cell(data, name, oracle, row["noise"])
         curve, error = at.reward_curve.values, at.reward_curve_error.values
         asked = row["queries"] / steps * (1 + np.arange(len(curve)) * steps / len(curve))
         colour = _SERIES[place % len(_SERIES)]
@@ -299,8 +299,8 @@ FIGURES: Mapping[str, Entry] = {
     "rates": Entry(
         rates,
         "Learning-rate sensitivity",
-        "Final reward over learning rates on the tuning seeds, each algorithm's own knob at its best "
-        "for each rate; continuous feedback, noise 0.2.",
+        "Final reward over learning rates on the tuning seeds, each algorithm's own knob at its "
+        "best for each rate; continuous feedback, noise 0.2.",
     ),
     "crossover": Entry(
         crossover,

@@ -48,12 +48,12 @@ class Cell:
     """What a contender is confronted with.
 
     Attributes:
-        feedback: label of the oracle.
+        oracle: label of the oracle.
         noise: sigma.
         knowledge: rho.
     """
 
-    feedback: str = "continuous"
+    oracle: str = "continuous"
     noise: float = 0.0
     knowledge: float = 1.0
 
@@ -114,12 +114,12 @@ def tune(
         "knowledge": sorted({cell.knowledge for cell in cells}),
         **settings,
     }
-    wanted = {name: oracles[name] for name in dict.fromkeys(cell.feedback for cell in cells)}
+    wanted = {name: oracles[name] for name in dict.fromkeys(cell.oracle for cell in cells)}
     data = train(contender, axes, seeds, sizes, wanted)
     rows = []
     for cell in cells:
         at = data.sel(
-            {"oracle": cell.feedback, "noise": cell.noise, "knowledge": cell.knowledge},
+            {"oracle": cell.oracle, "noise": cell.noise, "knowledge": cell.knowledge},
             algorithm=None,
         )
         for values in itertools.product(*settings.values()):
@@ -129,7 +129,7 @@ def tune(
             rows.append(
                 {
                     "contender": contender.name,
-                    "oracle": cell.feedback,
+                    "oracle": cell.oracle,
                     "noise": cell.noise,
                     "knowledge": cell.knowledge,
                     **setting,
@@ -176,7 +176,7 @@ def evaluate(
         "knowledge": [cell.knowledge],
         **{name: [value] for name, value in setting.items()},
     }
-    data = train(contender, axes, seeds, sizes, {cell.feedback: oracles[cell.feedback]})
+    data = train(contender, axes, seeds, sizes, {cell.oracle: oracles[cell.oracle]})
     kept = ("reward", "credit", "entropy", "queries_mean", "feedback_error_mean")
     values: dict[str, np.ndarray] = {name: data[name].values.reshape(len(seeds)) for name in kept}
     for name in RECORD:

@@ -34,15 +34,15 @@ def dense_against_sparse(results: Results) -> Interval:
 
 
 def c23(results: Results) -> Judgement:
-    """At each algorithm's own best learning rate, continuous feedback with noise 0.2: SDPO with full
-    knowledge less the best algorithm that is told only the feedback (chosen on tuning seeds). Fails
-    if the gap is not above 0.01: then the step was the reason. Holds if the gap is above 0.01 and
-    exact dense credit without a table (process reward) also beats one number a rollout by more
+    """At each algorithm's own best learning rate, continuous feedback with noise 0.2: SDPO with
+    full knowledge less the best algorithm that is told only the feedback (chosen on tuning seeds).
+    Fails if the gap is not above 0.01: then the step was the reason. Holds if the gap is above 0.01
+    and exact dense credit without a table (process reward) also beats one number a rollout by more
     than 0.01. Holds for another reason if the gap is above 0.01 but dense credit alone brings no
     0.01: then it is the table. Undecided if an interval spans 0.01.
     """
-    feedback, noise = analysis.source_feedback(results)
-    _, gaps, name = analysis.gaps_of(results, feedback, noise)
+    oracle, noise = analysis.source_feedback(results)
+    _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap, dense = statistics.mean(gaps[-1]), dense_against_sparse(results)
     ahead, helps = above(gap, REWARD_MARGIN), above(dense, REWARD_MARGIN)
     verdict = rules.verdict(helps if ahead else ahead)
@@ -64,12 +64,13 @@ def c23(results: Results) -> Judgement:
 
 
 def c24(results: Results) -> Judgement:
-    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best algorithm
-    that is told only the feedback, continuous feedback with noise 0.2. Holds if above -0.01, fails
-    if below, undecided if the interval spans it. The crossover in knowledge is given beside it.
+    """SDPO at knowledge 0 (a table of errors alone), at its own best setting, less the best
+    algorithm that is told only the feedback, continuous feedback with noise 0.2. Holds if above
+    -0.01, fails if below, undecided if the interval spans it. The crossover in knowledge is given
+    beside it.
     """
-    feedback, noise = analysis.source_feedback(results)
-    _, gaps, name = analysis.gaps_of(results, feedback, noise)
+    oracle, noise = analysis.source_feedback(results)
+    _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap = statistics.mean(gaps[0])
     verdict = rules.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
@@ -78,7 +79,7 @@ def c24(results: Results) -> Judgement:
         f"{CONTENDERS[row['best_told_feedback']].label}: {crossover_text(row)}"
         for row in rows
     )
-    here = next(r for r in rows if r["oracle"] == feedback and np.isclose(r["noise"], noise))
+    here = next(r for r in rows if r["oracle"] == oracle and np.isclose(r["noise"], noise))
     return Judgement(
         "reward, SDPO (knowledge 0) less the best told only the feedback, each at its own best",
         None,
@@ -180,8 +181,8 @@ def f2(results: Results) -> Judgement:
         None,
         interval,
         verdict,
-        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the same "
-        f"error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
+        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the "
+        f"same error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
         evidence=lines,
     )
 

@@ -3,8 +3,8 @@
 The paper's tables and figures 4 and 5 are one seed: one problem, and as far as its numbers show
 (REINFORCE, which hears neither feedback nor noise, has ten different values there) luck of its own
 in every cell. So every cell here is run on the same problems, ``problem_seed``, with rollouts of
-its own, ``seed``. REINFORCE and the advantage-weighted algorithm run with the sign turned round, which
-is what the published credit shows (see claim C08).
+its own, ``seed``. REINFORCE and the advantage-weighted algorithm run with the sign turned round,
+which is what the published credit shows (see claim C08).
 """
 
 from __future__ import annotations

@@ -121,8 +121,8 @@ class Simulated:
 
     Attributes:
         single: ``[problems, K]``, as ``numbers``.
-        groups: ``[draws, 6]``: of groups of five problems, the mean reward of each algorithm and its
-            standard deviation.
+        groups: ``[draws, 6]``: of groups of five problems, the mean reward of each algorithm and
+            its standard deviation.
     """
 
     single: np.ndarray

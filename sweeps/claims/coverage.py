@@ -19,7 +19,7 @@ class Uncovered:
 
     table: int
     algorithm: str
-    feedback: str
+    oracle: str
     published: float
     low: float
     high: float
@@ -75,7 +75,7 @@ def _why(results: Results, metric: str, algorithm: str, row: np.ndarray, place: 
         )
     others = np.delete(row, place)
     return (
-        f"{name(algorithm)} learns from the true reward, which the feedback type does not touch, yet "
-        f"the paper's other values in this row are {others.min():.3f} to {others.max():.3f}: its "
-        "runs differ in something that it does not state."
+        f"{name(algorithm)} learns from the true reward, which the feedback type does not touch, "
+        f"yet the paper's other values in this row are {others.min():.3f} to {others.max():.3f}: "
+        "its runs differ in something that it does not state."
     )

@@ -1,7 +1,7 @@
 """The engine's algorithms and the losses: on a factored policy their gradients are the same.
 
-A factored policy is a model whose logits are its parameters. Each algorithm's update is compared with
-``jax.grad`` of its loss at the same policy, rollouts, rewards and teachers.
+A factored policy is a model whose logits are its parameters. Each algorithm's update is compared
+with ``jax.grad`` of its loss at the same policy, rollouts, rewards and teachers.
 """
 
 from __future__ import annotations

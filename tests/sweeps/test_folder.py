@@ -122,7 +122,6 @@ def test_a_lazy_data_set_reads_what_is_looked_at(finished, in_memory, monkeypatc
     monkeypatch.setattr(
         blocks, "read", lambda path, *rest: read.append(path) or original(path, *rest)
     )
-    # A dict, since `algorithm` is also an argument of `sel`.
     place = {"algorithm": "reinforce", "seed": [3, 7], "bias": 0.1}
     one = data.reward_curve.sel(place).isel(step=[2, 0], noise=1)
     same = in_memory.reward_curve.sel(place)

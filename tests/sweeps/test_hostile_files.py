@@ -347,7 +347,7 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
     title = NAMES[part]
     document = (
         f"title = {quoted(title)}\n[base]\nmetrics = ['reward']\nsteps = 20\n"
-        f"[axes]\nmethod = ['sdpo', 'reinforce']\nseed = {{ count = 5 }}\n"
+        f"[axes]\nalgorithm = ['sdpo', 'reinforce']\nseed = {{ count = 5 }}\n"
         f"oracle = {toml(oracles)}\n"
     )
     file, out = swept(tmp_path, document)
@@ -360,10 +360,10 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
     assert main(["render", str(out)]) == 0
     assert main(["export", str(out), "--to", "csv"]) == 0
     data = sweeps.open(out)
-    assert list(data.feedback.values) == names
+    assert list(data.oracle.values) == names
     rows = pd.read_csv(out / "tables" / "main.csv", keep_default_na=False, dtype={"oracle": str})
     each = pd.read_csv(out / "export" / "main.csv", keep_default_na=False, dtype={"oracle": str})
-    assert set(rows.feedback) == set(each.feedback) == set(names)
+    assert set(rows.oracle) == set(each.oracle) == set(names)
     svg = (out / "figures" / "main-reward.svg").read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     page = Page((out / "report.html").read_text(encoding="utf-8"))
@@ -376,8 +376,8 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
 @pytest.mark.parametrize("name", NEVER_NAMES)
 def test_names_that_could_not_be_seen_or_selected_are_refused(name):
     with pytest.raises(SweepError) as error:
-        parse(f"[axes]\nfeedback = [{{ kind = 'binary', name = {quoted(name)} }}]", "x")
-    assert error.value.mistakes[0].path == "axes.feedback[0].name"
+        parse(f"[axes]\noracle = [{{ kind = 'binary', name = {quoted(name)} }}]", "x")
+    assert error.value.mistakes[0].path == "axes.oracle[0].name"
     assert harmless(str(error.value))
 
 
@@ -435,7 +435,8 @@ def test_labels_of_files_select_the_runs_that_they_name(tmp_path):
     out = swept(
         tmp_path,
         "[base]\nmetrics = ['reward']\nsteps = 20\n"
-        f"[axes]\nlearning_rate = {labels}\nmethod = ['sdpo', 'reinforce']\nseed = {{count = 5}}",
+        f"[axes]\nlearning_rate = {labels}\n"
+        f"algorithm = ['sdpo', 'reinforce']\nseed = {{count = 5}}",
     )[1]
     assert main(["render", str(out)]) == 0
     assert main(["export", str(out), "--to", "csv"]) == 0
@@ -459,7 +460,7 @@ def test_labels_of_files_select_the_runs_that_they_name(tmp_path):
 
 @pytest.mark.usefixtures("made_up_runs")
 @pytest.mark.parametrize(
-    "axes", ["", "[axes]\nmethod = ['sdpo', 'reinforce']", "[axes]\nnoise = [0.1]"]
+    "axes", ["", "[axes]\nalgorithm = ['sdpo', 'reinforce']", "[axes]\nnoise = [0.1]"]
 )
 def test_a_sweep_of_few_axes_goes_through_every_command(tmp_path, axes, capsys):
     file, out = swept(tmp_path, f"[base]\nsteps = 20\nmetrics = ['reward']\n{axes}")
@@ -475,7 +476,7 @@ def test_a_sweep_of_few_axes_goes_through_every_command(tmp_path, axes, capsys):
 @pytest.mark.usefixtures("made_up_runs")
 def test_tables_of_several_grids_are_kept_apart(tmp_path):
     text = "[base]\nmetrics = ['reward']\nsteps = 20\n" + "".join(
-        f"[grid.{name}.axes]\nseed = {{ count = 5 }}\nmethod = ['sdpo', '{algorithm}']\n"
+        f"[grid.{name}.axes]\nseed = {{ count = 5 }}\nalgorithm = ['sdpo', '{algorithm}']\n"
         for name, algorithm in (("a", "reinforce"), ("made", "rloo"), ("a-reward", "grpo"))
     )
     out = swept(tmp_path, text)[1]

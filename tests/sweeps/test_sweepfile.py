@@ -52,9 +52,9 @@ def test_the_examples_that_were_asked_for_are_there():
 
 def test_the_page_on_sweeps_shows_files_that_are_right():
     page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
-    whole, feedback = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    whole, oracles = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert parse(whole, "docs").plans["main"].shape == (2, 7, 64, 2)
-    assert len(labels(f"[axes]\n{feedback}")["oracle"]) == 14
+    assert len(labels(f"[axes]\n{oracles}")["oracle"]) == 14
 
 
 def test_short_forms_are_numpys_and_pythons():
@@ -77,7 +77,7 @@ def test_short_forms_are_numpys_and_pythons():
 
 
 def test_dimensions_stand_in_the_order_of_the_file():
-    plan = parse("[axes]\nseed = [1]\nmethod = ['sdpo']\nbias = [0]\nnoise = [0]", "x").plans[
+    plan = parse("[axes]\nseed = [1]\nalgorithm = ['sdpo']\nbias = [0]\nnoise = [0]", "x").plans[
         "main"
     ]
     assert [axis.dimension for axis in plan.axes] == ["seed", "algorithm", "bias", "noise"]
@@ -189,7 +189,7 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
     found = {mistake.path: mistake for mistake in error.value.mistakes}
     assert set(found) == {
         "titel", "base.nois", "base.metrics[1]", "axes.algorithm[1]", "axes.noise[1]",
-        "axes.feedback[1].levels", "axes.seed", "zip.pair.bias",
+        "axes.oracle[1].levels", "axes.seed", "zip.pair.bias",
     }  # fmt: skip
     nearest = {path: mistake.nearest for path, mistake in found.items() if mistake.nearest}
     assert nearest == {
@@ -222,8 +222,8 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         ("[zip.a]\nnoise = [0.1, 0.10000000001]\nbias = [1, 1]", ["zip.a", "twice"]),
         ("[axes]\nnoise = [0.1, 0.10000000001]", ["axes.noise", "one number in 32 bits"]),
         ("[axes]\nlearning_rate = [1e-50]", ["axes.learning_rate[0]", "32 bits"]),
-        ("[axes]\nfeedback = [{kind = 'constant', value = 1e-50}]", ["value", "32 bits"]),
-        ("[axes]\nfeedback = [{kind = 'binary', threshold = [0.1, 0.10000000001]}]", ["32 bits"]),
+        ("[axes]\noracle = [{kind = 'constant', value = 1e-50}]", ["value", "32 bits"]),
+        ("[axes]\noracle = [{kind = 'binary', threshold = [0.1, 0.10000000001]}]", ["32 bits"]),
         ("[base]\nnoise = " + "9" * 400, ["base.noise", "32 bits"]),
         ("[base]\nnoise = " + "9" * 5000, ["digits"]),
         ("[axes]\nnoise = { linspace = [0, " + "9" * 400 + ", 3] }", ["axes.noise"]),
@@ -233,12 +233,12 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         ("", ["empty"]),
         ("[axes]\nnoise = { linspace = [0, 1, 20000000] }", ["axes.noise", "50000"]),
         ("[axes]\nseed = { linspace = [0, 1, 20000000] }", ["axes.seed", "50000"]),
-        ("[axes]\nfeedback = [{kind = 'ordinal', levels = {count = 20000000}}]", ["1000"]),
+        ("[axes]\noracle = [{kind = 'ordinal', levels = {count = 20000000}}]", ["1000"]),
         (
-            "[axes]\nfeedback = [{kind = 'rubric', judge = {"
+            "[axes]\noracle = [{kind = 'rubric', judge = {"
             + ", ".join(f"{bias} = {[i / 100 for i in range(100)]}" for bias in judge.BIASES[:5])
             + "}}]",
-            ["axes.feedback", "at most 1000 kinds"],
+            ["axes.oracle", "at most 1000 oracles"],
         ),
         ("[axes]\nsteps = { range = [20, 3020] }", ["3000 programs", "1000"]),
         (
@@ -256,17 +256,17 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         (f"name = '{'x' * 65}'\n[axes]\nseed = [1]", ["name", "at most 64"]),
         ('title = "\\u001b[2J"\n[axes]\nseed = [1]', ["title", "control characters"]),
         (
-            "[zip.a]\nfeedback = [{kind = 'binary', name = 'x'}, {kind = 'ordinal', name = 'x'}]\n"
+            "[zip.a]\noracle = [{kind = 'binary', name = 'x'}, {kind = 'ordinal', name = 'x'}]\n"
             "noise = [0.1, 0.2]",
-            ["zip.a.feedback[1]", "'x'"],
+            ["zip.a.oracle[1]", "'x'"],
         ),
         # What the library finds when it lays the grids out.
         ("[base]\nrollouts = 1048576", ["block_width", "402,653,184 tokens"]),
         ("[base]\nblock_width = 1048576", ["block_width", "tokens"]),
         ("[base]\nlength = 20000", ["block_width", "length 20000"]),
-        ("[grid.a]\n[grid.b.base]\nmethod = 'scar'\nlength = 30", ["grid.b.length", "scar"]),
+        ("[grid.a]\n[grid.b.base]\nalgorithm = 'scar'\nlength = 30", ["grid.b.length", "scar"]),
         (
-            "[grid.a]\n[grid.b.base]\nmethod = 'process_reward'\nlength = 30",
+            "[grid.a]\n[grid.b.base]\nalgorithm = 'process_reward'\nlength = 30",
             ["grid.b.length", "process_reward"],
         ),
     ],
@@ -324,10 +324,10 @@ def test_of_many_mistakes_a_readable_number_is_listed():
 
 def test_several_numbers_of_an_oracle_stay_as_they_are():
     oracle = "[{kind = 'binary', threshold = {linspace = [0.2, 0.8, 3]}}]"
-    assert labels(f"[axes]\nfeedback = {feedback}")["oracle"] == [
+    assert labels(f"[axes]\noracle = {oracle}")["oracle"] == [
         "binary(threshold=0.2)", "binary(threshold=0.5)", "binary(threshold=0.8)",
     ]  # fmt: skip
-    assert len(labels("[axes]\nfeedback = [{kind = 'ordinal', levels = {range = [2, 101]}}]")[
+    assert len(labels("[axes]\noracle = [{kind = 'ordinal', levels = {range = [2, 101]}}]")[
         "oracle"
     ]) == 99  # fmt: skip
 
@@ -338,7 +338,7 @@ def test_feedback_of_the_base_keeps_its_name():
         ("{ kind = 'ordinal', levels = 7 }", "ordinal(levels=7)"),
         ("{ kind = 'binary', name = 'mine' }", "mine"),
     ):
-        assert parse(f"[base]\nfeedback = {given}", "x").plans["main"].held["oracle"] == name
+        assert parse(f"[base]\noracle = {given}", "x").plans["main"].held["oracle"] == name
 
 
 def typo(rng, name):

@@ -42,11 +42,11 @@ def one(rows, **labels):
 @pytest.mark.parametrize(
     ("name", "head", "count"),
     [
-        ("table1", "algorithm,feedback", 12),
-        ("table2", "algorithm,feedback", 12),
-        ("table3", "algorithm,feedback", 12),
-        ("noise", "algorithm,feedback,noise,metric", 36),
-        ("hybrid", "algorithm,feedback,metric", 14),
+        ("table1", "algorithm,oracle", 12),
+        ("table2", "algorithm,oracle", 12),
+        ("table3", "algorithm,oracle", 12),
+        ("noise", "algorithm,oracle,noise,metric", 36),
+        ("hybrid", "algorithm,oracle,metric", 14),
     ],
 )
 def test_each_file_has_the_promised_columns_and_rows(written, name, head, count):
