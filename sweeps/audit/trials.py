@@ -118,10 +118,7 @@ def tune(
     data = train(contender, axes, seeds, sizes, wanted)
     rows = []
     for cell in cells:
-        at = data.sel(
-            {"oracle": cell.oracle, "noise": cell.noise, "knowledge": cell.knowledge},
-            algorithm=None,
-        )
+        at = data.sel(oracle=cell.oracle, noise=cell.noise, knowledge=cell.knowledge)
         for values in itertools.product(*settings.values()):
             setting = dict(zip(settings, values, strict=True))
             picked = at.sel(setting)
