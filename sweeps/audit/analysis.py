@@ -345,7 +345,7 @@ def credit_rows(results: Results) -> list[Row]:
     ]
 
 
-def source_feedback(results: Results) -> tuple[str, float]:
+def source_oracle(results: Results) -> tuple[str, float]:
     """The oracle and noise that the figures and verdicts look at first."""
     oracles = results["league_crossover"].oracle.values.tolist()
     return ("continuous" if "continuous" in oracles else oracles[0]), REFERENCE_NOISE

@@ -60,7 +60,7 @@ def _interval(ax: Axes, x: Any, y: float, row: Row, name: str, colour: str, **st
 def league(results: Results) -> Figure:
     """Every contender in its group: how far from the uniform policy to the best sequence."""
     rows = analysis.league_rows(results)
-    oracle, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     shown = []
     for group in GROUP_COLOURS:
         mine = [r for r in rows if r["group"] == group and r["oracle"] == oracle]
@@ -87,7 +87,7 @@ def league(results: Results) -> Figure:
 
 def rates(results: Results) -> Figure:
     """Reward over learning rates, each algorithm's other knobs at their best for each rate."""
-    oracle, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     data = analysis.tuning(results)
     figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.subplots(1, 2, sharey=True)
@@ -260,7 +260,7 @@ def credit(results: Results) -> Figure:
 def cost(results: Results) -> Figure:
     """Reward against what it took: rewards asked for, on a common axis."""
     rows = analysis.league_rows(results)
-    oracle, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     data = analysis.league(results)
     figure = Figure(figsize=(WIDTH, 3.2))
     ax = figure.subplots()

@@ -41,7 +41,7 @@ def c23(results: Results) -> Judgement:
     than 0.01. Holds for another reason if the gap is above 0.01 but dense credit alone brings no
     0.01: then it is the table. Undecided if an interval spans 0.01.
     """
-    oracle, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap, dense = statistics.mean(gaps[-1]), dense_against_sparse(results)
     ahead, helps = above(gap, REWARD_MARGIN), above(dense, REWARD_MARGIN)
@@ -69,7 +69,7 @@ def c24(results: Results) -> Judgement:
     -0.01, fails if below, undecided if the interval spans it. The crossover in knowledge is given
     beside it.
     """
-    oracle, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap = statistics.mean(gaps[0])
     verdict = rules.verdict(above(gap, -REWARD_MARGIN))
