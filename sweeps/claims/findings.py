@@ -196,7 +196,7 @@ def teacher_knows(results: Results) -> Finding:
                 f"which knows nothing of q either, reaches {shown(reinforce)} at the same rate."
             ),
         ),
-        header=("knowledge of q", "oracle", "final reward", "credit", "entropy"),
+        header=("knowledge of q", "feedback", "final reward", "credit", "entropy"),
         rows=tuple(rows),
         data=("knowledge", "no_feedback", "algorithms"),
         claims=("C01", "C06", "C07", "C11"),
@@ -295,7 +295,7 @@ def credit_is_sharpness(results: Results) -> Finding:
             ),
         ),
         header=(
-            "oracle",
+            "feedback",
             "credit in the runs",
             "final entropy",
             f"credit at the same policy, step {steps[0]}",
