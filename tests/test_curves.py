@@ -65,8 +65,8 @@ def test_quantiles_are_right_to_a_part_of_the_range(kept, summed, name):
     for quantile in QUANTILES:
         # Between two values that follow each other any number is a quantile.
         low, high = (
-            np.quantile(curves.values, quantile, axis=-1, algorithm=algorithm)
-            for algorithm in ("lower", "higher")
+            np.quantile(curves.values, quantile, axis=-1, method=method)
+            for method in ("lower", "higher")
         )
         at = found.sel(quantile=quantile).values
         part = 1.001 * RANGES[name] / BINS
