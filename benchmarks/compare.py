@@ -40,11 +40,11 @@ _FIRST_OF_OTHERS = 256
 Train = Callable[[int], dict[str, np.ndarray]]
 
 
-def prepare_ours(algorithm: str, feedback: str, runs: int) -> Train:
+def prepare_ours(algorithm: str, oracle: str, runs: int) -> Train:
     """Our own, in the form of a peer: from the call to the labelled result."""
 
     def train(first: int) -> dict[str, np.ndarray]:
-        axes = {"algorithm": [algorithm], "oracle": [feedback], "seed": range(first, first + runs)}
+        axes = {"algorithm": [algorithm], "oracle": [oracle], "seed": range(first, first + runs)}
         data = sdpo_jax.run_grid(axes)
         return {name: data[name].values.ravel() for name in METRICS}
 
@@ -52,11 +52,11 @@ def prepare_ours(algorithm: str, feedback: str, runs: int) -> Train:
     return train
 
 
-def prepare_vmapped(algorithm: str, feedback: str, runs: int) -> Train:
+def prepare_vmapped(algorithm: str, oracle: str, runs: int) -> Train:
     """``train`` under a plain ``jit`` and ``vmap``, in the form of a peer."""
     program = sdpo_jax.Program(algorithm)
-    oracle = sdpo_jax.ORACLES[feedback]()
-    over_seeds = jax.jit(jax.vmap(lambda seed: sdpo_jax.train(seed, program, oracle=oracle).final))
+    setting = sdpo_jax.ORACLES[oracle]()
+    over_seeds = jax.jit(jax.vmap(lambda seed: sdpo_jax.train(seed, program, oracle=setting).final))
 
     def train(first: int) -> dict[str, np.ndarray]:
         return jax.tree.map(np.asarray, over_seeds(first + jnp.arange(runs)))
@@ -92,7 +92,7 @@ def run(repeats: int, seconds: float, output: Output) -> None:
         ValueError: a peer's statistics are not ours.
     """
     absent = [peer.title for peer in PEERS.values() if not peer.available]
-    results = [_case(algorithm, feedback, repeats, seconds) for algorithm, feedback in CASES]
+    results = [_case(algorithm, oracle, repeats, seconds) for algorithm, oracle in CASES]
     body = "".join(_section(each) for each in results).lstrip("\n")
     body += (
         f"\nRuns of 300 steps a second, median (range) of {repeats} turns of about {seconds:g} s; "
@@ -106,7 +106,7 @@ def run(repeats: int, seconds: float, output: Output) -> None:
     output.save(body, results, lambda: _figure(results))
 
 
-def _case(algorithm: str, feedback: str, repeats: int, seconds: float) -> dict[str, Any]:
+def _case(algorithm: str, oracle: str, repeats: int, seconds: float) -> dict[str, Any]:
     prepares = {OURS: prepare_ours, OURS_VMAPPED: prepare_vmapped} | {
         name: peer.prepare for name, peer in PEERS.items() if peer.available
     }
@@ -116,7 +116,7 @@ def _case(algorithm: str, feedback: str, repeats: int, seconds: float) -> dict[s
     for name, prepare in prepares.items():
 
         def prepared(runs: int, prepare: Callable[..., Train] = prepare) -> Train:
-            return prepare(algorithm, feedback, runs)
+            return prepare(algorithm, oracle, runs)
 
         first = _FIRST.get(name, _FIRST_OF_OTHERS)
         train, runs, samples[name] = _sized(prepared, first, seconds)
@@ -136,7 +136,7 @@ def _case(algorithm: str, feedback: str, repeats: int, seconds: float) -> dict[s
     }
     return {
         "algorithm": algorithm,
-        "oracle": feedback,
+        "oracle": oracle,
         "runs_per_second": {name: spread(values) for name, values in speeds.items()},
         "ratio": ratios,
         "standard_errors_apart": agreement,

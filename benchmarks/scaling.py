@@ -39,10 +39,10 @@ _BLOCKS = 4
 
 
 def points(
-    algorithm: str, feedback: str, largest: int, repeats: int, device: str
+    algorithm: str, oracle: str, largest: int, repeats: int, device: str
 ) -> dict[str, list[tuple[int, Point]]]:
     """By what varies: its values, and what is measured there."""
-    axes: dict[str, list[Any]] = {"algorithm": [algorithm], "oracle": [feedback]}
+    axes: dict[str, list[Any]] = {"algorithm": [algorithm], "oracle": [oracle]}
     runs = [10**power for power in range(2, 7) if 10**power <= largest]
     base = min(4096, largest)
     widths = _WIDTHS.get(device, _ACCELERATOR_WIDTHS)
@@ -86,7 +86,7 @@ def points(
 
 def run(
     algorithm: str,
-    feedback: str,
+    oracle: str,
     only: Collection[str],
     largest: int,
     repeats: int,
@@ -97,7 +97,7 @@ def run(
     Raises:
         ValueError: an unknown name, or fewer than 100 runs.
     """
-    cases(algorithm, feedback)
+    cases(algorithm, oracle)
     if largest < 100:
         raise ValueError(f"--runs: {largest}; allowed: 100 or more")
     for name in only:
@@ -107,7 +107,7 @@ def run(
     rows = []
     wanted = {
         name: chosen
-        for name, chosen in points(algorithm, feedback, largest, repeats, platform()).items()
+        for name, chosen in points(algorithm, oracle, largest, repeats, platform()).items()
         if chosen and (not only or name in only)
     }
     for name, chosen in wanted.items():
@@ -127,20 +127,20 @@ def run(
             )
         # All of it takes long, and what is measured should not be lost.
         last = len(results) == len(wanted)
-        _save(results, rows, algorithm, feedback, output, last)
+        _save(results, rows, algorithm, oracle, output, last)
 
 
 def _save(
     results: dict[str, list[dict[str, Any]]],
     rows: list[list[str]],
     algorithm: str,
-    feedback: str,
+    oracle: str,
     output: Output,
     last: bool,
 ) -> None:
     header = ["what varies", "runs", "runs/s", "compile (s)", "peak memory (MiB)"]
     body = (
-        table(header, rows) + f"\n{algorithm}, {feedback} feedback; all else as in the paper, "
+        table(header, rows) + f"\n{algorithm}, {oracle} feedback; all else as in the paper, "
         "summaries only. Each row in a process of its own, with an empty compilation cache; "
         "median (range) of the repeats. *algorithms*: so many in one grid. *registered*: so many "
         "that the library knows, of which one is run. *devices*: JAX shows so many host "

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The paper's.
 _ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted", "hybrid")
-_FEEDBACK = ("binary", "ordinal", "continuous", "critique")
+_ORACLES = ("binary", "ordinal", "continuous", "critique")
 # A critique gives every rollout a teacher of its own: so many times fewer runs take as long.
 _CRITIQUE_SHARE = 8
 _STARTS = ("trace", "lower", "compile", "first")
@@ -34,8 +34,8 @@ def cases(algorithm: str | None, oracle: str | None) -> list[tuple[str, str]]:
         if name is not None and name not in allowed:
             raise ValueError(f"{option}: {name!r}; allowed: {', '.join(allowed)}")
     algorithms = _ALGORITHMS if algorithm is None else (algorithm,)
-    oracles = _FEEDBACK if oracle is None else (oracle,)
-    return [(each, feedback) for each in algorithms for feedback in oracles]
+    oracles = _ORACLES if oracle is None else (oracle,)
+    return [(name, kind) for name in algorithms for kind in oracles]
 
 
 def run(
@@ -52,13 +52,13 @@ def run(
         ValueError: an unknown name.
     """
     results = []
-    for name, feedback in cases(algorithm, oracle):
-        costly = ORACLES[feedback]().hints is not None and needs_teacher(Program(name))
+    for name, kind in cases(algorithm, oracle):
+        costly = ORACLES[kind]().hints is not None and needs_teacher(Program(name))
         count = max(1, runs // (_CRITIQUE_SHARE if costly else 1))
-        axes = {"algorithm": [name], "oracle": [feedback]}
+        axes = {"algorithm": [name], "oracle": [kind]}
         outcome = measure(Point(axes, count, repeats, block_width=block_width))
         rate = spread([outcome["runs"] / seconds for seconds in outcome["seconds"]])
-        results.append({"algorithm": name, "oracle": feedback, "runs_per_second": rate, **outcome})
+        results.append({"algorithm": name, "oracle": kind, "runs_per_second": rate, **outcome})
     rows = [
         [
             f"{each['algorithm']}, {each['oracle']}",
@@ -77,6 +77,11 @@ def run(
         "everything that it traces, lowers and compiles.\n"
     )
     output.save(body, results, lambda: _figure(results))
+
+
+def _label(algorithm: str) -> str:
+    look = ALGORITHM_LOOKS.get(algorithm)
+    return look.label if look else algorithm
 
 
 def _figure(results: list[dict[str, Any]]) -> Figure:

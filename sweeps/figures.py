@@ -478,7 +478,7 @@ def _signed(value: float) -> str:
 
 
 def _by_feedback(ax: Axes, algorithm: str, seeds: np.ndarray, printed: np.ndarray) -> None:
-    """One group of points for each type of feedback: ``seeds [feedback, seed]``."""
+    """One group of points for each type of feedback: ``seeds [oracle, seed]``."""
     feedback = published()["feedback_order"]
     at = np.arange(len(feedback)) + _offset(algorithm)
     _points(ax, algorithm, at, seeds)

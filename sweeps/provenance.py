@@ -314,7 +314,7 @@ def _pickled(value: Any) -> _Bytes:
 def _file(value: Any) -> bytes:
     """A digest of the file that a function or a class stands in; empty of a versioned package.
 
-    Of a class that was typed in: of its algorithms.
+    Of a class that was typed in: of its methods.
     """
     if _root(value) in _VERSIONED:
         return b""
@@ -323,8 +323,8 @@ def _file(value: Any) -> bytes:
     except (OSError, TypeError):
         if isinstance(value, types.FunctionType):
             return b""
-    algorithms = [each for each in vars(value).values() if isinstance(each, types.FunctionType)]
-    return b"\0".join(part for each in algorithms for part in _compiled(each.__code__))
+    methods = [each for each in vars(value).values() if isinstance(each, types.FunctionType)]
+    return b"\0".join(part for each in methods for part in _compiled(each.__code__))
 
 
 def _compiled(code: types.CodeType) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ def limit(name: str, field: str) -> float:
 
 
 def table(number: int, algorithm: str) -> np.ndarray:
-    """Row ``algorithm`` of table 1 (reward), 2 (credit) or 3 (entropy): ``[feedback]``."""
+    """Row ``algorithm`` of table 1 (reward), 2 (credit) or 3 (entropy): ``[oracle]``."""
     name = {
         1: "table1_final_reward",
         2: "table2_credit_correlation",

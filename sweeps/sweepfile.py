@@ -473,7 +473,7 @@ class _Reader:
         for place, value in enumerate(parts.get("oracle", ())):
             if named.setdefault(value.label(), value) != value:
                 here = (*where, "oracle", place)
-                self._note(here, value.label(), "a name for each kind of feedback")
+                self._note(here, value.label(), "a name for each oracle")
 
     def _each(self, path: tuple, table: Any) -> dict[str, Any]:
         """The axes of a table that are right, each checked by itself."""
@@ -839,7 +839,7 @@ def _kind(value: Any) -> Any:
     return value
 
 
-_Feedback: Any = Annotated[
+_AnyOracle: Any = Annotated[
     Union[tuple(_KINDS.values())],  # noqa: UP007
     Field(discriminator="kind"),
     BeforeValidator(_kind),
@@ -853,7 +853,7 @@ def _expanded(name: str, given: Any) -> list[Any] | range:
         # Counted before they are made, and no further than to the first that is too many.
         so_far = itertools.accumulate(map(_oracles_in, values))
         if any(count > MAX_ORACLES for count in so_far):
-            raise _refused(f"at most {MAX_ORACLES} kinds of feedback")
+            raise _refused(f"at most {MAX_ORACLES} oracles")
         values = list(itertools.chain.from_iterable(map(_each_oracle, values)))
     if not values:
         raise _refused("one or more values")
@@ -924,7 +924,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _lists(value: dict[str, Any]) -> dict[str, list[Any]]:
-    """The entries of a feedback table that stand for several numbers."""
+    """The entries of an oracle's table that stand for several numbers."""
     found = {}
     for key in _OF_ORACLES:
         given = value.get(key)
@@ -942,7 +942,7 @@ def _judges_lists(value: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _oracles_in(value: Any) -> int:
-    """How many oracles an entry of a list of feedback stands for."""
+    """How many oracles an entry of a list of oracles stands for."""
     if not isinstance(value, dict):
         return 1
     lists = (*_lists(value).values(), *_judges_lists(value).values())
@@ -950,7 +950,7 @@ def _oracles_in(value: Any) -> int:
 
 
 def _each_oracle(value: Any) -> list[Any]:
-    """A feedback table with a list where a number belongs stands for several."""
+    """An oracle's table with a list where a number belongs stands for several."""
     if not isinstance(value, dict):
         return [value]
     several = _lists(value)
@@ -1049,7 +1049,7 @@ def _whole_text(value: str) -> str:
 
 _FIELDS: dict[str, Any] = {
     "algorithm": _choice(ALGORITHMS, "algorithm"),
-    "oracle": _Feedback,
+    "oracle": _AnyOracle,
     "policy": _choice(POLICIES, "policy"),
     "problem": _choice(PROBLEMS, "problem"),
     "optimizer": _choice(OPTIMIZERS, "optimizer"),

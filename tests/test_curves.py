@@ -65,8 +65,8 @@ def test_quantiles_are_right_to_a_part_of_the_range(kept, summed, name):
     for quantile in QUANTILES:
         # Between two values that follow each other any number is a quantile.
         low, high = (
-            np.quantile(curves.values, quantile, axis=-1, algorithm=algorithm)
-            for algorithm in ("lower", "higher")
+            np.quantile(curves.values, quantile, axis=-1, method=method)
+            for method in ("lower", "higher")
         )
         at = found.sel(quantile=quantile).values
         part = 1.001 * RANGES[name] / BINS
@@ -123,7 +123,7 @@ def test_a_grid_of_one_axis_and_no_quantiles():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"curves_over": "noise"}, "curves_over: 'noise'; allowed: one of the axes feedback, seed"),
+        ({"curves_over": "noise"}, "curves_over: 'noise'; allowed: one of the axes oracle, seed"),
         ({"curves_over": "seed", "record": ()}, "curves_over: 'seed'; allowed: with curves"),
         ({"curves_over": "seed", "quantiles": [0.5, 1.5]}, "quantiles: 1.5; allowed: 0 to 1"),
     ],

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from sdpo_jax import ALGORITHMS
+from sdpo_jax.plan import AXES
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +56,14 @@ def test_what_a_page_points_at_exists(page):
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.parametrize("select", ["sel", "isel", "reindex", "interp"])
+def test_no_axis_is_called_like_an_argument_of_xarrays_own(select):
+    for kind in (xr.Dataset, xr.DataArray):
+        own = set(inspect.signature(getattr(kind, select)).parameters)
+        assert "method" in own or select == "isel"
+        assert own.isdisjoint(AXES)
+
+
 def selections_by_keyword(code: str) -> list[str]:
     """Calls like ``data.sel(method="sdpo")``, which xarray reads as its own argument."""
     xarrays_own = {None, "nearest", "pad", "ffill", "backfill", "bfill"}
@@ -60,7 +71,7 @@ def selections_by_keyword(code: str) -> list[str]:
     for call in ast.walk(ast.parse(code)):
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
             continue
-        if call.func.attr not in {"sel", "reindex"}:
+        if call.func.attr not in {"sel", "isel", "reindex"}:
             continue
         for keyword in call.keywords:
             if keyword.arg == "method" and not (
@@ -88,7 +99,7 @@ TRACKED = [
 ]
 
 
-def test_nothing_selects_an_algorithm_by_xarrays_own_argument():
+def test_nothing_selects_by_xarrays_own_argument():
     for path in [ROOT / "README.md", *TRACKED]:
         for code in python_of(path):
             # A part of an expression, from a page or a docstring, need not parse.

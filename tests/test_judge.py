@@ -201,9 +201,9 @@ def test_each_strength_changes_what_is_seen(scene, name):
 @pytest.mark.parametrize("feedback", ["binary", "ordinal", "continuous"])
 @pytest.mark.parametrize("algorithm", ["sdpo", "rloo", "dpo"])
 def test_training_under_a_judge_without_any_error_is_training_under_the_plain_oracle(
-    algorithm, feedback
+    algorithm, oracle
 ):
-    plain = ORACLES[feedback]()
+    plain = ORACLES[oracle]()
     data = sdpo_jax.run_grid(
         {
             "algorithm": [algorithm],

@@ -31,7 +31,7 @@ def headline_rows() -> list[str]:
         with (RESULTS / f"tables/{table}.csv").open() as file:
             cells = {(row["algorithm"], row["oracle"]): row for row in csv.DictReader(file)}
         for algorithm, name in ALGORITHMS.items():
-            values = [cells[algorithm, feedback] for feedback in FEEDBACK]
+            values = [cells[algorithm, oracle] for oracle in FEEDBACK]
             shown = [f"{float(v['mean']):.3f} ({float(v['published']):.3f})" for v in values]
             rows.append("| " + " | ".join([f"{metric}, {name}", *shown]) + " |")
     return rows

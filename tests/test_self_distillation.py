@@ -255,9 +255,9 @@ CLOSE = {"rtol": 1e-4, "atol": 3e-6}
 
 @pytest.mark.parametrize("feedback", FEEDBACK)
 @pytest.mark.parametrize("name", DIVERGENCES)
-def test_a_live_teacher(case, name, feedback):
-    found = case.expected(case.ours(f"sdpo_{name}", ORACLES[feedback](), divergence_mix=0.3))
-    expected = expected_push(case, name, FEEDBACK[feedback].says, case.logits, mix=0.3)
+def test_a_live_teacher(case, name, oracle):
+    found = case.expected(case.ours(f"sdpo_{name}", ORACLES[oracle](), divergence_mix=0.3))
+    expected = expected_push(case, name, FEEDBACK[oracle].says, case.logits, mix=0.3)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, **CLOSE)
 

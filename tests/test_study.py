@@ -24,8 +24,8 @@ SDPO = {
 CRITIQUE = {"reward": -0.005, "credit": 0.016, "entropy": 0.028}
 
 
-def final(algorithm: str, feedback: str = "continuous", **numbers: float) -> xr.Dataset:
-    axes = {"algorithm": [algorithm], "oracle": [feedback], "seed": range(SEEDS)}
+def final(algorithm: str, oracle: str = "continuous", **numbers: float) -> xr.Dataset:
+    axes = {"algorithm": [algorithm], "oracle": [oracle], "seed": range(SEEDS)}
     metrics = ("reward", "credit", "entropy", "weight")
     data = sdpo_jax.run_grid(axes, config=Config(**numbers), metrics=metrics)
     return data.squeeze(drop=True)
@@ -33,7 +33,7 @@ def final(algorithm: str, feedback: str = "continuous", **numbers: float) -> xr.
 
 @pytest.fixture(scope="module")
 def sdpo() -> dict[str, xr.Dataset]:
-    return {feedback: final("sdpo", feedback) for feedback in (*SDPO, "critique")}
+    return {oracle: final("sdpo", oracle) for oracle in (*SDPO, "critique")}
 
 
 def check(
@@ -50,8 +50,8 @@ def check(
 
 @pytest.mark.parametrize("feedback", SDPO)
 @pytest.mark.parametrize("metric", ["reward", "credit", "entropy"])
-def test_sdpo_gives_the_numbers_of_the_specification(sdpo, feedback, metric):
-    check(sdpo[feedback][metric], SDPO[feedback][metric])
+def test_sdpo_gives_the_numbers_of_the_specification(sdpo, oracle, metric):
+    check(sdpo[oracle][metric], SDPO[oracle][metric])
 
 
 @pytest.mark.parametrize("metric", CRITIQUE)

@@ -41,10 +41,10 @@ class Peer:
         """Whether the extra package is installed."""
         return self.extra is None or find_spec(self.extra) is not None
 
-    def prepare(self, algorithm: str, feedback: str, runs: int) -> Train:
+    def prepare(self, algorithm: str, oracle: str, runs: int) -> Train:
         """Compile and warm up; see the module."""
         module = import_module(f"{__name__}.{self.module}")
-        return module.prepare(algorithm, feedback, runs)
+        return module.prepare(algorithm, oracle, runs)
 
 
 _COMPILED = "compiled" if cpp_compiler() else "eager"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 ALGORITHMS = ("sdpo", "reinforce")
-FEEDBACK = ("continuous", "binary")
+ORACLES = ("continuous", "binary")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def final_values(
     }
 
 
-def check(algorithm: str, feedback: str) -> None:
+def check(algorithm: str, oracle: str) -> None:
     """Refuse what the peers do not know.
 
     Raises:
@@ -87,7 +87,7 @@ def check(algorithm: str, feedback: str) -> None:
     """
     for field, value, allowed in (
         ("algorithm", algorithm, ALGORITHMS),
-        ("oracle", feedback, FEEDBACK),
+        ("oracle", oracle, ORACLES),
     ):
         if value not in allowed:
             raise ValueError(f"{field}: {value!r}; allowed: {', '.join(allowed)}")

@@ -14,14 +14,14 @@ from jax import Array
 from benchmarks.peers.common import CONSTANTS, check, final_values
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
 
     @jax.jit
     def train_all(first_seed: Array) -> dict[str, Any]:
         keys = jax.vmap(jax.random.key)(first_seed + jnp.arange(runs))
-        curves = jax.vmap(partial(_train, algorithm=algorithm, feedback=feedback))(keys)
+        curves = jax.vmap(partial(_train, algorithm=algorithm, oracle=oracle))(keys)
         return jax.vmap(lambda kept: final_values(*kept))(curves)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[st
     return train
 
 
-def _train(key: Array, algorithm: str, feedback: str) -> tuple[Array, Array, Array]:
+def _train(key: Array, algorithm: str, oracle: str) -> tuple[Array, Array, Array]:
     """Curves of reward, credit and entropy, each ``[S]``, of one run."""
     c = CONSTANTS
     keys = jax.random.split(key, 5)
@@ -54,7 +54,7 @@ def _train(key: Array, algorithm: str, feedback: str) -> tuple[Array, Array, Arr
         reward = jax.vmap(reward_of)(tokens)
 
         if algorithm == "sdpo":
-            heard = reward if feedback == "continuous" else (reward > 0.5).astype(reward.dtype)
+            heard = reward if oracle == "continuous" else (reward > 0.5).astype(reward.dtype)
             shift = c.feedback_strength * heard[:, None, None] * quality
             gradient = policy - jax.nn.softmax(logits + shift).mean(0)
         else:

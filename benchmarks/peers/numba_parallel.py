@@ -21,11 +21,11 @@ PATTERN_WEIGHT = F32(CONSTANTS.pattern_weight)
 INIT_SCALE = F32(CONSTANTS.init_scale)
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
     curves = np.empty((runs, 3, S), np.float32)
-    kind = algorithm == "sdpo", feedback == "binary"
+    kind = algorithm == "sdpo", oracle == "binary"
     _train_all(0, curves[:1], *kind)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:

@@ -32,11 +32,11 @@ _compiled = njit(fastmath=True, error_model="numpy")
 _inlined = njit(fastmath=True, error_model="numpy", inline="always")
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
     curves = np.empty((runs, 3, S), np.float32)
-    kind = algorithm == "sdpo", feedback == "binary"
+    kind = algorithm == "sdpo", oracle == "binary"
     _train_all(0, curves[:1], *kind)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:

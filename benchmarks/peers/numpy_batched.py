@@ -9,17 +9,17 @@ import numpy as np
 from benchmarks.peers.common import CONSTANTS, check, final_values, sample_problems
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
-        return final_values(*_train_all(first_seed, runs, algorithm, feedback))
+        return final_values(*_train_all(first_seed, runs, algorithm, oracle))
 
     return train
 
 
-def _train_all(first_seed: int, runs: int, algorithm: str, feedback: str) -> np.ndarray:
+def _train_all(first_seed: int, runs: int, algorithm: str, oracle: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S, runs]``."""
     c = CONSTANTS
     problem = sample_problems(first_seed, runs)
@@ -42,7 +42,7 @@ def _train_all(first_seed: int, runs: int, algorithm: str, feedback: str) -> np.
         reward = 1 / (1 + np.exp(-score / c.length))
 
         if algorithm == "sdpo":
-            heard = reward if feedback == "continuous" else (reward > 0.5).astype(np.float32)
+            heard = reward if oracle == "continuous" else (reward > 0.5).astype(np.float32)
             shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
             gradient = policy - _softmax(logits[:, None] + shift).mean(1)
         else:

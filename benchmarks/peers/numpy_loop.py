@@ -9,19 +9,19 @@ import numpy as np
 from benchmarks.peers.common import CONSTANTS, check, final_values, sample_problem
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
         seeds = range(first_seed, first_seed + runs)
-        curves = np.stack([_train_one(seed, algorithm, feedback) for seed in seeds], axis=-1)
+        curves = np.stack([_train_one(seed, algorithm, oracle) for seed in seeds], axis=-1)
         return final_values(*curves)
 
     return train
 
 
-def _train_one(seed: int, algorithm: str, feedback: str) -> np.ndarray:
+def _train_one(seed: int, algorithm: str, oracle: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S]``."""
     c = CONSTANTS
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def _train_one(seed: int, algorithm: str, feedback: str) -> np.ndarray:
         reward = 1 / (1 + np.exp(-score / c.length))
 
         if algorithm == "sdpo":
-            heard = reward if feedback == "continuous" else reward > 0.5
+            heard = reward if oracle == "continuous" else reward > 0.5
             shift = c.feedback_strength * heard[:, None, None] * quality
             gradient = policy - _softmax(logits + shift).mean(0)
         else:

@@ -17,23 +17,21 @@ from benchmarks.peers.common import CONSTANTS, check, cores, final_values, sampl
 CHUNK = 256
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
     pool = ThreadPoolExecutor(cores())
 
     def train(first_seed: int) -> dict[str, np.ndarray]:
         end = first_seed + runs
         chunks = [(seed, min(CHUNK, end - seed)) for seed in range(first_seed, end, CHUNK)]
-        curves = pool.map(
-            lambda chunk: _train_chunk(chunk[0], chunk[1], algorithm, feedback), chunks
-        )
+        curves = pool.map(lambda chunk: _train_chunk(chunk[0], chunk[1], algorithm, oracle), chunks)
         return final_values(*np.concatenate(list(curves), axis=-1))
 
     return train
 
 
-def _train_chunk(first_seed: int, runs: int, algorithm: str, feedback: str) -> np.ndarray:
+def _train_chunk(first_seed: int, runs: int, algorithm: str, oracle: str) -> np.ndarray:
     """Curves of reward, credit and entropy, ``[3, S, runs]``."""
     c = CONSTANTS
     problem = sample_problems(first_seed, runs)
@@ -66,7 +64,7 @@ def _train_chunk(first_seed: int, runs: int, algorithm: str, feedback: str) -> n
         reward = 1 / (1 + np.exp(-score / c.length))
 
         if algorithm == "sdpo":
-            heard = reward if feedback == "continuous" else (reward > 0.5).astype(np.float32)
+            heard = reward if oracle == "continuous" else (reward > 0.5).astype(np.float32)
             # softmax(l + x) = pi exp(x) / sum_v pi exp(x), and the mean over rollouts is a product
             # of matrices: only the multiplication and the exponential pass over a large array.
             np.multiply(tilt, heard[:, None, None, :], out=ratio)

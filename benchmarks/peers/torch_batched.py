@@ -20,16 +20,16 @@ from benchmarks.peers.common import (
 Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    return prepare_with(train_step, algorithm, feedback, runs)
+    return prepare_with(train_step, algorithm, oracle, runs)
 
 
 def prepare_with(
-    step: Step, algorithm: str, feedback: str, runs: int
+    step: Step, algorithm: str, oracle: str, runs: int
 ) -> Callable[[int], dict[str, np.ndarray]]:
     """Training by a step such as ``train_step``, compiled."""
-    check(algorithm, feedback)
+    check(algorithm, oracle)
     torch.set_num_threads(cores())
     step = torch.compile(step, dynamic=False) if cpp_compiler() else step
 
@@ -47,7 +47,7 @@ def prepare_with(
         for index in range(c.steps):
             uniform = torch.rand(runs, c.length, c.rollouts)
             logits, *metrics = step(
-                logits, reference, quality, token_scores, bigram, uniform, algorithm, feedback
+                logits, reference, quality, token_scores, bigram, uniform, algorithm, oracle
             )
             curves[:, index] = torch.stack(metrics)
         return final_values(*curves.numpy())
@@ -64,7 +64,7 @@ def train_step(
     bigram: Tensor,
     uniform: Tensor,
     algorithm: str,
-    feedback: str,
+    oracle: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next logits ``[runs, T, V]``; then reward, credit and entropy, each ``[runs]``."""
     c = CONSTANTS
@@ -77,7 +77,7 @@ def train_step(
     reward = torch.sigmoid(score / c.length)
 
     if algorithm == "sdpo":
-        heard = reward if feedback == "continuous" else (reward > 0.5).float()
+        heard = reward if oracle == "continuous" else (reward > 0.5).float()
         shift = c.feedback_strength * heard[:, :, None, None] * quality[:, None]
         gradient = policy - (logits[:, None] + shift).softmax(-1).mean(1)
     else:

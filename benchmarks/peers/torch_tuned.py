@@ -16,9 +16,9 @@ from benchmarks.peers.common import CONSTANTS
 from benchmarks.peers.torch_batched import prepare_with, updated
 
 
-def prepare(algorithm: str, feedback: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
+def prepare(algorithm: str, oracle: str, runs: int) -> Callable[[int], dict[str, np.ndarray]]:
     """See the package."""
-    return prepare_with(train_step, algorithm, feedback, runs)
+    return prepare_with(train_step, algorithm, oracle, runs)
 
 
 def train_step(
@@ -29,7 +29,7 @@ def train_step(
     bigram: Tensor,
     uniform: Tensor,
     algorithm: str,
-    feedback: str,
+    oracle: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next logits ``[runs, T, V]``; then reward, credit and entropy, each ``[runs]``."""
     c = CONSTANTS
@@ -42,7 +42,7 @@ def train_step(
     reward = torch.sigmoid(score / c.length)
 
     if algorithm == "sdpo":
-        heard = reward if feedback == "continuous" else (reward > 0.5).float()
+        heard = reward if oracle == "continuous" else (reward > 0.5).float()
         # softmax(l + x) = pi exp(x) / sum_v pi exp(x); the longest axis, of rollouts, is last.
         ratio = torch.exp(c.feedback_strength * quality[..., None] * heard[:, None, None])
         total = (policy[..., None] * ratio).sum(2, keepdim=True)

@@ -6,7 +6,7 @@
 
 GLoRe (Havrilla et al., 2402.10963): a model that is asked at every prefix for the outcome of the
 whole sequence, fitted on the policy's own rollouts, rate rho = ``model_rate / (1 + T / 2)``, by the
-mean number of a prefix's features; it is also the critic of an actor-critic algorithm. The model is
+mean number of a prefix's features; it is also the critic of an actor-critic method. The model is
 linear, so it knows neither bigrams nor the reward's sigmoid: that is its error
 (``tests/test_dense_credit.py`` measures it against ``process_reward``). It is told the reward of
 its rollouts and nothing else. A descent gradient, ``[T, V, *runs]``.

@@ -34,7 +34,7 @@ def ends(interval: Interval, name: str = "reward") -> Row:
     }
 
 
-def cell(data: xr.Dataset, contender: str, feedback: str, noise: float, knowledge: float = 1.0):
+def cell(data: xr.Dataset, contender: str, oracle: str, noise: float, knowledge: float = 1.0):
     """The one cell of these coordinates.
 
     Raises:
@@ -42,12 +42,12 @@ def cell(data: xr.Dataset, contender: str, feedback: str, noise: float, knowledg
     """
     found = np.flatnonzero(
         (data.contender.values == contender)
-        & (data.oracle.values == feedback)
+        & (data.oracle.values == oracle)
         & np.isclose(data.noise.values, noise)
         & np.isclose(data.knowledge.values, knowledge)
     )
     if len(found) != 1:
-        raise KeyError(f"{contender}, {feedback}, noise {noise}, knowledge {knowledge}: no cell")
+        raise KeyError(f"{contender}, {oracle}, noise {noise}, knowledge {knowledge}: no cell")
     return data.isel(cell=int(found[0]))
 
 
@@ -92,12 +92,12 @@ def tuning_rows(results: Results) -> list[Row]:
     return rows
 
 
-def sensitivity(results: Results, contender: str, feedback: str, noise: float) -> list[Row]:
+def sensitivity(results: Results, contender: str, oracle: str, noise: float) -> list[Row]:
     """Reward over learning rates, the knobs at their best for each, on tuning seeds."""
     data = tuning(results)
     mine = (
         (data.contender.values == contender)
-        & (data.oracle.values == feedback)
+        & (data.oracle.values == oracle)
         & np.isclose(data.noise.values, noise)
         & np.isclose(data.knowledge.values, 1.0)
     )
@@ -126,14 +126,14 @@ def league_rows(results: Results) -> list[Row]:
     rows = []
     for place in range(data.sizes["cell"]):
         at = data.isel(cell=place)
-        name, feedback = str(at.contender.values), str(at.oracle.values)
+        name, oracle = str(at.contender.values), str(at.oracle.values)
         noise, knowledge = float(at.noise), float(at.knowledge)
         if name == "sdpo" and not np.isclose(knowledge, 1.0):
             continue
         reward = at.reward.values.astype(float)
         row: Row = {
             "group": CONTENDERS[name].group,
-            "oracle": feedback,
+            "oracle": oracle,
             "noise": noise,
             "contender": name,
             "label": CONTENDERS[name].label,
@@ -143,8 +143,8 @@ def league_rows(results: Results) -> list[Row]:
             "credit": float(at.credit.mean()),
             "queries": float(at.queries_mean.mean()) * steps,
         }
-        if name != BASELINE and has_cell(data, BASELINE, feedback, noise):
-            other = cell(data, BASELINE, feedback, noise).reward.values.astype(float)
+        if name != BASELINE and has_cell(data, BASELINE, oracle, noise):
+            other = cell(data, BASELINE, oracle, noise).reward.values.astype(float)
             row |= ends(improvement(reward, other), "ahead_of_reinforce")
         else:
             row |= dict.fromkeys(f"ahead_of_reinforce{end}" for end in ("", "_low", "_high"))
@@ -160,10 +160,10 @@ def league_rows(results: Results) -> list[Row]:
     return rows
 
 
-def best_of_feedback(results: Results, feedback: str, noise: float) -> str:
+def best_of_feedback(results: Results, oracle: str, noise: float) -> str:
     """Who, of those told only the feedback, came out best in tuning."""
     data = tuning(results)
-    heard = "continuous" if feedback == "critique" else feedback
+    heard = "continuous" if oracle == "critique" else oracle
     mine = (data.oracle.values == heard) & np.isclose(data.noise.values, noise)
     mine &= np.array([CONTENDERS[str(n)].group == "feedback" for n in data.contender.values])
     at = data.isel(trial=np.flatnonzero(mine))
@@ -196,18 +196,18 @@ def crossing(knowledge: np.ndarray, gaps: np.ndarray) -> float:
     return float(knowledge[last] + share * (knowledge[last + 1] - knowledge[last]))
 
 
-def gaps_of(results: Results, feedback: str, noise: float) -> tuple[np.ndarray, np.ndarray, str]:
+def gaps_of(results: Results, oracle: str, noise: float) -> tuple[np.ndarray, np.ndarray, str]:
     """SDPO's reward less that of the best who is told only the feedback.
 
     Returns:
         knowledge ``[K]``, gaps ``[K, seeds]``, and the name of that best one.
     """
     data = league(results)
-    name = best_of_feedback(results, feedback, noise)
-    heard = "continuous" if feedback == "critique" else feedback
+    name = best_of_feedback(results, oracle, noise)
+    heard = "continuous" if oracle == "critique" else oracle
     other = cell(data, name, heard, noise).reward.values.astype(float)
     knowledge = np.unique(results["league_crossover"].knowledge.values)
-    mine = [cell(data, "sdpo", feedback, noise, k).reward.values.astype(float) for k in knowledge]
+    mine = [cell(data, "sdpo", oracle, noise, k).reward.values.astype(float) for k in knowledge]
     return knowledge, np.stack(mine) - other, name
 
 
@@ -218,9 +218,9 @@ def crossover_rows(results: Results) -> list[Row]:
     """
     data = results["league_crossover"]
     rows = []
-    for feedback in dict.fromkeys(data.oracle.values.tolist()):
+    for oracle in dict.fromkeys(data.oracle.values.tolist()):
         for noise in np.unique(data.noise.values):
-            knowledge, gaps, name = gaps_of(results, feedback, float(noise))
+            knowledge, gaps, name = gaps_of(results, oracle, float(noise))
             draws = np.random.default_rng(0).integers(
                 gaps.shape[1], size=(RESAMPLES, gaps.shape[1])
             )
@@ -230,7 +230,7 @@ def crossover_rows(results: Results) -> list[Row]:
             none, full = statistics.mean(gaps[0]), statistics.mean(gaps[-1])
             rows.append(
                 {
-                    "oracle": feedback,
+                    "oracle": oracle,
                     "noise": float(noise),
                     "best_told_feedback": name,
                     "crossover": crossing(knowledge, gaps.mean(1)),
@@ -345,10 +345,10 @@ def credit_rows(results: Results) -> list[Row]:
     ]
 
 
-def source_feedback(results: Results) -> tuple[str, float]:
+def source_oracle(results: Results) -> tuple[str, float]:
     """The oracle and noise that the figures and verdicts look at first."""
-    feedback = results["league_crossover"].oracle.values.tolist()
-    return ("continuous" if "continuous" in feedback else feedback[0]), REFERENCE_NOISE
+    oracles = results["league_crossover"].oracle.values.tolist()
+    return ("continuous" if "continuous" in oracles else oracles[0]), REFERENCE_NOISE
 
 
 TABLES: dict[str, Callable[[Results], list[Row]]] = {

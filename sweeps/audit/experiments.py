@@ -47,7 +47,7 @@ def oracles(names: Sequence[str]) -> dict[str, Oracle]:
 
 def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, done: Reporter) -> Saved:
     """Contenders in their cells, tuned there and evaluated."""
-    given = oracles(plan.feedback)
+    given = oracles(plan.oracles)
 
     def one(name: str) -> Outcome:
         return trials.trial(
@@ -67,7 +67,7 @@ def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, done: Re
 
 def told_feedback(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
     """Those who are told the feedback only, under every oracle and noise."""
-    told = [name for name in plan.feedback if name != "critique"]
+    told = [name for name in plan.oracles if name != "critique"]
     cells = [Cell(f, n) for f, n in itertools.product(told, plan.noise)]
     return _league(plan, dict.fromkeys(plan.feedback_only, cells), "told_feedback", done)
 
@@ -81,7 +81,7 @@ def told_rewards(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) ->
 
 def told_tables(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
     """Those who are told a table, all of it true; SDPO is in ``crossover``."""
-    cells = [Cell(f, REFERENCE_NOISE) for f in plan.taught_feedback]
+    cells = [Cell(f, REFERENCE_NOISE) for f in plan.taught_oracles]
     taught = [name for name in plan.taught if name != "sdpo"]
     return _league(plan, dict.fromkeys(taught, cells), "told_tables", done)
 
@@ -89,15 +89,15 @@ def told_tables(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> 
 def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
     """SDPO at every knowledge, under every oracle and noise."""
     cells = [
-        Cell(f, n, k) for f, n, k in itertools.product(plan.feedback, plan.noise, plan.knowledge)
+        Cell(f, n, k) for f, n, k in itertools.product(plan.oracles, plan.noise, plan.knowledge)
     ]
     # A task to each oracle, so that all cores have work.
-    given = oracles(plan.feedback)
+    given = oracles(plan.oracles)
 
-    def one(feedback: str) -> Outcome:
+    def one(oracle: str) -> Outcome:
         return trials.trial(
             CONTENDERS["sdpo"],
-            [cell for cell in cells if cell.feedback == feedback],
+            [cell for cell in cells if cell.oracle == oracle],
             settings=plan.settings,
             tuning=plan.tuning,
             seeds=plan.evaluation,
@@ -106,7 +106,7 @@ def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sa
             done=done,
         )
 
-    outcomes = _side_by_side(one, list(plan.feedback)[::-1])
+    outcomes = _side_by_side(one, list(plan.oracles)[::-1])
     return {"league_crossover": _evaluated(outcomes), "tuning_crossover": _tuned(outcomes)}
 
 

@@ -60,10 +60,10 @@ def _interval(ax: Axes, x: Any, y: float, row: Row, name: str, colour: str, **st
 def league(results: Results) -> Figure:
     """Every contender in its group: how far from the uniform policy to the best sequence."""
     rows = analysis.league_rows(results)
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     shown = []
     for group in GROUP_COLOURS:
-        mine = [r for r in rows if r["group"] == group and r["oracle"] == feedback]
+        mine = [r for r in rows if r["group"] == group and r["oracle"] == oracle]
         wanted = [r for r in mine if np.isclose(r["noise"], noise)] or mine
         shown += sorted(wanted, key=lambda r: -r["optimality"])
     figure = Figure(figsize=(WIDTH, 1.1 + 0.21 * len(shown)))
@@ -87,7 +87,7 @@ def league(results: Results) -> Figure:
 
 def rates(results: Results) -> Figure:
     """Reward over learning rates, each algorithm's other knobs at their best for each rate."""
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     data = analysis.tuning(results)
     figure = Figure(figsize=(WIDTH, 4.0))
     axes = figure.subplots(1, 2, sharey=True)
@@ -101,7 +101,7 @@ def rates(results: Results) -> Figure:
                     "distillation", "hybrid", "sdpo_entropy")  # fmt: skip
             names = [n for n in names if n in kept]
         for place, name in enumerate(names):
-            rows = analysis.sensitivity(results, name, feedback, noise)
+            rows = analysis.sensitivity(results, name, oracle, noise)
             colour = _SERIES[place % len(_SERIES)]
             x = [r["learning_rate"] for r in rows]
             ax.plot(x, [r["reward"] for r in rows], color=colour, marker=_MARKERS[place],
@@ -260,7 +260,7 @@ def credit(results: Results) -> Figure:
 def cost(results: Results) -> Figure:
     """Reward against what it took: rewards asked for, on a common axis."""
     rows = analysis.league_rows(results)
-    feedback, noise = analysis.source_feedback(results)
+    oracle, noise = analysis.source_oracle(results)
     data = analysis.league(results)
     figure = Figure(figsize=(WIDTH, 3.2))
     ax = figure.subplots()
@@ -269,9 +269,9 @@ def cost(results: Results) -> Figure:
              if any(r["contender"] == n for r in rows)]  # fmt: skip
     steps = int(results["range"].attrs["steps"])
     for place, name in enumerate(names):
-        found = [r for r in rows if r["contender"] == name and r["oracle"] == feedback]
+        found = [r for r in rows if r["contender"] == name and r["oracle"] == oracle]
         row = next((r for r in found if np.isclose(r["noise"], noise)), found[0])
-        at = analysis.cell(data, name, feedback, row["noise"])
+        at = analysis.cell(data, name, oracle, row["noise"])
         curve, error = at.reward_curve.values, at.reward_curve_error.values
         asked = row["queries"] / steps * (1 + np.arange(len(curve)) * steps / len(curve))
         colour = _SERIES[place % len(_SERIES)]

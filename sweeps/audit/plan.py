@@ -28,11 +28,11 @@ class Plan:
         tuning_seeds: seeds of the tuning.
         settings: tuning settings of each contender in each cell.
         sizes: of all experiments but the scaling.
-        feedback: oracles of the league of those told only the feedback, and of the crossover.
+        oracles: those of the league of those told only the feedback, and of the crossover.
         noise: their noise levels.
         knowledge: rho of the crossover.
         feedback_only, reward_models, taught, solved: contenders by what they are told.
-        taught_feedback: oracles of the league of those taught.
+        taught_oracles: oracles of the league of those taught.
         bias_contenders: who meets the biased judges.
         biases: which biases.
         strengths: their strengths, from 0.
@@ -53,13 +53,13 @@ class Plan:
     tuning_seeds: int
     settings: int
     sizes: Sizes
-    feedback: tuple[str, ...]
+    oracles: tuple[str, ...]
     noise: tuple[float, ...]
     knowledge: tuple[float, ...]
     feedback_only: tuple[str, ...]
     reward_models: tuple[str, ...]
     taught: tuple[str, ...]
-    taught_feedback: tuple[str, ...]
+    taught_oracles: tuple[str, ...]
     solved: tuple[str, ...]
     bias_contenders: tuple[str, ...]
     biases: tuple[str, ...]
@@ -96,13 +96,13 @@ def full(seeds: int = 256) -> Plan:
         tuning_seeds=32,
         settings=30,
         sizes=Sizes(),
-        feedback=("binary", "ordinal", "continuous", "critique"),
+        oracles=("binary", "ordinal", "continuous", "critique"),
         noise=(0.0, REFERENCE_NOISE, 0.5),
         knowledge=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         feedback_only=FEEDBACK_ONLY,
         reward_models=("scar", "scar_sampled", "process_reward", "dense_reward"),
         taught=taught,
-        taught_feedback=("binary", "continuous"),
+        taught_oracles=("binary", "continuous"),
         solved=("opsd",),
         bias_contenders=("sdpo", "rloo", "grpo", "dpo", "rlhf", "sdft"),
         biases=BIASES,
@@ -143,13 +143,13 @@ def quick() -> Plan:
         tuning_seeds=4,
         settings=15,
         sizes=Sizes(length=3, vocab_size=4, rollouts=16, steps=60, final_window=10),
-        feedback=("continuous",),
+        oracles=("continuous",),
         noise=(REFERENCE_NOISE,),
         knowledge=(0.0, 0.5, 1.0),
         feedback_only=("reinforce", "sdft"),
         reward_models=("process_reward",),
         taught=("sdpo", "sdpo_entropy"),
-        taught_feedback=("continuous",),
+        taught_oracles=("continuous",),
         solved=("opsd",),
         bias_contenders=("sdft",),
         biases=("leniency", "anchoring"),

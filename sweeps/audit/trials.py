@@ -49,12 +49,12 @@ class Cell:
     """What a contender is confronted with.
 
     Attributes:
-        feedback: label of the oracle.
+        oracle: label of the oracle.
         noise: sigma.
         knowledge: rho.
     """
 
-    feedback: str = "continuous"
+    oracle: str = "continuous"
     noise: float = 0.0
     knowledge: float = 1.0
 
@@ -121,11 +121,11 @@ def tune(
         "knowledge": sorted({cell.knowledge for cell in cells}),
         **settings,
     }
-    wanted = {name: oracles[name] for name in dict.fromkeys(cell.feedback for cell in cells)}
+    wanted = {name: oracles[name] for name in dict.fromkeys(cell.oracle for cell in cells)}
     data = train(contender, axes, seeds, sizes, wanted)
     rows = []
     for cell in cells:
-        at = data.sel({"oracle": cell.feedback, "noise": cell.noise, "knowledge": cell.knowledge})
+        at = data.sel(oracle=cell.oracle, noise=cell.noise, knowledge=cell.knowledge)
         for values in itertools.product(*settings.values()):
             setting = dict(zip(settings, values, strict=True))
             picked = at.sel(setting)
@@ -133,7 +133,7 @@ def tune(
             rows.append(
                 {
                     "contender": contender.name,
-                    "oracle": cell.feedback,
+                    "oracle": cell.oracle,
                     "noise": cell.noise,
                     "knowledge": cell.knowledge,
                     **setting,
@@ -180,7 +180,7 @@ def evaluate(
         "knowledge": [cell.knowledge],
         **{name: [value] for name, value in setting.items()},
     }
-    data = train(contender, axes, seeds, sizes, {cell.feedback: oracles[cell.feedback]})
+    data = train(contender, axes, seeds, sizes, {cell.oracle: oracles[cell.oracle]})
     kept = ("reward", "credit", "entropy", "queries_mean", "feedback_error_mean")
     values: dict[str, np.ndarray] = {name: data[name].values.reshape(len(seeds)) for name in kept}
     for name in RECORD:

@@ -41,8 +41,8 @@ def c23(results: Results) -> Judgement:
     than 0.01. Holds for another reason if the gap is above 0.01 but dense credit alone brings no
     0.01: then it is the table. Undecided if an interval spans 0.01.
     """
-    feedback, noise = analysis.source_feedback(results)
-    _, gaps, name = analysis.gaps_of(results, feedback, noise)
+    oracle, noise = analysis.source_oracle(results)
+    _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap, dense = statistics.mean(gaps[-1]), dense_against_sparse(results)
     ahead, helps = above(gap, REWARD_MARGIN), above(dense, REWARD_MARGIN)
     verdict = rules.verdict(helps if ahead else ahead)
@@ -69,8 +69,8 @@ def c24(results: Results) -> Judgement:
     -0.01, fails if below, undecided if the interval spans it. The crossover in knowledge is given
     beside it.
     """
-    feedback, noise = analysis.source_feedback(results)
-    _, gaps, name = analysis.gaps_of(results, feedback, noise)
+    oracle, noise = analysis.source_oracle(results)
+    _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap = statistics.mean(gaps[0])
     verdict = rules.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
@@ -79,7 +79,7 @@ def c24(results: Results) -> Judgement:
         f"{CONTENDERS[row['best_told_feedback']].label}: {crossover_text(row)}"
         for row in rows
     )
-    here = next(r for r in rows if r["oracle"] == feedback and np.isclose(r["noise"], noise))
+    here = next(r for r in rows if r["oracle"] == oracle and np.isclose(r["noise"], noise))
     return Judgement(
         "reward, SDPO (knowledge 0) less the best told only the feedback, each at its own best",
         None,

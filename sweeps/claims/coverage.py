@@ -19,7 +19,7 @@ class Uncovered:
 
     table: int
     algorithm: str
-    feedback: str
+    oracle: str
     published: float
     low: float
     high: float

@@ -37,7 +37,7 @@ STRONG = 0.5
 
 
 def _neighbours(values: Floats, level: float) -> Interval:
-    """Mean paired difference of each feedback type less the one before: ``[feedback - 1]``."""
+    """Mean paired difference of each feedback type less the one before: ``[oracles - 1]``."""
     return statistics.paired_difference(values[1:], values[:-1], level)
 
 

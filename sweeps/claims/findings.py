@@ -295,7 +295,7 @@ def credit_is_sharpness(results: Results) -> Finding:
             ),
         ),
         header=(
-            "oracle",
+            "feedback",
             "credit in the runs",
             "final entropy",
             f"credit at the same policy, step {steps[0]}",

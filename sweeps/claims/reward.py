@@ -41,7 +41,7 @@ VISIBLE = 2.0
 
 
 def _published_margins() -> Floats:
-    """SDPO's reward less each baseline's in table 1: ``[baseline, feedback]``."""
+    """SDPO's reward less each baseline's in table 1: ``[baseline, oracle]``."""
     return np.stack([table(1, "sdpo") - table(1, algorithm) for algorithm in BASELINES])
 
 

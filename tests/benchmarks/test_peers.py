@@ -54,7 +54,7 @@ def test_standard_errors_of_two_samples():
 
 
 def test_a_peer_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match="feedback: 'critique'; allowed: continuous, binary"):
+    with pytest.raises(ValueError, match="oracle: 'critique'; allowed: continuous, binary"):
         PEERS["numpy_loop"].prepare("sdpo", "critique", 1)
 
 

@@ -78,7 +78,7 @@ class _Draw:
         return np.random.default_rng(key).standard_normal((self.seeds, *shape))
 
     def cell(
-        self, algorithm: str, feedback: str, reward: float, credit: float, entropy: float
+        self, algorithm: str, oracle: str, reward: float, credit: float, entropy: float
     ) -> Cell:
         """Curves and final values of one algorithm under one feedback: ``[seed]``, ``[seed,
         step]``.
@@ -89,12 +89,12 @@ class _Draw:
         rise = (1 - np.exp(-0.7 * time)) / (1 - np.exp(-0.7))
         gain = reward - UNIFORM_REWARD
         loss = START_ENTROPY - entropy
-        own = self.own(algorithm, feedback)
+        own = self.own(algorithm, oracle)
         curve = (
             self.uniform[:, None]
             + gain * (1 + 0.22 * self.talent + 0.04 * own)[:, None] * rise
             + 0.018 * self.luck
-            + 0.004 * self.own(algorithm, feedback, "curve", shape=(self.steps,))
+            + 0.004 * self.own(algorithm, oracle, "curve", shape=(self.steps,))
         )
         entropy_curve = self.start_entropy[:, None] - loss * np.maximum(
             1 + 0.36 * self.talent + 0.05 * own, 0.02
@@ -111,16 +111,16 @@ class _Draw:
             "optimality": (final - self.uniform) / (self.best - self.uniform),
         }
 
-    def standard(self, algorithm: str, feedback: str = "continuous", noise: float = 0.0) -> Cell:
+    def standard(self, algorithm: str, oracle: str = "continuous", noise: float = 0.0) -> Cell:
         """A cell of the paper's own protocol."""
         if algorithm == "hybrid":
-            return self.cell(algorithm, feedback, *HYBRID[feedback])
+            return self.cell(algorithm, oracle, *HYBRID[oracle])
         if algorithm != "sdpo":
             # The baselines learn from the true reward: neither feedback nor noise reaches them.
             return self.cell(algorithm, "true", *BASELINES[algorithm])
-        reward, credit, entropy = SDPO[feedback]
+        reward, credit, entropy = SDPO[oracle]
         return self.cell(
-            algorithm, feedback, reward - 0.055 * noise**2, credit + 0.002 * noise, entropy
+            algorithm, oracle, reward - 0.055 * noise**2, credit + 0.002 * noise, entropy
         )
 
 

@@ -148,7 +148,7 @@ def seeds_of(mean, spread=0.005, seeds=64):
     ],
 )
 def test_why_sdpo_wins_follows_from_two_gaps(monkeypatch, gap, dense, spread, verdict):
-    monkeypatch.setattr(analysis, "source_feedback", lambda _: ("continuous", 0.2))
+    monkeypatch.setattr(analysis, "source_oracle", lambda _: ("continuous", 0.2))
     known = np.stack([seeds_of(gap), seeds_of(gap, spread)])
     monkeypatch.setattr(analysis, "gaps_of", lambda *_: (np.array([0.0, 1.0]), known, "grpo"))
     monkeypatch.setattr(
@@ -168,7 +168,7 @@ def test_why_sdpo_wins_follows_from_two_gaps(monkeypatch, gap, dense, spread, ve
     ],
 )
 def test_what_ground_truth_is_needed_follows_from_the_gap(monkeypatch, gap, spread, verdict):
-    monkeypatch.setattr(analysis, "source_feedback", lambda _: ("continuous", 0.2))
+    monkeypatch.setattr(analysis, "source_oracle", lambda _: ("continuous", 0.2))
     gaps = np.stack([seeds_of(gap, spread), seeds_of(0.1)])
     monkeypatch.setattr(analysis, "gaps_of", lambda *_: (np.array([0.0, 1.0]), gaps, "grpo"))
     row = {"oracle": "continuous", "noise": 0.2, "best_told_feedback": "grpo"}

@@ -478,7 +478,7 @@ def test_published_numbers_outside_our_seeds_are_named(base, data):
     assert (2, "reinforce") in before
     assert (1, "sdpo") not in before
     shift(data["algorithms"], "reward", 0.5, algorithm="sdpo", oracle="binary")
-    after = {(e.table, e.algorithm, e.feedback) for e in claims.uncovered(data)}
+    after = {(e.table, e.algorithm, e.oracle) for e in claims.uncovered(data)}
     assert (1, "sdpo", "binary") in after
 
 

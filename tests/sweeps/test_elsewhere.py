@@ -272,7 +272,7 @@ MAKERS = {
     "partial of the library's": lambda by: partial(rloo, by),
     "object": Scale,
     "slots": Slotted,
-    "bound algorithm": lambda by: Scale(by).__call__,
+    "bound method": lambda by: Scale(by).__call__,
     "closure": lambda by: scaled(by),
     "compiled": lambda by: jax.jit(scaled(by)),
     "default": of_default,

@@ -396,9 +396,9 @@ def test_broken_and_collapsed_runs_are_counted(tmp_path, capsys):
     assert told in (out / "report.html").read_text()
 
 
-def test_replay_gives_the_same_bits_and_full_curves(finished, in_memory):
+def test_replay_gives_the_same_bits_and_full_curves(copy, in_memory):
     place = {"algorithm": "sdpo", "noise": 0.2, "seed": 41, "learning_rate": 0.2}
-    found = replay.replay(finished, "algorithm=sdpo,noise=0.2,seed=41,bias=0.1")
+    found = replay.replay(copy[0], "algorithm=sdpo,noise=0.2,seed=41,bias=0.1")
     assert found.same
     assert found.coordinates == {**place, "bias": 0.1}
     saved = in_memory.sel(place)

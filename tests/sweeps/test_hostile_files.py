@@ -360,10 +360,10 @@ def test_hostile_names_go_through_every_command_as_they_are(tmp_path, capsys, pa
     assert main(["render", str(out)]) == 0
     assert main(["export", str(out), "--to", "csv"]) == 0
     data = sweeps.open(out)
-    assert list(data.feedback.values) == names
+    assert list(data.oracle.values) == names
     rows = pd.read_csv(out / "tables" / "main.csv", keep_default_na=False, dtype={"oracle": str})
     each = pd.read_csv(out / "export" / "main.csv", keep_default_na=False, dtype={"oracle": str})
-    assert set(rows.feedback) == set(each.feedback) == set(names)
+    assert set(rows.oracle) == set(each.oracle) == set(names)
     svg = (out / "figures" / "main-reward.svg").read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     page = Page((out / "report.html").read_text(encoding="utf-8"))

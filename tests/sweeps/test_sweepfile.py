@@ -52,9 +52,9 @@ def test_the_examples_that_were_asked_for_are_there():
 
 def test_the_page_on_sweeps_shows_files_that_are_right():
     page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text()
-    whole, feedback = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    whole, oracles = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert parse(whole, "docs").plans["main"].shape == (2, 7, 64, 2)
-    assert len(labels(f"[axes]\n{feedback}")["oracle"]) == 14
+    assert len(labels(f"[axes]\n{oracles}")["oracle"]) == 14
 
 
 def test_short_forms_are_numpys_and_pythons():
