@@ -72,9 +72,9 @@ def test_a_run_is_trained_once_for_what_it_reads():
 
 def test_repeats_are_right_in_any_order_of_axes_and_in_curves_over_one():
     axes = {"clip": [0.1, 0.3], "seed": range(4), "temperature": [0.1, 0.5]}
-    axes["algorithm"] = ["reinforce", tempered]
+    axes["algorithm"] = ["reinforce", tempered, "ppo"]
     whole, runs = trained(axes, record=["reward"])
-    assert runs == 4 * (1 + 2)
+    assert runs == 4 * (1 + 2 + 2)
     over, _ = trained(axes, record=["reward"], curves_over="seed")
     np.testing.assert_allclose(over.reward_curve, whole.reward_curve.mean("seed"), atol=1e-6)
     over, _ = trained(axes, record=["reward"], curves_over="clip")

@@ -120,7 +120,7 @@ NO_QUALITY = "quality, which problem palindrome does not know"
         ({"algorithm": "dense_reward"}, ["needs the parts of Eq. 1", "not palindrome"]),
         ({"oracle": "references"}, ["oracle: its judge looks at overlap", "palindrome"]),
         ({"problem": lambda tokens: tokens}, ["problem: <lambda>", "shape (3,)", "one number"]),
-        ({"problem": lambda words: 0.0}, ["problem: <lambda> fails on one sequence"]),
+        ({"problem": lambda: 0.0}, ["problem: <lambda> fails on one sequence"]),
         ({"problem": lambda tokens: "good"}, ["problem: <lambda>", "one number"]),
         ({"problem": "palindrome"}, ["problem: 'palindrome'", "bigram"]),
         ({"problem": Function(palindrome, quality=lambda data: jnp.ones(3))}, ["shape (3,)"]),

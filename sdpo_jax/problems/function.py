@@ -68,7 +68,7 @@ class Function:
         return joined(
             number
             for function in functions
-            if function is not None
+            if callable(function)
             for number in of_function(function, f"problem: {self.name}", _TOLD)
         )
 
@@ -215,7 +215,7 @@ def _check(kind: Function, length: int, vocab_size: int) -> None:
     owner = f"problem: {kind.name}"
     values = {name: np.float32(number.default) for name, number in kind.numbers.items()}
 
-    def rewards() -> Array:
+    def rewards() -> Any:
         key = streams.root(np.zeros((), np.int32))
         problem = kind.draw(key, length, vocab_size, values)
         if kind.quality is not None:
@@ -228,7 +228,8 @@ def _check(kind: Function, length: int, vocab_size: int) -> None:
         function = problem.one_run(kind.reward)
         told = kind.sample is not None and "data" in inspect.signature(function).parameters
         more = {"data": problem.data} if told else {}
-        return function(jnp.zeros(length, jnp.int32), **more, **problem.own(kind.reward))
+        reward = function(jnp.zeros(length, jnp.int32), **more, **problem.own(kind.reward))
+        return numbers(f"{owner}: the reward of one sequence", reward, "one number in [0, 1]")
 
     try:
         reward = jax.eval_shape(rewards)
@@ -240,8 +241,7 @@ def _check(kind: Function, length: int, vocab_size: int) -> None:
             f"{owner} fails on one sequence of shape ({length},) ({shown(error)}); allowed: a "
             "function of tokens, and of data where there is a sample"
         ) from error
-    shape = getattr(reward, "shape", None)
-    if shape != ():
-        given = shown(reward) if shape is None else f"shape {shape}"
-        raise ValueError(f"{owner}: the reward of one sequence has {given}; allowed: one number")
-    numbers(f"{owner}: the reward of one sequence", np.zeros((), reward.dtype), "real numbers")
+    if reward.shape != ():
+        raise ValueError(
+            f"{owner}: the reward of one sequence has shape {reward.shape}; allowed: one number"
+        )
