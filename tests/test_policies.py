@@ -413,3 +413,84 @@ def test_every_algorithm_says_what_it_needs_of_a_policy():
         if sdpo_jax.program.wants(algorithm_of(name), policies.ONE_CONTEXT)
     }
     assert marked == {"scar", "scar_sampled", "process_reward"}
+
+
+# Other people's networks
+
+
+def flaxs():
+    """A GRU of Flax NNX, as functions of its state."""
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Reader(nnx.Module):
+        def __init__(self, vocab_size, rngs):
+            self.embed = nnx.Embed(vocab_size, HIDDEN, rngs=rngs)
+            self.cell = nnx.GRUCell(HIDDEN, HIDDEN, rngs=rngs)
+            self.out = nnx.Linear(HIDDEN, vocab_size, rngs=rngs)
+
+        def __call__(self, tokens):
+            embedded, hidden = self.embed(tokens), jnp.zeros(HIDDEN)
+            before = []
+            for token in embedded:
+                before.append(hidden)
+                hidden, _ = self.cell(hidden, token)
+            return self.out(jnp.stack(before))
+
+    graph, _ = nnx.split(Reader(VOCAB_SIZE, nnx.Rngs(0)))
+
+    def init(key, vocab_size):
+        return nnx.to_pure_dict(nnx.state(Reader(vocab_size, nnx.Rngs(key))))
+
+    def apply(params, tokens):
+        state = nnx.state(Reader(VOCAB_SIZE, nnx.Rngs(0)))
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)(tokens)
+
+    return Network(init, apply, "Flax GRU")
+
+
+def equinoxs():
+    """A GRU of Equinox, as functions of its arrays."""
+    eqx = pytest.importorskip("equinox")
+
+    class Reader(eqx.Module):
+        embed: eqx.nn.Embedding
+        cell: eqx.nn.GRUCell
+        out: eqx.nn.Linear
+
+        def __init__(self, vocab_size, key):
+            keys = jax.random.split(key, 3)
+            self.embed = eqx.nn.Embedding(vocab_size, HIDDEN, key=keys[0])
+            self.cell = eqx.nn.GRUCell(HIDDEN, HIDDEN, key=keys[1])
+            self.out = eqx.nn.Linear(HIDDEN, vocab_size, key=keys[2])
+
+        def __call__(self, tokens):
+            def step(hidden, token):
+                return self.cell(self.embed(token), hidden), hidden
+
+            _, before = jax.lax.scan(step, jnp.zeros(HIDDEN), tokens)
+            return jax.vmap(self.out)(before)
+
+    _, static = eqx.partition(Reader(VOCAB_SIZE, jax.random.key(0)), eqx.is_array)
+
+    def init(key, vocab_size):
+        return eqx.filter(Reader(vocab_size, key), eqx.is_array)
+
+    def apply(params, tokens):
+        return eqx.combine(params, static)(tokens)
+
+    return Network(init, apply, "Equinox GRU")
+
+
+@pytest.mark.parametrize("make", [flaxs, equinoxs], ids=["flax", "equinox"])
+def test_a_network_of_another_library_learns(make):
+    sizes = Sizes(length=4, vocab_size=VOCAB_SIZE, rollouts=16, steps=60, final_window=5)
+    data = sdpo_jax.run_grid(
+        {"seed": range(4)},
+        algorithm="rloo",
+        policy=make(),
+        sizes=sizes,
+        config=Config(learning_rate=2.0, kl_weight=0.0),
+        record=["reward"],
+    )
+    assert (data.reward - data.reward_curve[:, 0]).mean() > 0.03
