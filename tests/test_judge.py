@@ -198,7 +198,7 @@ def test_each_strength_changes_what_is_seen(scene, name):
     assert abs(changed - seen_by(scene)).max() > 0.01
 
 
-@pytest.mark.parametrize("feedback", ["binary", "ordinal", "continuous"])
+@pytest.mark.parametrize("oracle", ["binary", "ordinal", "continuous"])
 @pytest.mark.parametrize("algorithm", ["sdpo", "rloo", "dpo"])
 def test_training_under_a_judge_without_any_error_is_training_under_the_plain_oracle(
     algorithm, oracle

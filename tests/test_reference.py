@@ -282,8 +282,8 @@ def test_sampled_tokens_invert_the_cumulative_probabilities():
         ("advantage_weighted", "continuous", 0),
     ],
 )
-def test_a_whole_run(algorithm, kind, nodes):
-    oracle, plain_oracle = FEEDBACK[kind]
+def test_a_whole_run(algorithm, feedback, nodes):
+    oracle, plain_oracle = FEEDBACK[feedback]
     config = replace(CONFIG, learning_rate=np.array([1.0, 3.0, 2.0]))
     # Where nothing asks for the teacher, a run goes without.
     has_teacher = algorithm in ("sdpo", "hybrid")

@@ -253,7 +253,7 @@ def expected_push(case, name, says, base, table=None, beta=BETA, mix=0.5):
 CLOSE = {"rtol": 1e-4, "atol": 3e-6}
 
 
-@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("oracle", FEEDBACK)
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_a_live_teacher(case, name, oracle):
     found = case.expected(case.ours(f"sdpo_{name}", ORACLES[oracle](), divergence_mix=0.3))

@@ -48,7 +48,7 @@ def check(
     assert abs(float(values.mean()) - expected) < error + rounding, float(values.mean())
 
 
-@pytest.mark.parametrize("feedback", SDPO)
+@pytest.mark.parametrize("oracle", SDPO)
 @pytest.mark.parametrize("metric", ["reward", "credit", "entropy"])
 def test_sdpo_gives_the_numbers_of_the_specification(sdpo, oracle, metric):
     check(sdpo[oracle][metric], SDPO[oracle][metric])
