@@ -51,7 +51,8 @@ def log_softmax(logits: Array, fence: Fence = NO_FENCE) -> Array:
 
 def forward_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
     """Gradient of ``KL(Q || S)`` from log S and the shift, ``[T, V, ...]``."""
-    return _forward(student, *_teacher(student, shift))
+    fence = _fence(student)
+    return _forward(*_teacher(student, shift, fence))
 
 
 def reverse_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
@@ -69,20 +70,25 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
         mix: a in [0, 1]; exactly 0 is the forward KL, exactly 1 the reverse KL.
     """
     mix = jnp.asarray(mix, student.dtype)
-    teacher, ratio = _teacher(student, shift)
-    # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
-    added = mix * jnp.expm1(jnp.minimum(ratio, -_NOTHING))
-    cancels = added < -0.5
-    mixed = (1 - mix) + mix * jnp.exp(jnp.minimum(ratio, 0.0))
-    slope = jnp.where(
-        cancels,
-        jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny)),
-        jnp.log1p(jnp.where(cancels, 0.0, added)),
-    )
-    between = (1 - mix) * _centred(jnp.exp(student), -slope)
+    fence = _fence(student)
+    probs, teacher, ratio = _teacher(student, shift, fence)
+
+    def slopes() -> Array:
+        # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
+        grown = jnp.exp(jnp.minimum(ratio, -_NOTHING))
+        added = mix * _expm1(jnp.minimum(ratio, -_NOTHING), grown)
+        cancels = added < -0.5
+        mixed = (1 - mix) + mix * jnp.minimum(grown, 1.0)
+        whole = jnp.where(cancels, mixed, 1 + added)
+        log = jnp.log(jnp.maximum(whole, jnp.finfo(mixed.dtype).tiny))
+        # What is lost where 1 is added, to first order.
+        return jnp.where(cancels, log, log + (added - (whole - 1)) / whole)
+
+    slope = fence(slopes)
+    between = (1 - mix) * _centred(probs, -slope)
 
     def ends() -> Array:
-        return jnp.where(mix == 0, _forward(student, teacher, ratio), reverse_kl(student, shift))
+        return jnp.where(mix == 0, _forward(probs, teacher, ratio), reverse_kl(student, shift))
 
     return lanes.where_any((mix == 0) | (mix == 1), ends, between)
 
@@ -113,16 +119,25 @@ def top_k(
     vocab_size = student.shape[1]
     if count >= vocab_size:
         return divergence(student, shift, mix)
-    kept = _rank(student) < count
-    rest = _log_sum_exp(jnp.where(kept, -jnp.inf, student))[:, None]
+    fence = _fence(student)
+    kept = fence(lambda: _rank(student) < count)
+    rest = fence(lambda: _log_sum_exp(jnp.where(kept, -jnp.inf, student)))[:, None]
     # A bucket is shifted by the mean of what shifts its tokens.
-    inside = jnp.where(kept, _NOTHING, student - rest)
-    share = jnp.where(kept, 0.0, jnp.exp(student - rest))
-    middle = _at_likeliest(share, shift)
-    moved = middle + _log_mean_exp(inside, share, jnp.where(kept, 0.0, shift - middle))[:, None]
-    buckets = jnp.concatenate((jnp.where(kept, student, _NOTHING), rest), axis=1)
-    shifts = jnp.concatenate((jnp.where(kept, shift, moved), moved), axis=1)
-    gradient = divergence(buckets, shifts, mix)
+    share = fence(lambda: jnp.where(kept, 0.0, jnp.exp(student - rest)))
+    middle = fence(lambda: _at_likeliest(share, shift))
+
+    def mean_shift() -> Array:
+        inside = jnp.where(kept, _NOTHING, student - rest)
+        return _log_mean_exp(inside, share, jnp.where(kept, 0.0, shift - middle))
+
+    moved = middle + fence(mean_shift)[:, None]
+    buckets, shifts = fence(
+        lambda: (
+            jnp.concatenate((jnp.where(kept, student, _NOTHING), rest), axis=1),
+            jnp.concatenate((jnp.where(kept, shift, moved), moved), axis=1),
+        )
+    )
+    gradient = fence(lambda: divergence(buckets, shifts, mix))
     return jnp.where(kept, gradient[:, :vocab_size], share * gradient[:, vocab_size:])
 
 
@@ -131,26 +146,58 @@ def entropy_gradient(policy: Policy) -> Array:
     return _centred(policy.probs, policy.logits - policy.log_normalizer[:, None])
 
 
-def _teacher(student: Array, shift: Array) -> tuple[Array, Array]:
-    """Q and ``log Q - log S``, each as exact in proportion to its size as the shift is."""
-    probs = jnp.exp(student)
-    shift = shift - _at_likeliest(probs, shift)
-    above_1, far = _mean_exp(probs, shift)
-    tilted = student + shift
-    tilted = tilted - lanes.largest(tilted, 1)[:, None]
-    weights = jnp.exp(tilted)
-    normalizer = lanes.total(weights, 1)[:, None]
-    ratio = jnp.where(
-        far[:, None], tilted - jnp.log(normalizer) - student, shift - jnp.log1p(above_1)[:, None]
-    )
-    return weights / normalizer, ratio
+def _fence(student: Array) -> Fence:
+    """A fence by some of the student, which no compiler knows; a mix may be a constant."""
+    return Fence(student[:1, :1])
 
 
-def _forward(student: Array, teacher: Array, ratio: Array) -> Array:
+def _teacher(student: Array, shift: Array, fence: Fence) -> tuple[Array, Array, Array]:
+    """S, Q and ``log Q - log S``, each as exact in proportion to its size as the shift is."""
+    probs = fence(lambda: jnp.exp(student))
+    shift = fence(lambda: shift - _at_likeliest(probs, shift))
+    above_1, far = fence(lambda: _mean_exp(probs, shift))
+
+    def tilts() -> Array:
+        tilted = student + shift
+        return tilted - lanes.largest(tilted, 1)[:, None]
+
+    tilted = fence(tilts)
+    weights = fence(lambda: jnp.exp(tilted))
+    normalizer = fence(lambda: lanes.total(weights, 1))[:, None]
+    logs = fence(lambda: (jnp.log(normalizer), _log1p(above_1)[:, None]))
+    ratio = fence(lambda: jnp.where(far[:, None], tilted - logs[0] - student, shift - logs[1]))
+    return probs, weights / normalizer, ratio
+
+
+def _forward(probs: Array, teacher: Array, ratio: Array) -> Array:
     """``S - Q``, also where the two are nearly the same."""
-    probs = jnp.exp(student)
-    alike = jnp.abs(ratio) < 1
-    return jnp.where(alike, -probs * jnp.expm1(jnp.where(alike, ratio, 0.0)), probs - teacher)
+    alike = jnp.abs(ratio) < _SMALL
+    near = _small_expm1(jnp.where(alike, ratio, 0.0))
+    return jnp.where(alike, -probs * near, probs - teacher)
+
+
+# Below it ``exp(x) - 1`` is a polynomial to the last bit.
+_SMALL = 0.5
+
+
+def _small_expm1(x: Array) -> Array:
+    """``exp(x) - 1`` for ``|x| < 1/2``, by Taylor's polynomial; XLA's own is many loops on a CPU."""
+    value = jnp.full_like(x, 1 / 40320)
+    for factorial in (5040, 720, 120, 24, 6, 2, 1):
+        value = value * x + 1 / factorial
+    return value * x
+
+
+def _expm1(x: Array, exp: Array) -> Array:
+    """``exp(x) - 1``, given ``exp(x)``."""
+    near = jnp.abs(x) < _SMALL
+    return jnp.where(near, _small_expm1(jnp.where(near, x, 0.0)), exp - 1)
+
+
+def _log1p(x: Array) -> Array:
+    """``log(1 + x)`` for x above -1/2: the rounding of the sum is made good to first order."""
+    whole = 1 + x
+    return jnp.log(whole) + (x - (whole - 1)) / whole
 
 
 def _centred(probs: Array, slope: Array) -> Array:
@@ -174,12 +221,13 @@ def _at_likeliest(probs: Array, values: Array) -> Array:
 def _log_mean_exp(log_probs: Array, probs: Array, values: Array) -> Array:
     """``log E_S exp(values)``, ``[T, ...]``; the values are 0 at the likeliest token."""
     above_1, far = _mean_exp(probs, values)
-    return jnp.where(far, _log_sum_exp(log_probs + values), jnp.log1p(above_1))
+    return jnp.where(far, _log_sum_exp(log_probs + values), _log1p(above_1))
 
 
 def _mean_exp(probs: Array, values: Array) -> tuple[Array, Array]:
     """``E_S exp(values) - 1``, and where that is not the way to take its logarithm, and 0."""
-    above_1 = _expected(probs, jnp.expm1(jnp.minimum(values, _FAR)))
+    near = jnp.minimum(values, _FAR)
+    above_1 = _expected(probs, _expm1(near, jnp.exp(near)))
     far = (lanes.largest(values, 1) > _FAR) | (above_1 < -0.5)
     return jnp.where(far, 0.0, above_1), far
 
