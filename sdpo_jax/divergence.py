@@ -20,6 +20,7 @@ Arrays are ``[T, V, ..., *runs]``: tokens on axis 1; student and shift broadcast
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -79,10 +80,8 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
         added = mix * _expm1(jnp.minimum(ratio, -_NOTHING), grown)
         cancels = added < -0.5
         mixed = (1 - mix) + mix * jnp.minimum(grown, 1.0)
-        whole = jnp.where(cancels, mixed, 1 + added)
-        log = jnp.log(jnp.maximum(whole, jnp.finfo(mixed.dtype).tiny))
-        # What is lost where 1 is added, to first order.
-        return jnp.where(cancels, log, log + (added - (whole - 1)) / whole)
+        log = jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
+        return jnp.where(cancels, log, _log1p(jnp.where(cancels, 0.0, added)))
 
     slope = fence(slopes)
     between = (1 - mix) * _centred(probs, -slope)
@@ -177,14 +176,14 @@ def _forward(probs: Array, teacher: Array, ratio: Array) -> Array:
 
 
 # Below it ``exp(x) - 1`` is a polynomial to the last bit.
-_SMALL = 0.5
+_SMALL = 1.0
 
 
 def _small_expm1(x: Array) -> Array:
-    """``exp(x) - 1`` for ``|x| < 1/2``, by Taylor's polynomial; XLA's own is many loops on a CPU."""
-    value = jnp.full_like(x, 1 / 40320)
-    for factorial in (5040, 720, 120, 24, 6, 2, 1):
-        value = value * x + 1 / factorial
+    """``exp(x) - 1`` for ``|x| < 1``, by Taylor's polynomial; XLA's own is many loops on a CPU."""
+    value = jnp.full_like(x, 1 / math.factorial(11))
+    for power in range(10, 0, -1):
+        value = value * x + 1 / math.factorial(power)
     return value * x
 
 
@@ -195,9 +194,14 @@ def _expm1(x: Array, exp: Array) -> Array:
 
 
 def _log1p(x: Array) -> Array:
-    """``log(1 + x)`` for x above -1/2: the rounding of the sum is made good to first order."""
-    whole = 1 + x
-    return jnp.log(whole) + (x - (whole - 1)) / whole
+    """``log(1 + x)`` for x above -1/2, ``2 artanh(x / (2 + x))`` where 1 would take its digits."""
+    near = x < 1
+    ratio = jnp.where(near, x, 0.0) / (2 + jnp.where(near, x, 0.0))
+    square = ratio * ratio
+    value = jnp.full_like(x, 1 / 15)
+    for odd in range(13, 0, -2):
+        value = value * square + 1 / odd
+    return jnp.where(near, 2 * ratio * value, jnp.log(1 + jnp.where(near, 0.0, x)))
 
 
 def _centred(probs: Array, slope: Array) -> Array:

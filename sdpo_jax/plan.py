@@ -471,14 +471,12 @@ def _parts_of_axis(given: Any) -> list[Any]:
     """The values of a named axis, as far as they can be told before they are checked."""
     if isinstance(given, Mapping):
         return list(given.values())
-    if isinstance(given, Sequence) and not isinstance(given, (str, bytes, bytearray)):
-        pairs = [
-            each[1] if isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str)
-            else each
-            for each in given
-        ]  # fmt: skip
-        return pairs
-    return []
+    if not isinstance(given, (list, tuple)) or len(given) > _MOST_NAMED:
+        return []
+    return [
+        each[1] if isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) else each
+        for each in given
+    ]
 
 
 def _own_numbers_of_grid(
