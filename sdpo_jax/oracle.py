@@ -195,13 +195,14 @@ def spoken(
     }
     what = f"oracle: {name_of_function(function)} returns feedback"
 
-    def one_run(told: dict[str, Any]) -> Array:
+    # Some array that every run has: a function may ask for nothing.
+    def one_run(told: dict[str, Any], _: Array) -> Array:
         value = numbers(what, function(**told), "an array of real numbers")
         if value.shape != reward.shape[:1]:
             raise ValueError(f"{what} of shape {value.shape}; allowed: {reward.shape[:1]}")
         return jnp.asarray(as_float32(value))
 
-    return lanes.over_runs(one_run, len(runs))({**told, **own})
+    return lanes.over_runs(one_run, len(runs))({**told, **own}, reward)
 
 
 def binary(threshold: float = 0.5) -> Oracle:

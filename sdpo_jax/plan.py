@@ -624,10 +624,13 @@ def _enumerated(program: Program) -> dict[str, int]:
     """What of a program enumerates sequences, and of how many tokens at each position."""
     vocab_size = program.sizes.vocab_size
     metrics = chosen_metrics(program)
+    # The positions of a factored policy are independent: its entropy needs no sequences.
+    factored = isinstance(policies.policy_kind(program.policy), Factored)
     found = {
         name: vocab_size
         for name in _ENUMERATED_METRICS
         if any(METRICS[name] is metric for metric in metrics.values())
+        and not (factored and name == "exact_entropy")
     }
     algorithm = algorithm_of(program.algorithm)
     for name, more in _ENUMERATED.items():

@@ -25,7 +25,7 @@ from sdpo_jax.algorithm import chosen, numbers_of, what_is_told, what_is_told_at
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.program import algorithm_of
 from tests import reference
-from tests.numbers import FIELDS
+from tests.every_number import FIELDS
 
 BETA = 2.0
 # Where the weight of the hybrid is far from 0 and from 1.

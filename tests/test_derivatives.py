@@ -16,7 +16,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Judge, Program, Sizes
-from tests.numbers import FIELDS, Numbers
+from tests.every_number import FIELDS, Numbers
 
 SIZES = Sizes(length=2, vocab_size=3, rollouts=6, steps=2, final_window=1, samples=1, teachers=2)
 SEED = 4

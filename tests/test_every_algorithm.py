@@ -25,7 +25,7 @@ from sdpo_jax.lanes import NO_FENCE
 from sdpo_jax.program import algorithm_of
 from sdpo_jax.streams import Stream
 from tests import reference
-from tests.numbers import FIELDS, OWN, Numbers, check_value
+from tests.every_number import FIELDS, OWN, Numbers, check_value
 from tests.reference import softmax
 from tests.reference_algorithms import GRADIENTS, Judge, Scene
 

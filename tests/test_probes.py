@@ -15,7 +15,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, Program, Sizes
-from tests.numbers import Numbers
+from tests.every_number import Numbers
 
 SEEDS = 12
 SOLVED, FAILED = 0.85, 0.75

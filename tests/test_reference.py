@@ -15,7 +15,7 @@ import reference
 import sdpo_jax
 from sdpo_jax import METRICS, ORACLES, Program, Sizes, State, streams
 from sdpo_jax.streams import Stream
-from tests.numbers import Numbers
+from tests.every_number import Numbers
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=5)
 SMALL = Sizes(length=3, vocab_size=3, rollouts=6, steps=12, final_window=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -53,12 +54,22 @@ def problem_kind(given: Any) -> ProblemKind:
         return PROBLEMS[given]
     if isinstance(given, ProblemKind):
         return given
-    if callable(given) and not isinstance(given, type):
+    if callable(given) and not isinstance(given, type) and _has_names(given):
         return Function(given)
     raise ValueError(
         f"problem: {shown(given)}; allowed: {', '.join(PROBLEMS)}, a function of one sequence, or "
         "a Function"
     )
+
+
+def _has_names(function: Any) -> bool:
+    """Whether it can be a key and says what its parameters are called."""
+    try:
+        hash(function)
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def draw(

@@ -26,7 +26,7 @@ from sdpo_jax import (
 )
 from sdpo_jax.algorithm import STEP, chosen, what_is_told, what_is_told_at_first
 from sdpo_jax.program import algorithm_of
-from tests.numbers import Numbers
+from tests.every_number import Numbers
 
 SIZES = Sizes(
     length=3, vocab_size=4, rollouts=6, steps=5, final_window=2, epochs=2, teachers=2, top_k=2
