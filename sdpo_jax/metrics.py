@@ -136,7 +136,7 @@ def _centred(rows: Array) -> Array:
 
 def _over_contexts(view: View, value: Array) -> Array:
     """The mean over the contexts of rollouts, where there are any: ``[*runs]``."""
-    return lanes.mean(value, 0) if value.ndim > view.reward.ndim - 1 else value
+    return value if isinstance(view.kind, Factored) else lanes.mean(value, 0)
 
 
 def _correlation(view: View, worth: Array) -> Array:

@@ -60,6 +60,7 @@ from sdpo_jax.program import (
     checked_numbers,
     chosen_metrics,
     metrics_need_teacher,
+    numbers_of_program,
 )
 from sdpo_jax.record import Recorder
 from sdpo_jax.streams import Key, Stream
@@ -397,6 +398,11 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     sizes, config = program.sizes, setting.config
     length, vocab_size = sizes.length, sizes.vocab_size
     index = _checked_index(index)
+    for name in numbers_of_program(program, setting.oracle):
+        if name not in setting.numbers:
+            raise ValueError(
+                f"setting: has no number {name!r}; allowed: what init made for this program"
+            )
     fence = lanes.Fence(index)
     kind = _bound(program, setting.numbers)
     runs = setting.rollout_key.high.shape

@@ -238,7 +238,7 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
             "[axes]\noracle = [{kind = 'rubric', judge = {"
             + ", ".join(f"{bias} = {[i / 100 for i in range(100)]}" for bias in judge.BIASES[:5])
             + "}}]",
-            ["axes.oracle", "at most 1000 kinds"],
+            ["axes.oracle", "at most 1000 oracles"],
         ),
         ("[axes]\nsteps = { range = [20, 3020] }", ["3000 programs", "1000"]),
         (
