@@ -50,8 +50,12 @@ class Network:
 
     @property
     def numbers(self) -> Mapping[str, OwnNumber]:
-        """Its own numbers by name."""
-        owner = f"policy: {self.name}"
+        """Its own numbers by name.
+
+        Raises:
+            ValueError: ``init`` or ``apply`` is no function.
+        """
+        owner = self._functions_checked()
         return joined(
             number
             for function in (self.init, self.apply)
@@ -106,11 +110,15 @@ class Network:
         Raises:
             ValueError: what is wrong and what is allowed, in one line.
         """
+        self._functions_checked()
+        _check(self, length, vocab_size)
+
+    def _functions_checked(self) -> str:
         owner = f"policy: {self.name}"
         for what, function in (("init", self.init), ("apply", self.apply)):
             if not callable(function):
                 raise ValueError(f"{owner} has an {what} {shown(function)}; allowed: a function")
-        _check(self, length, vocab_size)
+        return owner
 
     def _own(self, function: Callable[..., Any], runs: tuple[int, ...]) -> dict[str, Array]:
         return {
@@ -154,9 +162,15 @@ def _check(network: Network, length: int, vocab_size: int) -> None:
     # Also where the caller is being traced.
     with jax.ensure_compile_time_eval():
         params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size, 1.0)
+        # Somewhere beside the first parameters: those may be all zeros, and tell nothing.
+        moves = np.random.default_rng(0)
+        params = jax.tree.map(
+            lambda leaf: leaf + 0.3 * moves.normal(size=leaf.shape).astype(leaf.dtype), params
+        )
         read = np.asarray(network.read(params, jnp.concatenate([first, parted], axis=1)))
+    rounding = 1e-4 * (1 + abs(read).max())
     for t in range(length):
-        ahead = (abs(read[: t + 1, :, 0] - read[: t + 1, :, t + 1]) > 1e-4).any(1)
+        ahead = (abs(read[: t + 1, :, 0] - read[: t + 1, :, t + 1]) > rounding).any(1)
         if ahead.any():
             place = int(np.flatnonzero(ahead)[0])
             raise ValueError(
@@ -169,4 +183,4 @@ def all_sequences(length: int, vocab_size: int) -> np.ndarray:
     """Every sequence, ``[T, V ** T]`` int32, the first token slowest."""
     index = np.arange(vocab_size**length)
     places = [index // vocab_size ** (length - 1 - t) % vocab_size for t in range(length)]
-    return np.asarray(places, np.int32).reshape(length, -1)
+    return np.asarray(places, np.int32).reshape(length, len(index))
