@@ -25,7 +25,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax import own_numbers
-from sdpo_jax.checks import WHOLE, as_float32, numbers, shown
+from sdpo_jax.checks import WHOLE, as_float32, name_of, numbers, shown
 from sdpo_jax.own_numbers import OwnNumber
 
 
@@ -194,14 +194,6 @@ def _pair(algorithm: Any) -> Algorithm:
     if isinstance(algorithm, Algorithm):
         return algorithm
     return Algorithm(name_of(algorithm), no_memory, algorithm)
-
-
-def name_of(algorithm: Any) -> str:
-    """What an algorithm is called: its ``__name__``, that of what it wraps, or its class's."""
-    if isinstance(algorithm, partial):
-        return name_of(algorithm.func)
-    name = getattr(algorithm, "__name__", None)
-    return name if isinstance(name, str) else type(algorithm).__name__
 
 
 # Bounded, since they keep the user's functions.

@@ -7,7 +7,7 @@ traced, type and shape can be checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 import jax
@@ -171,3 +171,11 @@ def _kind(dtype: Any) -> str:
     if jnp.issubdtype(dtype, jnp.floating):
         return "f"
     return dtype.kind if isinstance(dtype, np.dtype) else ""
+
+
+def name_of(function: Any) -> str:
+    """What a function is called: its ``__name__``, that of what it wraps, or its class's."""
+    if isinstance(function, partial):
+        return name_of(function.func)
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__

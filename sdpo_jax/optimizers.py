@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from sdpo_jax.algorithm import check_kept, name_of, returned
-from sdpo_jax.checks import shown
+from sdpo_jax.algorithm import check_kept, returned
+from sdpo_jax.checks import name_of, shown
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 

@@ -32,6 +32,7 @@ from sdpo_jax.checks import (
     finite,
     integer,
     is_traced,
+    name_of,
     numbers,
     of_type,
     on_host,
@@ -124,7 +125,7 @@ def as_oracle(given: Any) -> Oracle:
     """
     if not callable(given) or isinstance(given, type):
         return cast(Oracle, given)
-    name = name_of_function(given)
+    name = name_of(given)
     try:
         parameters = inspect.signature(given).parameters.values()
         hash(given)
@@ -144,19 +145,11 @@ def as_oracle(given: Any) -> Oracle:
     return Oracle(np.float32(1), np.float32(0), _empty(), _empty(), function=given)
 
 
-def name_of_function(function: Any) -> str:
-    """What a function is called: its ``__name__``, that of what it wraps, or its class's."""
-    if isinstance(function, partial):
-        return name_of_function(function.func)
-    name = getattr(function, "__name__", None)
-    return name if isinstance(name, str) else type(function).__name__
-
-
 def numbers_of_function(function: Callable[..., Any] | None) -> Mapping[str, OwnNumber]:
     """The own numbers of a function that is an oracle, by name; none of ``None``."""
     if function is None:
         return {}
-    owner = f"oracle: {name_of_function(function)}"
+    owner = f"oracle: {name_of(function)}"
     return joined(of_function(function, owner, frozenset(TOLD)))
 
 
@@ -193,7 +186,7 @@ def spoken(
         name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), runs)
         for name, value in among(function, frozenset(TOLD), values).items()
     }
-    what = f"oracle: {name_of_function(function)} returns feedback"
+    what = f"oracle: {name_of(function)} returns feedback"
 
     # Some array that every run has: a function may ask for nothing.
     def one_run(told: dict[str, Any], _: Array) -> Array:

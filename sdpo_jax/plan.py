@@ -21,9 +21,9 @@ from jax.core import Tracer
 from sdpo_jax import optimizers, own_numbers, policies, problems, streams
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
-from sdpo_jax.algorithm import name_of, what_is_told
+from sdpo_jax.algorithm import what_is_told
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
+from sdpo_jax.checks import MAX_INTEGER, integer, name_of, of_type, shown
 from sdpo_jax.config import (
     CONFIG_FIELDS,
     SIZE_FIELDS,
@@ -886,7 +886,7 @@ def _checked_value(
             _check_held_oracle(value)
             return "custom", value
         if callable(value) and not isinstance(value, type):
-            return oracles.name_of_function(value), oracles.as_oracle(value)
+            return name_of(value), oracles.as_oracle(value)
         oracle = oracle_by_name(value)
         return str(value), oracle
     if name == "policy":

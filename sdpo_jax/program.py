@@ -18,21 +18,20 @@ from sdpo_jax.algorithm import (
     STEP,
     Algorithm,
     AlgorithmLike,
-    name_of,
     numbers_of,
     pair,
     what_is_told,
     what_is_told_at_first,
 )
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.checks import MAX_INTEGER, integer, of_type, shown
+from sdpo_jax.checks import MAX_INTEGER, integer, name_of, of_type, shown
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Sizes, check_sizes, check_value
 from sdpo_jax.metrics import METRICS, Metric
 from sdpo_jax.optimizers import Optimizer, check_optimizer
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.own_numbers import OwnNumber
 from sdpo_jax.policies import Factored, Network, PolicyKind
-from sdpo_jax.problems import Function, ProblemKind
+from sdpo_jax.problems import PROBLEMS, Function, ProblemKind
 
 # What results hold beside the axes and the metrics, and what they add to a metric's name.
 FINITE_STEPS = "finite_steps"
@@ -104,10 +103,8 @@ class Program:
 
 def default_metrics(given: Sequence[Any]) -> tuple[str, ...]:
     """The default metrics that problems of all these kinds know."""
-    unknown = any(
-        (callable(each) or isinstance(each, Function)) and not getattr(each, "knows_quality", False)
-        for each in given
-    )
+    kinds = [PROBLEMS.get(each) if isinstance(each, str) else each for each in given]
+    unknown = not all(getattr(each, "knows_quality", not callable(each)) for each in kinds)
     return tuple(name for name in DEFAULT_METRICS if not (unknown and METRICS[name].needs_quality))
 
 

@@ -1,16 +1,20 @@
 """The paper reproduced, and sweeps in general: runs the library, stores results, reads them.
 
 >>> import sweeps
->>> data = sweeps.open("results/learning-rate")  # doctest: +SKIP
+>>> data = sweeps.run({"noise": [0.0, 0.3], "seed": range(64)}, "results/noise")  # doctest: +SKIP
+>>> data = sweeps.open("results/noise")  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from sdpo_jax.grid import Progress
 
 
 def open(
@@ -20,3 +24,18 @@ def open(
     from sweeps.opening import open_sweep
 
     return open_sweep(directory, grid, lazy)
+
+
+def run(
+    sweep: Mapping[str, Any] | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+    title: str = "",
+    on_change: str = "refuse",
+    progress: Callable[[Progress], None] | None = None,
+) -> xr.Dataset | dict[str, xr.Dataset]:
+    """Run a sweep into a folder, or go on with it; see ``sweeps.from_python.run_sweep``."""
+    from sweeps.from_python import run_sweep
+
+    return run_sweep(sweep, out, base=base, title=title, on_change=on_change, progress=progress)

@@ -20,7 +20,6 @@ DEFAULT_SEEDS = 1000
 QUICK_SEEDS = 16
 DEFAULT_OUT = Path("results/paper")
 QUICK_OUT = Path("results/quick")
-SWEEPS_OUT = Path("results")
 AUDIT_SEEDS = 256
 AUDIT_OUT = Path("results/audit")
 AUDIT_QUICK_OUT = Path("results/audit-quick")
@@ -219,6 +218,7 @@ def _dispatch(command: object, line: str) -> int:
     # Each command imports what it needs, and no more: looking at a sweep takes no plotting.
     if isinstance(command, Run):
         from sweeps import sweepfile
+        from sweeps.from_python import SWEEPS_OUT
 
         sweep = sweepfile.read(command.file)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change)

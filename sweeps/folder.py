@@ -46,7 +46,7 @@ _MADE = ("tables", "figures", "replays", "export")
 _ALWAYS = {"versions", "device", "block_width", "source"}
 # The part of a fingerprint that names what is in a registry and is not the library's.
 REGISTERED = "registered"
-NUMBERS = "numbers"
+KNOWN = "known"
 
 # A block is a fraction of a second's work at the paper's sizes: little is lost with it, and the
 # disk is not the bottleneck.
@@ -109,13 +109,16 @@ def block_runs(program: Program, plan: Plan) -> int:
     return max(1, runs // plan.width) * plan.width
 
 
-def fingerprint(width: int, plans: Iterable[Plan] = ()) -> dict[str, Any]:
+def fingerprint(
+    width: int, plans: Iterable[Plan] = (), named: Iterable[str] = ()
+) -> dict[str, Any]:
     """What a run's bits depend on besides its own numbers.
 
     Args:
         width: of a block.
         plans: whose algorithms, metrics and optimisers count too, as far as they are not the
             library's, which the digest of its code holds.
+        named: ``Sweep.named``; they count too.
     """
     device = provenance.device()
     found = {
@@ -125,13 +128,13 @@ def fingerprint(width: int, plans: Iterable[Plan] = ()) -> dict[str, Any]:
         "block_width": width,
         "source": provenance.library_digest(),
     }
-    own = parts.of_plans(plans)
+    own = parts.of_plans(plans, named)
     if not own:
         return found
-    numbers = parts.numbers_of_parts(own)
+    known = parts.known_of(own)
     return found | {
         REGISTERED: {name: provenance.source_of(each) for name, each in own.items()},
-        **({NUMBERS: numbers} if numbers else {}),
+        **({KNOWN: known} if known else {}),
     }
 
 
@@ -286,17 +289,6 @@ class Blocks:
         return number, row
 
 
-def _as_numbers(given: Any) -> dict[str, float]:
-    """Numbers by name, of what a file may say."""
-    if not isinstance(given, dict):
-        return {}
-    return {
-        name: float(value)
-        for name, value in given.items()
-        if name.isidentifier() and isinstance(value, int | float)
-    }
-
-
 @dataclass(frozen=True)
 class Manifest:
     """What belongs in a folder.
@@ -324,17 +316,13 @@ class Manifest:
         return self.texts[self.current]
 
     @property
-    def registered(self) -> dict[str, dict[str, float]]:
-        """What the sweep takes from registries and the library does not have.
-
-        Returns:
-            By ``KIND NAME`` its own numbers and their defaults.
-        """
-        found: dict[str, dict[str, float]] = {}
+    def registered(self) -> dict[str, parts.Known]:
+        """What the sweep takes from registries and the library does not have, by ``KIND NAME``."""
+        found: dict[str, parts.Known] = {}
         for fingerprint in self.fingerprints:
-            names, numbers = (fingerprint.get(key, {}) for key in (REGISTERED, NUMBERS))
-            if isinstance(names, dict) and isinstance(numbers, dict):
-                found |= {name: _as_numbers(numbers.get(name)) for name in names}
+            names, known = (fingerprint.get(key, {}) for key in (REGISTERED, KNOWN))
+            if isinstance(names, dict) and isinstance(known, dict):
+                found |= {name: parts.Known.of_record(known.get(name)) for name in names}
         return found
 
     def write(self, folder: Path) -> None:
@@ -607,7 +595,7 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     if data.exists() and not data.is_dir():
         raise ValueError(f"--out: {data} is not a folder; allowed: a folder, or none")
     widths = {plan.width for plan in sweep.plans.values()}
-    now = fingerprint(max(widths), sweep.plans.values())
+    now = fingerprint(max(widths), sweep.plans.values(), sweep.named)
     found = None
     try:
         found = manifest = Manifest.read(path)
@@ -675,7 +663,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if before == now:
             continue
         called = _CALLED.get(name, name)
-        if name not in old and name not in (REGISTERED, NUMBERS):
+        if name not in old and name not in (REGISTERED, KNOWN):
             found.append(f"{called} ({_UNKNOWN}, now {_brief(now)})")
         elif isinstance(before or {}, dict) and isinstance(now or {}, dict):
             before, now = before or {}, now or {}

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from keyword import iskeyword
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
+
+import numpy as np
+import optax
 
 from sdpo_jax import (
     ALGORITHMS,
@@ -28,10 +35,11 @@ from sdpo_jax import (
     Plan,
     Program,
 )
-from sdpo_jax.algorithm import Algorithm, no_memory, numbers_of
+from sdpo_jax.algorithm import STEP, Algorithm, no_memory, numbers_of, what_is_told
+from sdpo_jax.judge import Judge
 from sdpo_jax.optimizers import check_optimizer
-from sdpo_jax.oracle import as_oracle, numbers_of_function
-from sdpo_jax.own_numbers import ANY, OwnNumber
+from sdpo_jax.oracle import Hints, as_oracle, check_oracle, numbers_of_function
+from sdpo_jax.own_numbers import Number, OwnNumber
 from sdpo_jax.policies import Bigram as BigramPolicy
 from sdpo_jax.policies import policy_kind
 from sdpo_jax.problems import Bigram as BigramProblem
@@ -48,8 +56,8 @@ REGISTRIES: Mapping[str, dict[str, Any]] = {
     "metric": METRICS,
 }  # pyright: ignore[reportAssignmentType]
 
-# Oracles of functions by the name that they were brought in under.
-_ORACLES_OF_FUNCTIONS: dict[str, Oracle] = {}
+# Oracles by the name that they were brought in under.
+_ORACLES: dict[str, Oracle] = {}
 
 # By kind and name in the registry the ``module:name`` that was brought in.
 _BROUGHT: dict[tuple[str, str], str] = {}
@@ -89,7 +97,7 @@ def bring(kind: str, name: str, beside: Path | None = None) -> None:
         oracle = part if isinstance(part, Oracle) else as_oracle(part)
         if not isinstance(oracle, Oracle):
             raise ValueError(f"oracle: {name} is {part!r:.80}; allowed: an Oracle or a function")
-        _ORACLES_OF_FUNCTIONS[name] = oracle
+        _ORACLES[name] = oracle
         registry[name] = lambda: oracle
         _BROUGHT[kind, known] = name
         return
@@ -155,19 +163,27 @@ def name_of_oracle(function: Callable[..., Any] | None) -> str:
     """The name under which the function of an oracle was brought in; empty where it was not."""
     if function is None:
         return ""
-    for name, oracle in _ORACLES_OF_FUNCTIONS.items():
+    for name, oracle in _ORACLES.items():
         if oracle.function is function:
             return name
     return ""
 
 
-def of_plans(plans: Iterable[Plan]) -> dict[str, Any]:
+def of_plans(plans: Iterable[Plan], elsewhere: Iterable[str] = ()) -> dict[str, Any]:
     """What the programs of some plans take from registries and somebody else put there.
+
+    Args:
+        plans: of a sweep.
+        elsewhere: as ``KIND NAME`` parts that were brought in for it.
 
     Returns:
         By ``KIND NAME`` the part.
     """
     named: dict[tuple[str, str], Any] = {}
+    for each in elsewhere:
+        kind, _, name = each.partition(" ")
+        known = known_as(kind, name)
+        named[kind, known] = _ORACLES.get(name) if kind == "oracle" else REGISTRIES[kind].get(known)
     for plan in plans:
         for group in plan.groups:
             program: Program = group.program
@@ -181,9 +197,6 @@ def of_plans(plans: Iterable[Plan]) -> dict[str, Any]:
             for name, each in OPTIMIZERS.items():
                 if each is program.optimizer:
                     named["optimizer", name] = each
-            spoken = name_of_oracle(group.oracle.function)
-            if spoken:
-                named["oracle", spoken] = group.oracle.function
     return {
         f"{kind} {_BROUGHT.get((kind, name), name)}": each
         for (kind, name), each in sorted(named.items(), key=lambda item: item[0])
@@ -191,15 +204,123 @@ def of_plans(plans: Iterable[Plan]) -> dict[str, Any]:
     }
 
 
-def numbers_of_parts(names: Iterable[str]) -> dict[str, dict[str, float]]:
-    """By ``KIND NAME`` the own numbers and their defaults, of those parts that have some."""
+@dataclass(frozen=True)
+class Known:
+    """What a sweep's plan takes from a part, so that it can be made without the part.
+
+    Attributes:
+        numbers: its own numbers and their defaults.
+        titles: of those that have one.
+        asks: what an algorithm is told, what a metric or problem says that it needs or knows.
+        title: of a metric.
+        oracle: an oracle, but for its function.
+    """
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
+    asks: Sequence[str] = ()
+    title: str = ""
+    oracle: Oracle | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it, without what is empty."""
+        found = {
+            "numbers": dict(self.numbers),
+            "titles": dict(self.titles),
+            "asks": list(self.asks),
+            "title": self.title,
+            "oracle": _as_json(self.oracle),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    @classmethod
+    def of_record(cls, record: Any) -> Known:
+        """What a record says, as far as it is one."""
+        record = record if isinstance(record, dict) else {}
+        numbers, titles, asks = (record.get(name) for name in ("numbers", "titles", "asks"))
+        return cls(
+            {
+                name: float(value)
+                for name, value in (numbers.items() if isinstance(numbers, dict) else ())
+                if name.isidentifier()
+                and not iskeyword(name)
+                and isinstance(value, (int, float))
+                and np.isfinite(np.float32(value))
+            },
+            {
+                name: title
+                for name, title in (titles.items() if isinstance(titles, dict) else ())
+                if isinstance(title, str)
+            },
+            tuple(
+                each
+                for each in (asks if isinstance(asks, list) else ())
+                if isinstance(each, str) and each.isidentifier()
+            ),
+            str(record.get("title", "")),
+            _oracle_of(record.get("oracle")),
+        )
+
+
+def _as_json(value: Any) -> Any:
+    """The arrays of an oracle as lists."""
+    if value is None or callable(value):
+        return None
+    if is_dataclass(value):
+        return {each.name: _as_json(getattr(value, each.name)) for each in fields(value)}
+    return np.asarray(value, np.float32).tolist()
+
+
+def _oracle_of(record: Any) -> Oracle | None:
+    """The oracle that a record holds; ``None`` where it holds none."""
+    try:
+        held = {name: _of_json(value) for name, value in record.items()}
+        hints, judge = record["hints"], record["judge"]
+        held["hints"] = hints and Hints(**{name: _of_json(each) for name, each in hints.items()})
+        held["judge"] = judge and Judge(**{name: _of_json(each) for name, each in judge.items()})
+        oracle = Oracle(**{**held, "function": None})
+        check_oracle(oracle)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return oracle
+
+
+def _of_json(value: Any) -> Any:
+    return None if value is None or isinstance(value, dict) else np.asarray(value, np.float32)
+
+
+# What a metric may say of itself.
+_OF_METRICS = ("needs_teacher", "needs_quality", "costly")
+
+
+def known_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """By ``KIND NAME`` the record of each part; see ``Known``."""
     found = {}
     for each in names:
         kind, _, name = each.partition(" ")
-        numbers = own_numbers(kind, known_as(kind, name))
-        if numbers:
-            found[each] = {number.name: number.default for number in numbers.values()}
-    return found
+        name = known_as(kind, name)
+        numbers = own_numbers(kind, name).values()
+        asks: Sequence[str] = ()
+        title = ""
+        part = REGISTRIES[kind].get(name)
+        if kind == "algorithm" and part is not None:
+            asks = what_is_told(algorithm_of(part))
+        elif kind == "problem":
+            asks = ("quality",) if getattr(part, "knows_quality", False) else ()
+        elif isinstance(part, Metric):
+            asks = [flag for flag in _OF_METRICS if getattr(part, flag)]
+            asks += [] if part.windowed else ["last"]
+            title = part.title
+        oracle = _ORACLES.get(name) if kind == "oracle" else None
+        known = Known(
+            {number.name: number.default for number in numbers},
+            {number.name: number.rule.title for number in numbers if number.rule.title},
+            ("function",) if oracle is not None and oracle.function is not None else asks,
+            title,
+            oracle,
+        )
+        found[each] = known.record()
+    return {name: record for name, record in found.items() if record}
 
 
 @dataclass(frozen=True)
@@ -225,56 +346,87 @@ class _Problem(BigramProblem):
 
 
 @contextlib.contextmanager
-def stand_ins(numbers: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
-    """While this holds, what is not registered has something in its place that can't be used.
+def stand_ins(registered: Mapping[str, Known]) -> Iterator[None]:
+    """While this holds, what is not registered has something of the same shape in its place.
 
-    So the numbers of a sweep can be read without the code that made them.
+    So the numbers of a sweep can be read without the code that made them. Nothing is to be trained
+    so: who goes on with a sweep reads its file without this.
 
     Args:
-        numbers: by ``KIND NAME``, from fingerprints, the own numbers of the part and their
-            defaults.
+        registered: by ``KIND NAME``, from fingerprints.
     """
     made = []
-    for each, own in numbers.items():
+    for each, known in registered.items():
         kind, _, name = each.partition(" ")
         if kind in REGISTRIES and is_elsewhere(name):
             with contextlib.suppress(ValueError):
                 bring(kind, name)
             name = known_as(kind, name)
         if kind in REGISTRIES and name and name not in REGISTRIES[kind]:
-            REGISTRIES[kind][name] = _stand_in(kind, name, own)
+            REGISTRIES[kind][name] = _stand_in(kind, name, json.dumps(known.record()))
+            if kind == "oracle":
+                _ORACLES[name] = REGISTRIES[kind][name]()
             made.append((kind, name))
     try:
         yield
     finally:
         for kind, name in made:
             del REGISTRIES[kind][name]
-            _ORACLES_OF_FUNCTIONS.pop(name, None)
+            _ORACLES.pop(name, None)
 
 
-def _stand_in(kind: str, name: str, own: Mapping[str, float]) -> Any:
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise ValueError("a stand-in; allowed: what made the sweep, imported or registered again")
-
-    def with_numbers(told: str) -> Callable[..., Any]:
-        """A function that is told something and has these numbers, and can't be called."""
-        names = [each for each in own if each.isidentifier()]
-        listed = "".join(f", {each}={own[each]!r}" for each in names)
-        space: dict[str, Any] = {"refuse": refuse}
-        exec(f"def stand_in(*, {told}{listed}):\n    return refuse()", space)
-        return space["stand_in"]
-
-    numbers = {each: OwnNumber(each, value, ANY, name) for each, value in own.items()}
+# The same one each time: a program is named by which of a registry's parts it holds.
+@lru_cache(256)
+def _stand_in(kind: str, name: str, record: str) -> Any:
+    known = Known.of_record(json.loads(record))
+    numbers = {
+        each: OwnNumber(each, value, Number(title=known.titles.get(each, "")), name)
+        for each, value in known.numbers.items()
+    }
     if kind == "algorithm":
-        return Algorithm(name, no_memory, with_numbers("params"))
+        told = [each for each in known.asks if each in STEP and each != "memory"]
+        update = _function(("policy", *told), known, lambda policy, **_: 0 * policy.logits)
+        return Algorithm(name, no_memory, update)
     if kind == "metric":
-        return Metric(refuse, name)
+        flags: dict[str, Any] = {flag: flag in known.asks for flag in _OF_METRICS}
+        flags["windowed"] = "last" not in known.asks
+        return Metric(lambda view: view.reward[0], known.title or name, **flags)
     if kind == "optimizer":
-        return lambda rate: refuse()
+        # Another object than any optimizer's, so that it is never taken for one.
+        def optimizer(rate: Any) -> optax.GradientTransformation:
+            return optax.sgd(rate)
+
+        optimizer.__name__ = name.rpartition(":")[2].rpartition(".")[2]
+        return optimizer
     if kind == "policy":
         return _Policy(name, numbers)
     if kind == "problem":
-        return _Problem(name, own=numbers)
-    oracle = as_oracle(with_numbers("reward"))
-    _ORACLES_OF_FUNCTIONS[name] = oracle
+        return _Problem(name, knows_quality="quality" in known.asks, own=numbers)
+    oracle = as_oracle(_function(("reward",), known, lambda reward, **_: reward))
+    if known.oracle is not None:
+        function = oracle.function if "function" in known.asks else None
+        oracle = replace(known.oracle, function=function)
     return lambda: oracle
+
+
+def _function(told: Iterable[str], known: Known, does: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that says that it is told something and has these numbers."""
+
+    def stand_in(**given: Any) -> Any:
+        return does(**given)
+
+    parameters = [inspect.Parameter(each, _BY_NAME) for each in dict.fromkeys(told)]
+    parameters += [
+        inspect.Parameter(
+            each,
+            _BY_NAME,
+            default=value,
+            annotation=Annotated[float, Number(title=known.titles.get(each, ""))],
+        )
+        for each, value in known.numbers.items()
+    ]
+    stand_in.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    return stand_in
+
+
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY

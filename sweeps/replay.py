@@ -14,7 +14,7 @@ import sdpo_jax
 from sdpo_jax import Plan
 from sdpo_jax.plan import Chunk
 from sdpo_jax.train import chosen_metrics
-from sweeps.folder import Folder
+from sweeps.folder import Folder, saved_sweep
 from sweeps.opening import grid_name
 from sweeps.writing import write_atomically
 
@@ -53,11 +53,12 @@ def replay(directory: Path, run: str, grid: str | None = None) -> Replay:
 
     Raises:
         ValueError: no such run, or several.
-        FileNotFoundError: the run is not done yet.
+        NoSweep: there is none, or it needs what is not registered here.
     """
     folder = Folder.open(directory)
     name = grid_name(folder, grid)
-    plan = folder.sweep.plans[name]
+    # Read again: a folder opens without the code of parts that its sweep names.
+    plan = saved_sweep(directory).plans[name]
     number = find(plan, run)
     group, place = plan.trained_as(number)
     task, row = (int(each[number]) for each in folder.blocks.places(plan))

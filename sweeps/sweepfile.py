@@ -170,6 +170,8 @@ class Sweep:
         title: for readers.
         grids: by name.
         text: the file as it was read.
+        plans: by name, each grid laid out.
+        named: as ``KIND NAME`` the parts that it names as ``module:name``.
     """
 
     name: str
@@ -177,6 +179,7 @@ class Sweep:
     grids: dict[str, Grid]
     text: str
     plans: dict[str, Plan] = field(repr=False)
+    named: tuple[str, ...] = ()
 
 
 def read(path: str | os.PathLike[str]) -> Sweep:
@@ -271,7 +274,7 @@ def parse(text: str, stem: str, shown: str | None = None, beside: Path | None = 
     if programs > MAX_PROGRAMS:
         too_many = Mistake("file", f"{programs} programs", f"at most {MAX_PROGRAMS}")
         raise SweepError(shown, [too_many])
-    return Sweep(name, top.get("title", ""), grids, text, plans)
+    return Sweep(name, top.get("title", ""), grids, text, plans, _elsewhere(raw))
 
 
 def _loaded(text: str, shown: str) -> dict[str, Any]:
@@ -798,11 +801,17 @@ class _SelfJudge(_Oracle):
         return oracles.self_judge(self.likelihood)
 
 
+def _known_oracle(value: str) -> str:
+    if not parts.is_elsewhere(value) or value not in oracles.ORACLES:
+        raise _refused("module:name of an oracle")
+    return value
+
+
 class _Function(_Oracle):
-    """``module:name`` of a function that is an oracle."""
+    """``module:name`` of an oracle, or of a function that is one."""
 
     kind: Literal["function"]
-    function: str
+    function: Annotated[str, AfterValidator(_known_oracle)]
 
     def label(self) -> str:
         return self.name or self.function
@@ -1125,12 +1134,20 @@ def _models(
     return _Models({each.name: each for each in numbers}, axes, zipped, _model("_Base", base))
 
 
+def _elsewhere(raw: Any) -> tuple[str, ...]:
+    """What a file names as ``module:name``, each as ``KIND NAME``."""
+    named = dict.fromkeys(_named_parts(raw))
+    return tuple(f"{kind} {name}" for kind, name in named if parts.is_elsewhere(name))
+
+
 def _named_parts(raw: Any) -> Iterator[tuple[str, str]]:
     """The kind and name of every part that a file names, as far as it is text."""
     kinds = {**{name: name for name in NAMED_AXES}, "metrics": "metric", "record": "metric"}
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             for each in value if isinstance(value, list) else [value]:
+                if key == "oracle" and isinstance(each, Mapping):
+                    each = each.get("function")
                 if key in kinds and isinstance(each, str):
                     yield kinds[key], each
             yield from _named_parts(value)

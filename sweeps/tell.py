@@ -68,7 +68,7 @@ def status(directory: Path) -> int:
     for message in [*([damage] if damage else []), *survey.damaged.values()]:
         show(f"  {plain(message)}", soft_wrap=True)
     width = max(laid.width for laid in folder.sweep.plans.values())
-    now = fingerprint(width, folder.sweep.plans.values())
+    now = fingerprint(width, folder.sweep.plans.values(), folder.sweep.named)
     last = folder.manifest.fingerprints[-1]
     if now == last:
         show(f"made by   {digest(last)}, as this machine would now")
@@ -98,7 +98,7 @@ def replayed(directory: Path, run: str, grid: str | None) -> int:
         show(f"differs from what is saved in {', '.join(found.differing)}")
         folder = Folder.open(directory)
         plans = list(folder.sweep.plans.values())
-        now = fingerprint(max(each.width for each in plans), plans)
+        now = fingerprint(max(each.width for each in plans), plans, folder.sweep.named)
         other = differences(folder.manifest.fingerprints[-1], now)
         if other:
             show(f"here other: {plain(other)}", soft_wrap=True)
