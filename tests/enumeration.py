@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -83,7 +84,35 @@ class Case:
 
         ``memory`` is that of ``init`` unless given; ``divergence`` replaces the teacher's.
         """
-        oracle = sdpo_jax.continuous() if oracle is None else oracle
+        function = algorithm_of(algorithm)
+        own = {name: each.default for name, each in numbers_of(function).items()}
+        own |= {"hybrid_threshold": TAU} if "hybrid_threshold" in own else {}
+        own |= {name: value for name, value in numbers.items() if name in own}
+        shared = {name: value for name, value in numbers.items() if name in CONFIG_FIELDS}
+        assert numbers.keys() <= set(FIELDS)
+        given = {
+            "oracle": sdpo_jax.continuous() if oracle is None else oracle,
+            "own": own,
+            "config": replace(Config(feedback_strength=BETA, hint_noise=0.0), **shared),
+            "divergence": divergence,
+            "memory": memory,
+            "step": jnp.int32(step),
+            "knowledge": self.table if knowledge is None else knowledge,
+            "logits": self.logits,
+            "first_logits": self.first_logits,
+        }
+        # Whatever is a number is traced, so that a call with others compiles nothing.
+        given = jax.tree.map(lambda leaf: jnp.asarray(leaf), given)
+        return self._updates(function, self.sizes if sizes is None else sizes)(given)
+
+    @lru_cache(256)  # noqa: B019 (a case lives as long as the tests)
+    def _updates(self, function: Any, sizes: Sizes) -> Any:
+        """The compiled update of an algorithm."""
+        return jax.jit(partial(self._update, function, sizes))
+
+    def _update(self, function: Any, sizes: Sizes, given: dict[str, Any]) -> Update:
+        oracle, config = given["oracle"], given["config"]
+        divergence, memory, step = (given[name] for name in ("divergence", "memory", "step"))
         runs = self.tokens.shape[-1]
         spread = self.spread
         problem = sdpo_jax.Problem(
@@ -92,15 +121,8 @@ class Case:
             jnp.repeat(jnp.asarray(self.problem.target)[:, None], runs, axis=-1),
             spread(np.float32(self.problem.pattern_weight)),
         )
-        function = algorithm_of(algorithm)
-        own = {name: each.default for name, each in numbers_of(function).items()}
-        own |= {"hybrid_threshold": TAU} if "hybrid_threshold" in own else {}
-        own |= {name: value for name, value in numbers.items() if name in own}
-        shared = {name: value for name, value in numbers.items() if name in CONFIG_FIELDS}
-        assert numbers.keys() <= set(FIELDS)
-        config = replace(Config(feedback_strength=BETA, hint_noise=0.0), **shared)
-        policy = policies.policy(spread(self.logits))
-        table = spread(self.table if knowledge is None else knowledge)
+        policy = policies.policy(spread(given["logits"]))
+        table = spread(given["knowledge"])
         reward = sdpo_jax.reward(problem, self.tokens)
         feedback = sdpo_jax.feedback(oracle, reward)
         strength = jnp.full(runs, config.feedback_strength)
@@ -116,7 +138,7 @@ class Case:
             "read": lambda params, tokens=None: params,
             "runs": (runs,),
             "contexts": 1,
-            "reference": policies.policy(spread(self.first_logits)),
+            "reference": policies.policy(spread(given["first_logits"])),
             "tokens": self.tokens,
             "signal": reward,
             "feedback": feedback,
@@ -127,12 +149,13 @@ class Case:
             "problem": problem,
             "solution": sdpo_jax.best_sequence(problem)[0],
             "key": streams.stream(jnp.arange(runs), streams.Stream.ALGORITHM),
-            "step": jnp.int32(step),
-            "sizes": self.sizes if sizes is None else sizes,
+            "step": step,
+            "sizes": sizes,
             "config": config,
             "fence": lanes.NO_FENCE,
         }
         first = {**told, "policy": told["reference"], "params": told["reference"].logits}
+        own = given["own"]
         names = what_is_told_at_first(function)
         if memory is None:
             own_at_first = chosen(function.init, own)
