@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +19,7 @@ from jax import Array
 
 import sdpo_jax
 from benchmarks.write import Output, table
-from sdpo_jax import lanes, policies, problems, streams
+from sdpo_jax import lanes, materialise, policies, problems, streams
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.algorithms import ALGORITHMS
@@ -76,7 +78,6 @@ def parts(oracle: str) -> dict[str, Part]:
             oracles.feedback(setting.oracle, reward),
             setting.hint_key,
             index,
-            lanes.Fence(index),
         ).mean
 
     def gradient(name: str) -> Part:
@@ -85,7 +86,6 @@ def parts(oracle: str) -> dict[str, Part]:
                 "policy": cheap_policy(logits),
                 "tokens": tokens(logits, index),
                 "signal": cheap_rewards(logits),
-                "fence": lanes.Fence(index),
             }
             if name == "advantage_weighted":
                 told["knowledge"] = setting.knowledge
@@ -99,17 +99,15 @@ def parts(oracle: str) -> dict[str, Part]:
             setting.rollout_key, index, (2, SIZES.rollouts)
         ),
         "sampling, words included": sampled,
-        "softmax of the policy": lambda setting, logits, index: policies.policy(
-            logits, lanes.Fence(index)
-        ),
+        "softmax of the policy": lambda setting, logits, index: policies.policy(logits),
         "reward look-up": lambda setting, logits, index: problems.look_up(
-            cast(Any, setting.tables), cheap_rollouts(logits, index), *shape, lanes.Fence(index)
+            cast(Any, setting.tables), cheap_rollouts(logits, index), *shape
         ),
         f"teachers, {oracle}": taught,
         "gradient of REINFORCE": gradient("reinforce"),
         "gradient, advantage-weighted": gradient("advantage_weighted"),
         "normals of the noise": lambda setting, logits, index: streams.normals(
-            setting.noise_key, index, (SIZES.rollouts,), lanes.Fence(index)
+            setting.noise_key, index, (SIZES.rollouts,)
         ),
         "credit": lambda setting, logits, index: METRICS["credit"].measure(
             _View(logits, setting.problem)  # pyright: ignore[reportArgumentType]
@@ -142,7 +140,9 @@ def timed(part: Part | None, oracle: str, width: int, repeats: int) -> float:
             logits, total = carry
             logits = logits * 0.99 + 0.001
             if part is not None:
-                total = jax.tree.map(jnp.add, total, part(setting, logits, index))
+                with materialise.boundaries(index):
+                    found = part(setting, logits, index)
+                total = jax.tree.map(jnp.add, total, found)
             return (logits, total), None
 
         zeros: Any = ()
@@ -215,18 +215,17 @@ def without(algorithm: str, oracle: str, width: int, repeats: int) -> dict[str, 
         "wide vectors": whole(
             algorithm, oracle, width, repeats, options={"xla_cpu_prefer_vector_width": 256}
         ),
-        "fences": _unfenced(lambda: whole(algorithm, oracle, width, repeats)),
+        "boundaries": _fused(lambda: whole(algorithm, oracle, width, repeats)),
     }
     if oracle == "continuous" and algorithm in ("sdpo", "hybrid"):
         found["interpolated teachers"] = whole(algorithm, oracle, width, repeats, exact=True)
     return found
 
 
-def _unfenced(measure: Callable[[], float]) -> float:
-    def through(fence: lanes.Fence, make: Callable[[], Any]) -> Any:
-        return make()
-
-    with patch.object(lanes.Fence, "__call__", through):
+def _fused(measure: Callable[[], float]) -> float:
+    with patch.object(
+        sys.modules["sdpo_jax.train"], "boundaries", lambda witness: contextlib.nullcontext()
+    ):
         return measure()
 
 
@@ -268,7 +267,7 @@ def run(repeats: int, output: Output) -> None:
         "its own, less the empty loop. Parts overlap (sampling holds the words) and the "
         "processor overlaps their work, so they do not add up to a whole step, which also holds "
         "the entropy, the update and what is summed up. *Without one kernel*: XLA starts a kernel "
-        "for each loop. *Without wide vectors*: 256 bits. *Without fences*: what is read twice is "
+        "for each loop. *Without wide vectors*: 256 bits. *Without boundaries*: what is read twice is "
         "computed twice. *Without interpolated teachers*: a softmax for each rollout.\n"
     )
     output.save(body, results)

@@ -99,7 +99,6 @@ STEP: Mapping[str, Piece] = MappingProxyType({
                       at_first=True),
     "sizes": Piece("Sizes", "the sizes", at_first=True),
     "config": Piece("Config", "the hyperparameters", at_first=True),
-    "fence": Piece("Fence", "materialises what is read twice (see ``lanes``)", at_first=True),
 })  # fmt: skip
 
 TOLD_AT_FIRST = tuple(name for name, piece in STEP.items() if piece.at_first)

@@ -28,7 +28,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy
 
 # From log S, the shift, and a where there is one, to the gradient.
@@ -41,19 +41,18 @@ _NOTHING = -80.0
 _FAR = 60.0
 
 
-def log_softmax(logits: Array, fence: Fence = NO_FENCE) -> Array:
+def log_softmax(logits: Array) -> Array:
     """Log probabilities over axis 1."""
 
     def normalizer() -> Array:
         return _log_sum_exp(logits)
 
-    return logits - fence(normalizer)[:, None]
+    return logits - materialise(normalizer)[:, None]
 
 
 def forward_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
     """Gradient of ``KL(Q || S)`` from log S and the shift, ``[T, V, ...]``."""
-    fence = _fence(student)
-    return _forward(*_teacher(student, shift, fence))
+    return _forward(*_teacher(student, shift))
 
 
 def reverse_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
@@ -71,8 +70,7 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
         mix: a in [0, 1]; exactly 0 is the forward KL, exactly 1 the reverse KL.
     """
     mix = jnp.asarray(mix, student.dtype)
-    fence = _fence(student)
-    probs, teacher, ratio = _teacher(student, shift, fence)
+    probs, teacher, ratio = _teacher(student, shift)
 
     def slopes() -> Array:
         # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
@@ -83,7 +81,7 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
         log = jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
         return jnp.where(cancels, log, _log1p(jnp.where(cancels, 0.0, added)))
 
-    slope = fence(slopes)
+    slope = materialise(slopes)
     between = (1 - mix) * _centred(probs, -slope)
 
     def ends() -> Array:
@@ -118,25 +116,24 @@ def top_k(
     vocab_size = student.shape[1]
     if count >= vocab_size:
         return divergence(student, shift, mix)
-    fence = _fence(student)
-    kept = fence(lambda: _rank(student) < count)
-    rest = fence(lambda: _log_sum_exp(jnp.where(kept, -jnp.inf, student)))[:, None]
+    kept = materialise(lambda: _rank(student) < count)
+    rest = materialise(lambda: _log_sum_exp(jnp.where(kept, -jnp.inf, student)))[:, None]
     # A bucket is shifted by the mean of what shifts its tokens.
-    share = fence(lambda: jnp.where(kept, 0.0, jnp.exp(student - rest)))
-    middle = fence(lambda: _at_likeliest(share, shift))
+    share = materialise(lambda: jnp.where(kept, 0.0, jnp.exp(student - rest)))
+    middle = materialise(lambda: _at_likeliest(share, shift))
 
     def mean_shift() -> Array:
         inside = jnp.where(kept, _NOTHING, student - rest)
         return _log_mean_exp(inside, share, jnp.where(kept, 0.0, shift - middle))
 
-    moved = middle + fence(mean_shift)[:, None]
-    buckets, shifts = fence(
+    moved = middle + materialise(mean_shift)[:, None]
+    buckets, shifts = materialise(
         lambda: (
             jnp.concatenate((jnp.where(kept, student, _NOTHING), rest), axis=1),
             jnp.concatenate((jnp.where(kept, shift, moved), moved), axis=1),
         )
     )
-    gradient = fence(lambda: divergence(buckets, shifts, mix))
+    gradient = materialise(lambda: divergence(buckets, shifts, mix))
     return jnp.where(kept, gradient[:, :vocab_size], share * gradient[:, vocab_size:])
 
 
@@ -145,26 +142,23 @@ def entropy_gradient(policy: Policy) -> Array:
     return _centred(policy.probs, policy.logits - policy.log_normalizer[:, None])
 
 
-def _fence(student: Array) -> Fence:
-    """A fence by some of the student, which no compiler knows; a mix may be a constant."""
-    return Fence(student[:1, :1])
-
-
-def _teacher(student: Array, shift: Array, fence: Fence) -> tuple[Array, Array, Array]:
+def _teacher(student: Array, shift: Array) -> tuple[Array, Array, Array]:
     """S, Q and ``log Q - log S``, each as exact in proportion to its size as the shift is."""
-    probs = fence(lambda: jnp.exp(student))
-    shift = fence(lambda: shift - _at_likeliest(probs, shift))
-    above_1, far = fence(lambda: _mean_exp(probs, shift))
+    probs = materialise(lambda: jnp.exp(student))
+    shift = materialise(lambda: shift - _at_likeliest(probs, shift))
+    above_1, far = materialise(lambda: _mean_exp(probs, shift))
 
     def tilts() -> Array:
         tilted = student + shift
         return tilted - lanes.largest(tilted, 1)[:, None]
 
-    tilted = fence(tilts)
-    weights = fence(lambda: jnp.exp(tilted))
-    normalizer = fence(lambda: lanes.total(weights, 1))[:, None]
-    logs = fence(lambda: (jnp.log(normalizer), _log1p(above_1)[:, None]))
-    ratio = fence(lambda: jnp.where(far[:, None], tilted - logs[0] - student, shift - logs[1]))
+    tilted = materialise(tilts)
+    weights = materialise(lambda: jnp.exp(tilted))
+    normalizer = materialise(lambda: lanes.total(weights, 1))[:, None]
+    logs = materialise(lambda: (jnp.log(normalizer), _log1p(above_1)[:, None]))
+    ratio = materialise(
+        lambda: jnp.where(far[:, None], tilted - logs[0] - student, shift - logs[1])
+    )
     return probs, weights / normalizer, ratio
 
 

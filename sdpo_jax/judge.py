@@ -39,7 +39,7 @@ from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, sequences, streams
 from sdpo_jax.checks import finite, numbers, of_type, on_host
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise, or_zeros
 from sdpo_jax.policies import Policy
 from sdpo_jax.problems import AnyProblem, FunctionProblem, Problem
 
@@ -101,7 +101,6 @@ def judge(
     tokens: Array,
     reward: Array,
     noise: Array,
-    fence: Fence = NO_FENCE,
 ) -> Array:
     """What the judge sees in the place of ``clip(R + noise, 0, 1)``, ``[N, *runs]``.
 
@@ -112,7 +111,6 @@ def judge(
         tokens: ``[T, N, *runs]``.
         reward: ``[N, *runs]``, R.
         noise: ``[N, *runs]``.
-        fence: of this step.
     """
     looks: dict[str, Callable[[], Array]] = {"likelihood": lambda: likelihood(policy, tokens)}
     if not isinstance(problem, FunctionProblem):
@@ -130,7 +128,7 @@ def judge(
     for name, look in looks.items():
         # Where no judge of the batch looks, nothing is computed; the numbers are the same.
         share, used = lanes.is_used(shares[name])
-        score = score + share * lanes.or_zeros(used, look)
+        score = score + share * or_zeros(used, look)
 
     def erring() -> Array:
         value = (1 - judge.leniency) * score + judge.leniency
@@ -141,7 +139,7 @@ def judge(
         favour = (0.5 - place / max(count - 1, 1)).astype(np.float32)
         return jnp.clip(value + noise + judge.position * favour, 0.0, 1.0)
 
-    seen = _anchored(fence(erring), jnp.asarray(judge.anchoring))
+    seen = _anchored(materialise(erring), jnp.asarray(judge.anchoring))
     other = jnp.roll(seen, -(seen.shape[0] // 2), axis=0)
     won, lost, drawn = np.asarray([1.0, 0.0, 0.5], np.float32)
     verdict = jnp.where(seen > other, won, jnp.where(seen < other, lost, drawn))

@@ -1,7 +1,7 @@
 """What makes XLA's CPU code run one training run per SIMD lane.
 
-Arrays keep a run's own axes in front and the runs behind, so the innermost loop is over runs. Two
-things in XLA's CPU compiler still get in the way, and this file holds the answer to both.
+Arrays keep a run's own axes in front and the runs behind, so the innermost loop is over runs. What
+in XLA's CPU compiler still gets in the way is answered here and in ``materialise``.
 """
 
 from __future__ import annotations
@@ -129,23 +129,6 @@ def fits_one_kernel(lowered: str) -> bool:
     return not any(name in lowered for name in _CALLED)
 
 
-def or_zeros(predicate: ArrayLike, make: Callable[[], Tree]) -> Tree:
-    """``make()``, computed only where ``predicate`` is true; otherwise zeros of its shapes."""
-    # Tracing is what a warm start waits for, and fences are nested: `make` is traced once, not
-    # a second time for its shapes.
-    traced: list[Any] = []
-
-    def made() -> Tree:
-        traced.append(jax.tree.map(jax.typeof, value := make()))
-        return value
-
-    def zeros() -> Tree:
-        shapes = traced[-1] if traced else jax.eval_shape(make)
-        return jax.tree.map(_zeros_of_type, shapes)
-
-    return jax.lax.cond(predicate, made, zeros)
-
-
 @jax.custom_jvp
 def is_used(weight: Array) -> tuple[Array, Array]:
     """A weight, and whether any of it is above 0 or it is differentiated.
@@ -176,53 +159,18 @@ def shared(tree: Tree, *others: Any) -> Tree:
     start over all that its body brings in.
     """
     leaves = jax.tree.leaves((tree, others))
-    axes = {axis for leaf in leaves for axis in _varying(jax.typeof(leaf))}
-    return jax.tree.map(lambda leaf: _varied(leaf, axes), tree) if axes else tree
+    axes = {axis for leaf in leaves for axis in varying(jax.typeof(leaf))}
+    return jax.tree.map(lambda leaf: varied(leaf, axes), tree) if axes else tree
 
 
-def _varying(kind: Any) -> frozenset[Any]:
+def varying(kind: Any) -> frozenset[Any]:
+    """The axes of a mesh that a type says its arrays vary over."""
     # Where nothing is compiled (``jax_disable_jit``) a type may say nothing of a mesh.
     mesh = getattr(kind, "manual_axis_type", None)
     return frozenset() if mesh is None else mesh.varying
 
 
-def _varied(leaf: ArrayLike, axes: Iterable[Any]) -> Array:
-    missing = tuple(axis for axis in axes if axis not in _varying(jax.typeof(leaf)))
+def varied(leaf: ArrayLike, axes: Iterable[Any]) -> Array:
+    """An array that varies over these axes of a mesh too."""
+    missing = tuple(axis for axis in axes if axis not in varying(jax.typeof(leaf)))
     return jax.lax.pcast(leaf, missing, to="varying") if missing else jnp.asarray(leaf)
-
-
-def _zeros_of_type(kind: Any) -> Array:
-    return _varied(jnp.zeros(kind.shape, kind.dtype), _varying(kind))
-
-
-class Fence:
-    """Materialises what more than one consumer reads.
-
-    XLA's CPU fusion computes an expensive producer again in every consumer, and drops
-    ``optimization_barrier`` before it fuses. A conditional on a predicate that only the running
-    program knows is a boundary that it keeps.
-    """
-
-    def __init__(self, witness: ArrayLike):
-        """``witness`` is any number that is traced, so that the compiler can't know its value."""
-        witness = jnp.asarray(witness)
-        # True of every number, NaN included; which is more than the compiler finds out.
-        always = (witness >= 0) | (witness < 1) | (witness != witness)
-        self._always = jnp.all(always)
-
-    def __call__(self, make: Callable[[], Tree]) -> Tree:
-        """The value of ``make()``, computed once."""
-        return or_zeros(self._always, make)
-
-
-class _NoFence(Fence):
-    """Computes what is asked without a boundary; for callers outside a hot loop."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __call__(self, make: Callable[[], Tree]) -> Tree:
-        return make()
-
-
-NO_FENCE = _NoFence()

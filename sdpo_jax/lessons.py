@@ -24,7 +24,7 @@ from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
 from sdpo_jax.config import Config
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.oracle import Oracle
 
 
@@ -66,14 +66,11 @@ def plan(
     feedback: Array,
     hint_key: streams.Key,
     step: ArrayLike,
-    fence: Fence = NO_FENCE,
 ) -> Lessons:
     """The lessons of one step; arguments as for ``teacher.teach``."""
 
     def of_each() -> Lessons:
-        shift = teachers.hint_shift(
-            oracle, config, knowledge, feedback, tokens, hint_key, step, fence
-        )
+        shift = teachers.hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step)
         heard = (feedback != 0).astype(shift.dtype)
         strength = config.feedback_strength * feedback
         exposure = teachers.hint_exposure(oracle, tokens, knowledge.shape[1])
@@ -81,7 +78,7 @@ def plan(
 
     if levels is None:
         return of_each()
-    weights = fence(lambda: teachers.weights(oracle, seen, feedback, levels, fence))
+    weights = materialise(lambda: teachers.weights(oracle, seen, feedback, levels))
     strength = levels.strength
     if oracle.gain is None:
         values = oracles.level_values(oracle)

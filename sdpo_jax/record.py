@@ -20,6 +20,7 @@ from jax import Array
 
 from sdpo_jax import lanes
 from sdpo_jax.algorithm import returned
+from sdpo_jax.materialise import or_zeros
 from sdpo_jax.metrics import Metric, View
 from sdpo_jax.program import Program, chosen_metrics
 
@@ -92,9 +93,7 @@ class Recorder:
         for name, metric in self.metrics.items():
             in_window = index >= self.stop - self.window if metric.windowed else last
             if metric.costly:
-                value = lanes.or_zeros(
-                    on_record | in_window, partial(self._measured, name, metric, view)
-                )
+                value = or_zeros(on_record | in_window, partial(self._measured, name, metric, view))
                 sums[name] += jnp.where(on_record, value, 0)
             else:
                 value = self._measured(name, metric, view)

@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax import lanes, sequences
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.preference import Pairs
 
 
@@ -38,7 +38,7 @@ def score(model: RewardModel, tokens: Array) -> Array:
     return value + lanes.total(bigrams, 0) if bigrams.shape[0] else value
 
 
-def fit(model: RewardModel, pairs: Pairs, rate: ArrayLike, fence: Fence = NO_FENCE) -> RewardModel:
+def fit(model: RewardModel, pairs: Pairs, rate: ArrayLike) -> RewardModel:
     """One gradient step on the mean of ``-log sigmoid(r(winner) - r(loser))``."""
     count, vocab_size = pairs.verdict.shape[0], model.token.shape[1]
 
@@ -46,7 +46,7 @@ def fit(model: RewardModel, pairs: Pairs, rate: ArrayLike, fence: Fence = NO_FEN
         margin = pairs.verdict * (score(model, pairs.first) - score(model, pairs.second))
         return jnp.asarray(rate * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
 
-    pull = fence(pulls)
+    pull = materialise(pulls)
     token, bigram = (
         sums(pairs.first, pull, vocab_size) - sums(pairs.second, pull, vocab_size)
         for sums in (sequences.token_sums, sequences.bigram_sums)

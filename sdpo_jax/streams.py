@@ -25,7 +25,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from sdpo_jax.checks import WHOLE, numbers, on_host, shown
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA
@@ -155,7 +155,7 @@ def token_uniforms(key: Key, step: ArrayLike, length: int, rollouts: int) -> Arr
     return stacked.reshape(-1, *stacked.shape[2:])[:length]
 
 
-def normals(key: Key, step: ArrayLike, shape: tuple[int, ...], fence: Fence = NO_FENCE) -> Array:
+def normals(key: Key, step: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Standard normal numbers, ``[*shape, *runs]`` float32, by Box and Muller's transform.
 
     A cipher block gives two: the cosine's goes to the first half of the shape's last axis, the
@@ -173,7 +173,7 @@ def normals(key: Key, step: ArrayLike, shape: tuple[int, ...], fence: Fence = NO
         # XLA's CPU loops have one output each; a complex one carries both numbers.
         return jax.lax.complex(radius * cosine, radius * sine)
 
-    both = fence(pairs)
+    both = materialise(pairs)
     axis = len(shape) - 1
     numbers = jnp.concatenate((both.real, both.imag), axis)
     return jax.lax.slice_in_dim(numbers, 0, shape[-1], axis=axis)

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes, policies, sequences
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, has_contexts, mean_score
 
 # A token that became likelier by so much had a probability of 2e-35 or less.
@@ -78,7 +78,6 @@ def step_on(
     advantage: Array,
     clip: ArrayLike,
     scale: float = 1.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """One step on L: of a batch of its own every ``sizes.epochs``-th step, else of the last one.
 
@@ -93,13 +92,12 @@ def step_on(
         advantage: ``[N, *runs]`` or ``[T, N, *runs]``, theirs.
         clip: epsilon.
         scale: the gradient is divided by it.
-        fence: of this step.
     """
     if has_contexts(policy.logits, tokens):
         return _with_contexts(
             memory, step, sizes, policy, params, read, tokens, advantage, clip, scale
         )
-    taken, memory = batch(memory, step, sizes, policy, tokens, advantage, fence)
+    taken, memory = batch(memory, step, sizes, policy, tokens, advantage)
     pushed = gradient(policy, taken, clip)
     return Update(pushed if scale == 1 else pushed / scale, memory=memory, cost=cost(step, sizes))
 
@@ -142,7 +140,6 @@ def batch(
     policy: Policy,
     tokens: Array,
     advantage: Array,
-    fence: Fence = NO_FENCE,
 ) -> tuple[Batch, Any]:
     """The batch that this step learns from, and the memory of it.
 
@@ -153,7 +150,6 @@ def batch(
         policy: the student.
         tokens: ``[T, N, *runs]``, this step's rollouts.
         advantage: ``[N, *runs]`` or ``[T, N, *runs]``, theirs.
-        fence: of this step.
     """
 
     def taken() -> Batch:
@@ -164,7 +160,7 @@ def batch(
         )
         return Batch(up, down, policy.logits - policy.log_normalizer[:, None])
 
-    fresh = fence(taken)
+    fresh = materialise(taken)
     if sizes.epochs == 1:
         return fresh, ()
     begins = jnp.asarray(step) % sizes.epochs == 0

@@ -39,7 +39,7 @@ from sdpo_jax import lanes, streams
 from sdpo_jax import oracle as oracles
 from sdpo_jax.checks import shown
 from sdpo_jax.config import Config
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policies import Policy
 
@@ -91,7 +91,6 @@ def teach(
     feedback: Array,
     hint_key: streams.Key,
     step: ArrayLike,
-    fence: Fence = NO_FENCE,
 ) -> Teacher:
     """The teachers of one step.
 
@@ -106,23 +105,22 @@ def teach(
         feedback: ``[N, *runs]``, what it said.
         hint_key: the stream of a critique's errors.
         step: index of the step.
-        fence: of this step.
     """
 
     def of_each_rollout() -> Teacher:
-        shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step, fence)
-        return from_shifts(shift, policy, fence)
+        shift = hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step)
+        return from_shifts(shift, policy)
 
     if levels is None:
         return of_each_rollout()
-    level_weights = fence(lambda: weights(oracle, seen, feedback, levels, fence))
-    taught = from_levels(levels, level_weights, policy, knowledge, fence)
+    level_weights = materialise(lambda: weights(oracle, seen, feedback, levels))
+    taught = from_levels(levels, level_weights, policy, knowledge)
 
     def exact() -> Teacher:
         if oracle.gain is not None:
             return of_each_rollout()
         shift = levels.strength * knowledge[:, :, None]
-        return from_shifts(shift, policy, fence, level_weights)
+        return from_shifts(shift, policy, level_weights)
 
     return lanes.where_any(levels.steep, exact, taught)
 
@@ -155,9 +153,7 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep)
 
 
-def from_levels(
-    levels: Levels, weights: Array, policy: Policy, knowledge: Array, fence: Fence
-) -> Teacher:
+def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array) -> Teacher:
     """The teacher averages as a weighted sum over levels.
 
     Args:
@@ -165,13 +161,12 @@ def from_levels(
         weights: ``[K, *runs]``, summing to 1.
         policy: the student.
         knowledge: ``[T, V, *runs]``.
-        fence: of this step.
     """
     tilt = levels.tilt
-    normalizer = fence(
+    normalizer = materialise(
         lambda: lanes.total_of(lambda p, tilt: p[:, None] * tilt, 1, policy.probs, tilt)
     )
-    share = fence(lambda: weights / normalizer)
+    share = materialise(lambda: weights / normalizer)
     mean = policy.probs * lanes.total_of(mul, 2, tilt, share[:, None])
     # KL = E_teacher[shift] - log E_student[exp shift], both without the scale.
     expected = lanes.total_of(
@@ -183,16 +178,15 @@ def from_levels(
     return Teacher(mean, _not_negative(divergence))
 
 
-def from_shifts(shift: Array, policy: Policy, fence: Fence, shares: Array | None = None) -> Teacher:
+def from_shifts(shift: Array, policy: Policy, shares: Array | None = None) -> Teacher:
     """The teacher averages, a softmax for each shift.
 
     Args:
         shift: ``[T, V, K, *runs]``, of the logits.
         policy: the student.
-        fence: of this step.
         shares: ``[K, *runs]``, how much each counts, summing to 1; all alike by default.
     """
-    shift = fence(lambda: shift)
+    shift = materialise(lambda: shift)
     # Where each rollout has contexts of its own, its teacher is for those.
     own = policy.logits.ndim == shift.ndim
     logits, student = (
@@ -201,9 +195,9 @@ def from_shifts(shift: Array, policy: Policy, fence: Fence, shares: Array | None
         else (policy.logits[:, :, None], policy.log_normalizer[:, None])
     )
     tilted = logits + shift
-    largest = fence(lambda: lanes.largest(tilted, 1))
-    weights = fence(lambda: jnp.exp(tilted - largest[:, None]))
-    normalizer = fence(lambda: lanes.total(weights, 1))
+    largest = materialise(lambda: lanes.largest(tilted, 1))
+    weights = materialise(lambda: jnp.exp(tilted - largest[:, None]))
+    normalizer = materialise(lambda: lanes.total(weights, 1))
     probs = weights / normalizer[:, None]
     log_ratio = largest + jnp.log(normalizer) - student
     divergence = lanes.mean(lanes.total(probs * shift, 1) - log_ratio, 0)
@@ -222,13 +216,11 @@ def _not_negative(divergence: Array) -> Array:
     return jnp.maximum(divergence, 0.0)
 
 
-def weights(
-    oracle: Oracle, seen: Array, feedback: Array, levels: Levels, fence: Fence = NO_FENCE
-) -> Array:
+def weights(oracle: Oracle, seen: Array, feedback: Array, levels: Levels) -> Array:
     """How much each level counts among the rollouts, ``[K, *runs]``, summing to 1."""
     if oracle.gain is None:
         return oracles.level_frequencies(oracle, seen)
-    return _interpolation_weights(feedback, levels.tilt.shape[2], fence)
+    return _interpolation_weights(feedback, levels.tilt.shape[2])
 
 
 def too_steep(shift: Array, nodes: int) -> Array:
@@ -251,17 +243,16 @@ def hint_shift(
     tokens: Array,
     key: streams.Key,
     step: ArrayLike,
-    fence: Fence,
 ) -> Array:
     """The logit shifts of a batch of rollouts, ``[T, V, N, *runs]`` (see ``Hints``)."""
     table = knowledge[:, :, None]
     if oracle.hints is not None:
         length, vocab_size = knowledge.shape[:2]
         shape = (length, vocab_size, tokens.shape[1])
-        hints = fence(lambda: table + config.hint_noise * streams.normals(key, step, shape, fence))
+        hints = materialise(lambda: table + config.hint_noise * streams.normals(key, step, shape))
         vocabulary = _vocabulary(vocab_size, tokens)
         at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
-        spoken = fence(
+        spoken = materialise(
             lambda: lanes.total_of(
                 lambda hint, v: jnp.where(tokens == v, hint, 0.0), 1, hints, vocabulary
             )
@@ -393,18 +384,18 @@ def _moments_to_weights(count: int) -> np.ndarray:
     return np.linalg.inv(_products(2 * _nodes(count) - 1, count)).T
 
 
-def _interpolation_weights(feedback: Array, count: int, fence: Fence) -> Array:
+def _interpolation_weights(feedback: Array, count: int) -> Array:
     """Means over rollouts of the interpolating polynomials: ``[N, *runs]`` to ``[K, *runs]``.
 
     Polynomials of degree below K are spanned by the products of ``T_0 .. T_3`` and ``T_0, T_4,
     T_8, ...``: a few wide loops where a recurrence would be many narrow ones.
     """
     x = 2 * feedback - 1
-    low = fence(lambda: _chebyshev(x, 4))
+    low = materialise(lambda: _chebyshev(x, 4))
     # T_4a(x) = T_a(T_4(x)).
     square = x * x
-    high = fence(lambda: _chebyshev(8 * square * (square - 1) + 1, count // 4))
-    moments = fence(
+    high = materialise(lambda: _chebyshev(8 * square * (square - 1) + 1, count // 4))
+    moments = materialise(
         lambda: lanes.total_of(lambda h, r: h[:, None] * r[None], 1, high, low) / x.shape[0]
     )
     moments = moments.reshape(count, *x.shape[1:])

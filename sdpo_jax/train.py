@@ -48,6 +48,7 @@ from sdpo_jax.checks import (
     under_own_settings,
 )
 from sdpo_jax.config import CONFIG_FIELDS, Config, Sizes, check_config
+from sdpo_jax.materialise import boundaries, materialise, or_zeros
 from sdpo_jax.metrics import METRICS, View
 from sdpo_jax.oracle import Oracle
 from sdpo_jax.policies import Factored, Policy, PolicyKind
@@ -283,17 +284,34 @@ def init(
         over_runs(name, value, runs)
     own = {name: as_float32(value) for name, value in own.items()}
     task = key if problem_seed is None else _task_key(problem_seed, runs)
+    with boundaries(config.init_scale):
+        return _begin(program, seed, task, config, oracle, own, problem, knowledge, params)
+
+
+def _begin(
+    program: Program,
+    seed: ArrayLike,
+    task: Key,
+    config: Config,
+    oracle: Oracle,
+    own: Mapping[str, Any],
+    problem: AnyProblem | None,
+    knowledge: ArrayLike | None,
+    params: Any,
+) -> tuple[Setting, State]:
+    """``init`` of what is checked."""
+    key = streams.root(seed)
+    runs = key.high.shape
     sizes = program.sizes
     length, vocab_size = sizes.length, sizes.vocab_size
-    fence = lanes.Fence(config.init_scale)
     if problem is None:
-        problem = fence(lambda: _drawn(program, task, config, own))
+        problem = materialise(lambda: _drawn(program, task, config, own))
     kind = _bound(program, own)
     init_key = streams.stream(key, Stream.INIT)
     if params is None:
         # Of a function of the user's not even the shapes are computed twice.
         first = partial(kind.first, init_key, length, vocab_size, config.init_scale)
-        params = fence(first) if isinstance(kind, Factored) else first()
+        params = materialise(first) if isinstance(kind, Factored) else first()
     else:
         params = _checked_params(kind, params, init_key, length, vocab_size, config.init_scale)
     problem = _checked_problem(program, problem, (length, vocab_size, *runs))
@@ -320,7 +338,7 @@ def init(
         panel = _panel(problem, table, config, task, sizes)
     solution = None
     if "solution" in asked:
-        solution = fence(lambda: problems.best_sequence(problem)[0])
+        solution = materialise(lambda: problems.best_sequence(problem)[0])
     equation_one = not isinstance(problem, FunctionProblem)
     setting = Setting(
         seed=_seed(seed, key),
@@ -331,7 +349,7 @@ def init(
         numbers=own,
         knowledge=table,
         tables=problems.tabulate(problem) if equation_one else None,
-        reference=policies.policy(params, fence) if factored else None,
+        reference=policies.policy(params) if factored else None,
         levels=levels,
         rollout_key=streams.stream(key, Stream.ROLLOUTS),
         noise_key=streams.stream(key, Stream.NOISE),
@@ -347,7 +365,7 @@ def init(
         len(runs),
     )
     optimizer = initialise(_learning_rate(setting, runs), params)
-    return setting, State(params, optimizer, _first_memory(algorithm, program, setting, fence))
+    return setting, State(params, optimizer, _first_memory(algorithm, program, setting))
 
 
 class _Visited(NamedTuple):
@@ -395,20 +413,25 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     check_program(program)
     of_type("setting", setting, Setting)
     of_type("state", state, State)
-    sizes, config = program.sizes, setting.config
-    length, vocab_size = sizes.length, sizes.vocab_size
     index = _checked_index(index)
     for name in numbers_of_program(program, setting.oracle):
         if name not in setting.numbers:
             raise ValueError(
                 f"setting: has no number {name!r}; allowed: what init made for this program"
             )
-    fence = lanes.Fence(index)
+    with boundaries(index):
+        return _step(program, setting, state, index)
+
+
+def _step(program: Program, setting: Setting, state: State, index: Array) -> tuple[State, View]:
+    """``step`` of what is checked."""
+    sizes, config = program.sizes, setting.config
+    length, vocab_size = sizes.length, sizes.vocab_size
     kind = _bound(program, setting.numbers)
     runs = setting.rollout_key.high.shape
     if isinstance(kind, Factored):
-        policy = policies.policy(state.params, fence)
-        rollouts = fence(
+        policy = policies.policy(state.params)
+        rollouts = materialise(
             lambda: policies.sample(setting.rollout_key, index, policy.probs, sizes.rollouts)
         )
         tokens = policies.tokens(rollouts, length, vocab_size)
@@ -416,23 +439,21 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         visited = _Visited(policy, setting.reference, lambda gradient: gradient)
     else:
         key, count = setting.rollout_key, sizes.rollouts
-        uniforms = fence(lambda: streams.token_uniforms(key, index, length, count))
-        tokens = fence(lambda: policies.sample_in_order(kind, state.params, uniforms))
+        uniforms = materialise(lambda: streams.token_uniforms(key, index, length, count))
+        tokens = materialise(lambda: policies.sample_in_order(kind, state.params, uniforms))
         rollouts = policies.pack(tokens, vocab_size)
         visited = _visit(kind, setting, state.params, tokens)
         policy = visited.policy
     if setting.tables is None:
-        reward = fence(lambda: cast(FunctionProblem, setting.problem).reward(tokens))
+        reward = materialise(lambda: cast(FunctionProblem, setting.problem).reward(tokens))
     else:
-        reward = problems.look_up(setting.tables, rollouts, length, vocab_size, fence)
-    noise = _noise(setting, index, sizes.rollouts, fence)
+        reward = problems.look_up(setting.tables, rollouts, length, vocab_size)
+    noise = _noise(setting, index, sizes.rollouts)
     if setting.oracle.judge is None:
         seen = oracles.noisy_reward(reward, noise)
     else:
-        seen = judges.judge(
-            setting.oracle.judge, setting.problem, policy, tokens, reward, noise, fence
-        )
-    feedback = _feedback(setting, index, reward, seen, tokens, fence)
+        seen = judges.judge(setting.oracle.judge, setting.problem, policy, tokens, reward, noise)
+    feedback = _feedback(setting, index, reward, seen, tokens)
     algorithm = algorithm_of(program.algorithm)
 
     def read(params: Any, at: Array | None = None) -> Array:
@@ -455,7 +476,6 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
         "contexts": 1 if isinstance(kind, Factored) else sizes.rollouts,
         "sizes": sizes,
         "config": config,
-        "fence": fence,
     }
     names = what_is_told(algorithm)
     shown_to = (
@@ -466,11 +486,11 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     )
     if "teacher" in names or metrics_need_teacher(program):
         told["teacher"] = teachers.teach(
-            *shown_to, policy, tokens, seen, feedback, setting.hint_key, index, fence
+            *shown_to, policy, tokens, seen, feedback, setting.hint_key, index
         )
     if "lessons" in names:
         told["lessons"] = lesson_plans.plan(
-            *shown_to, tokens, seen, feedback, setting.hint_key, index, fence
+            *shown_to, tokens, seen, feedback, setting.hint_key, index
         )
     outcome = algorithm.update(
         **{name: told[name] for name in names}, **chosen(algorithm.update, setting.numbers)
@@ -480,7 +500,7 @@ def step(program: Program, setting: Setting, state: State, index: ArrayLike) -> 
     if update.tokens is not None and not isinstance(kind, Factored):
         at = _visit(kind, setting, state.params, update.tokens)
     drift = config.kl_weight * (at.policy.probs - at.reference.probs)
-    gradient = fence(lambda: config.sign * update.gradient + drift)
+    gradient = materialise(lambda: config.sign * update.gradient + drift)
     view = View(
         seed=setting.seed,
         step=index,
@@ -522,14 +542,12 @@ def _tables_told(setting: Setting, policy: Policy) -> dict[str, Any]:
     return found
 
 
-def _feedback(
-    setting: Setting, index: Array, reward: Array, seen: Array, tokens: Array, fence: lanes.Fence
-) -> Array:
+def _feedback(setting: Setting, index: Array, reward: Array, seen: Array, tokens: Array) -> Array:
     function = setting.oracle.function
     if function is None:
         return oracles.feedback(setting.oracle, seen)
     key = streams.at_step(setting.oracle_key, index)
-    return fence(lambda: oracles.spoken(function, reward, seen, tokens, key, setting.numbers))
+    return materialise(lambda: oracles.spoken(function, reward, seen, tokens, key, setting.numbers))
 
 
 def check_outcomes(program: Program, oracle: Oracle) -> None:
@@ -631,19 +649,19 @@ def _checked_index(index: Any) -> Array:
     return jnp.asarray(index, jnp.int32)
 
 
-def _noise(setting: Setting, index: Array, rollouts: int, fence: lanes.Fence) -> Array:
+def _noise(setting: Setting, index: Array, rollouts: int) -> Array:
     """``sigma eps + bias``, ``[N, *runs]``."""
     judge = setting.oracle.judge
     sigma, used = lanes.is_used(jnp.asarray(setting.config.noise))
 
     def draw() -> Array:
-        noise = sigma * streams.normals(setting.noise_key, index, (rollouts,), fence)
+        noise = sigma * streams.normals(setting.noise_key, index, (rollouts,))
         if judge is None:
             return noise
         return noise * judges.tails(judge, setting.judge_key, index, rollouts)
 
     # Where no run has noise, none is drawn; the numbers are the same.
-    return lanes.or_zeros(used, draw) + setting.config.bias
+    return or_zeros(used, draw) + setting.config.bias
 
 
 def _learning_rate(setting: Setting, runs: tuple[int, ...]) -> Array:
@@ -693,9 +711,7 @@ def _slope_of_share(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
     return share, slope * tangent
 
 
-def _first_memory(
-    algorithm: Algorithm, program: Program, setting: Setting, fence: lanes.Fence
-) -> Any:
+def _first_memory(algorithm: Algorithm, program: Program, setting: Setting) -> Any:
     factored = setting.reference is not None
     told = {
         "policy": setting.reference,
@@ -709,7 +725,6 @@ def _first_memory(
         "contexts": 1 if factored else program.sizes.rollouts,
         "sizes": program.sizes,
         "config": setting.config,
-        "fence": fence,
     }
     names = what_is_told_at_first(algorithm)
     memory = algorithm.init(

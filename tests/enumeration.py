@@ -16,7 +16,6 @@ from sdpo_jax import (
     Config,
     Sizes,
     Update,
-    lanes,
     lessons,
     policies,
     streams,
@@ -152,7 +151,6 @@ class Case:
             "step": step,
             "sizes": sizes,
             "config": config,
-            "fence": lanes.NO_FENCE,
         }
         first = {**told, "policy": told["reference"], "params": told["reference"].logits}
         own = given["own"]

@@ -77,7 +77,7 @@ def gradient(algorithm, signal, tokens, knowledge):
     }
     function = ALGORITHMS[algorithm]
     function = function.update if isinstance(function, Algorithm) else function
-    names = [name for name in what_is_told(function) if name != "fence"]
+    names = [name for name in what_is_told(function)]
     return np.asarray(function(**{name: told[name] for name in names}).gradient)
 
 

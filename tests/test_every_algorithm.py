@@ -21,7 +21,6 @@ import sdpo_jax
 from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Program, Sizes, State, Update, streams
 from sdpo_jax.algorithm import chosen, what_is_told, what_is_told_at_first
 from sdpo_jax.judge import STRENGTHS
-from sdpo_jax.lanes import NO_FENCE
 from sdpo_jax.program import algorithm_of
 from sdpo_jax.streams import Stream
 from tests import reference
@@ -83,9 +82,6 @@ def all_in_one(algorithms):
         memories, gradients = dict(told["memory"][0]), {}
         for name, algorithm in algorithms.items():
             own = {each: told[each] for each in what_is_told(algorithm)}
-            # Most of the time would go into compiling it; one algorithm is not exact without.
-            if "fence" in own and name != "distillation":
-                own["fence"] = NO_FENCE
             own |= chosen(algorithm.update, told)
             if "memory" in own:
                 own["memory"] = memories[name]

@@ -1,8 +1,11 @@
-"""Lanes: sums and maxima over leading axes, and the fence."""
+"""Lanes: sums and maxima over leading axes, one kernel, and what is computed once."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import grid, lanes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import boundaries, materialise, or_zeros
 
 # Around the 64 terms that are written out, and beyond: one term over, several loops, no rest.
 LENGTHS = (1, 5, 64, 65, 128, 200)
@@ -75,15 +78,16 @@ def test_gradients_pass_through_a_reduction(name, length):
     np.testing.assert_allclose(found, share * weights[:, None], rtol=1e-6)
 
 
-# --- the fence ----------------------------------------------------------------------------------
+# --- boundaries ----------------------------------------------------------------------------------
 
 
 @functools.cache
 def fenced():
-    """A fence around values of several types in a tree, with the witness as input."""
+    """A boundary around values of several types in a tree, with the witness as input."""
 
     def compute(witness, x):
-        return Fence(witness)(lambda: {"sine": jnp.sin(x), "parts": (x > 0, x.astype(jnp.int32))})
+        with boundaries(witness):
+            return materialise(lambda: {"sine": jnp.sin(x), "parts": (x > 0, x.astype(jnp.int32))})
 
     return jax.jit(compute)
 
@@ -106,30 +110,77 @@ X = np.array([0.5, -2.25, 3.75], np.float32)
         np.array([np.nan, -1.0, np.inf], np.float32),
     ],
 )
-def test_a_fence_gives_the_value_whatever_the_witness(witness):
+def test_a_boundary_gives_the_value_whatever_the_witness(witness):
     check_fenced(fenced()(witness, X), X)
 
 
-def test_a_fence_stays_a_conditional_in_the_program():
+def test_a_boundary_stays_a_conditional_in_the_program():
     assert "cond" in str(jax.make_jaxpr(fenced())(np.float32(1), X))
+    compiled = fenced().lower(np.float32(1), X).compile().as_text()
+    assert "conditional(" in compiled
 
 
-def test_a_fence_works_eagerly_and_no_fence_as_well():
-    for fence in (Fence(3), Fence(jnp.float32(-1)), NO_FENCE):
-        found = fence(lambda: {"sine": jnp.sin(X), "parts": (X > 0, X.astype(np.int32))})
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_elsewhere_the_predicate_of_a_boundary_is_a_constant(platform):
+    """Of which a compiler takes the conditional away."""
+    lowered = fenced().trace(np.float32(1), X).lower(lowering_platforms=(platform,)).as_text()
+    assert not re.search(r"stablehlo.compare.*(GE|LT|NE)", lowered)
+    on_cpu = fenced().lower(np.float32(1), X).as_text()
+    assert re.search(r"stablehlo.compare.*GE", on_cpu)
+    constant = jax.jit(lambda x: or_zeros(jnp.all(jnp.ones(3, bool)), lambda: jnp.sin(x)))
+    assert "conditional(" not in constant.lower(X).compile().as_text()
+
+
+def test_a_function_that_is_compiled_by_itself_keeps_no_predicate_of_another():
+    """Its trace is kept, and the predicate would be one of a trace that is over."""
+    inner = jax.jit(lambda x: materialise(lambda: jnp.sin(x)))
+
+    def outer(witness, x):
+        with boundaries(witness):
+            return materialise(lambda: inner(x)) + inner(2 * x)
+
+    for _ in range(2):
+        # Each time another function, so that it is traced again.
+        found = jax.jit(lambda witness, x: outer(witness, x))(np.float32(1), X)
+        np.testing.assert_allclose(found, np.sin(X) + np.sin(2 * X), rtol=1e-6)
+    np.testing.assert_allclose(inner(X), np.sin(X), rtol=1e-6)
+
+
+def test_boundaries_stand_inside_of_each_other_and_end():
+    def nested(witness, x):
+        with boundaries(witness):
+            value = materialise(lambda: materialise(lambda: jnp.sin(x)) * 2)
+        return value + materialise(lambda: jnp.cos(x))
+
+    assert str(jax.make_jaxpr(nested)(np.float32(1), X)).count("cond[") == 2
+
+
+def test_a_thread_has_no_boundaries_of_another():
+    with boundaries(np.float32(1)), ThreadPoolExecutor(1) as pool:
+        text = pool.submit(
+            lambda: str(jax.make_jaxpr(lambda x: materialise(lambda: jnp.sin(x)))(X))
+        ).result()
+    assert "cond" not in text
+
+
+def test_a_boundary_works_eagerly_and_none_as_well():
+    for around in (boundaries(3), boundaries(jnp.float32(-1)), contextlib.nullcontext()):
+        with around:
+            found = materialise(lambda: {"sine": jnp.sin(X), "parts": (X > 0, X.astype(np.int32))})
         check_fenced(found, X)
 
 
-def test_a_fence_works_under_vmap():
+def test_a_boundary_works_under_vmap():
     witnesses = np.array([np.nan, 0.0, -1.0], np.float32)
     many = X * np.array([[1], [2], [-1]], np.float32)
     check_fenced(jax.vmap(fenced())(witnesses, many), many)
     check_fenced(jax.vmap(fenced(), (None, 0))(np.float32(0), many), many)
 
 
-def test_gradients_pass_through_a_fence():
+def test_gradients_pass_through_a_boundary():
     def loss(x, witness):
-        return (Fence(witness)(lambda: jnp.sin(x)) * jnp.arange(1.0, 4.0)).sum()
+        with boundaries(witness):
+            return (materialise(lambda: jnp.sin(x)) * jnp.arange(1.0, 4.0)).sum()
 
     found = jax.jit(jax.grad(loss))(X, np.float32(-1))
     np.testing.assert_allclose(found, np.cos(X) * [1, 2, 3], rtol=1e-6)

@@ -97,12 +97,12 @@ def test_an_algorithm_is_told_what_it_asks_for():
 
     def at_first(
         *, policy, reference, params, knowledge, panel, problem, solution, runs, contexts, sizes,
-        config, fence,
+        config,
     ):  # fmt: skip
         return first(
             policy=policy, reference=reference, params=params, knowledge=knowledge, panel=panel,
             problem=problem, solution=solution, runs=runs, contexts=contexts, sizes=sizes,
-            config=config, fence=fence,
+            config=config,
         )  # fmt: skip
 
     algorithm = Algorithm("asks", at_first, asks)

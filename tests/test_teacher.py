@@ -14,7 +14,6 @@ from scipy.interpolate import BarycentricInterpolator
 from scipy.special import softmax
 
 from sdpo_jax import ORACLES, Config, Hints, Oracle, oracle, streams, teacher
-from sdpo_jax.lanes import NO_FENCE
 from sdpo_jax.policies import kl_divergence, policy
 from sdpo_jax.teacher import interpolation_error, nodes_for
 
@@ -167,7 +166,7 @@ def interpolated(strength, table, logits, seen, nodes):
     """From nodes, however steep the table."""
     levels = teacher.prepare(oracle.continuous(), strength, table, nodes)
     weights = teacher.weights(oracle.continuous(), seen, seen, levels)
-    return teacher.from_levels(levels, weights, policy(logits), table, NO_FENCE)
+    return teacher.from_levels(levels, weights, policy(logits), table)
 
 
 @pytest.mark.parametrize("nodes", NODES)
@@ -353,7 +352,6 @@ def hint_shift(reading, hint_noise, step):
         tokens,
         streams.stream(jnp.arange(RUNS), streams.Stream.HINTS),
         step,
-        NO_FENCE,
     )
 
 

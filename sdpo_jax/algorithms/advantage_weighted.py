@@ -15,7 +15,7 @@ from jax import Array
 from sdpo_jax import lanes, sequences
 from sdpo_jax.algorithm import Update
 from sdpo_jax.baseline import equal, less_mean
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, has_contexts, mean_score
 
 
@@ -25,11 +25,10 @@ def advantage_weighted(
     tokens: Array,
     signal: Array,
     knowledge: Array,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    average = fence(lambda: lanes.total(policy.probs * knowledge, 1))
-    chosen = fence(lambda: sequences.take(knowledge, tokens))
+    average = materialise(lambda: lanes.total(policy.probs * knowledge, 1))
+    chosen = materialise(lambda: sequences.take(knowledge, tokens))
     level = equal(knowledge, 1)
     if has_contexts(knowledge, tokens):
         level = level[:, 0]
@@ -37,6 +36,6 @@ def advantage_weighted(
         average = average[:, None]
     # Where a position's tokens are all as good, their excess is rounding, and would be divided.
     excess = jnp.where(level, 0.0, chosen - average)
-    scale = fence(lambda: less_mean(signal) / (lanes.total(abs(excess), 0) + 1e-8))
-    advantage = fence(lambda: scale * excess)
+    scale = materialise(lambda: less_mean(signal) / (lanes.total(abs(excess), 0) + 1e-8))
+    advantage = materialise(lambda: scale * excess)
     return Update(-mean_score(policy.probs, tokens, advantage))

@@ -23,7 +23,7 @@ from sdpo_jax import problems, sequences
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.own_numbers import Number
 from sdpo_jax.policies import Policy, mean_score
 from sdpo_jax.problems import EquationOne, Problem
@@ -39,7 +39,6 @@ def dense_reward(
     attention_temperature: Annotated[
         float, Number(above=0, title="temperature of the attention that spreads it")
     ] = 1.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
 
@@ -54,7 +53,7 @@ def dense_reward(
             share = share - dense_share * weight[t]
         return less_mean(jnp.stack(shares) * signal, 1)
 
-    return Update(-mean_score(policy.probs, tokens, fence(advantages)))
+    return Update(-mean_score(policy.probs, tokens, materialise(advantages)))
 
 
 def contributions(problem: Problem, tokens: Array) -> Array:

@@ -18,7 +18,7 @@ from jax import Array
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Config
 from sdpo_jax.divergence import forward_kl, log_softmax
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.own_numbers import Number
 from sdpo_jax.policies import Policy
 
@@ -32,7 +32,6 @@ def distillation(
     temperature: Annotated[
         float, Number(above=0, title="temperature of knowledge distillation")
     ] = 2.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``knowledge`` (c) is ``[T, V, *runs]``."""
     tau = jnp.asarray(temperature)
@@ -43,6 +42,6 @@ def distillation(
 
     # Quotients that are read as they are rounded: a compiler that fuses one with the subtraction of
     # the largest leaves its rounding, which at a low temperature overflows in the exponential.
-    logits, shift = fence(cooled)
+    logits, shift = materialise(cooled)
     gradient = tau * forward_kl(log_softmax(logits), shift)
     return Update(gradient, cost=Cost(0, 0))

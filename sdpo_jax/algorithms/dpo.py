@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import lanes, preference, sequences
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.numbers import DpoStrength, Sharpness
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, has_contexts, mean_score
 from sdpo_jax.preference import Pairs
 from sdpo_jax.streams import Key
@@ -34,11 +34,12 @@ def dpo(
     step: ArrayLike,
     dpo_strength: DpoStrength = 1.0,
     preference_sharpness: Sharpness = 10.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
-    pairs = fence(lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step))
-    return Update(pair_gradient(policy, reference, pairs, dpo_strength, fence, tokens))
+    pairs = materialise(
+        lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step)
+    )
+    return Update(pair_gradient(policy, reference, pairs, dpo_strength, tokens))
 
 
 def pair_gradient(
@@ -46,7 +47,6 @@ def pair_gradient(
     reference: Policy,
     pairs: Pairs,
     strength: ArrayLike,
-    fence: Fence = NO_FENCE,
     tokens: Array | None = None,
 ) -> Array:
     """The gradient of L for given pairs, ``[T, V, *runs]``.
@@ -56,7 +56,6 @@ def pair_gradient(
         reference: pi_ref.
         pairs: of rollouts.
         strength: beta_d.
-        fence: of this step.
         tokens: ``[T, N, *runs]``, all rollouts, which a policy with contexts has its contexts of.
     """
     if tokens is not None and has_contexts(policy.logits, tokens):
@@ -73,7 +72,7 @@ def pair_gradient(
         margin = strength * pairs.verdict * (first - second)
         return jnp.asarray(strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
 
-    pull = fence(pulls)
+    pull = materialise(pulls)
     return sequences.token_sums(pairs.second, pull, vocab_size) - sequences.token_sums(
         pairs.first, pull, vocab_size
     )

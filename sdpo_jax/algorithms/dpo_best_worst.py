@@ -15,7 +15,7 @@ from sdpo_jax import preference
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.algorithms.numbers import DpoStrength
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -26,8 +26,7 @@ def dpo_best_worst(
     tokens: Array,
     signal: Array,
     dpo_strength: DpoStrength = 1.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
-    pairs = fence(lambda: preference.best_and_worst(tokens, signal))
-    return Update(pair_gradient(policy, reference, pairs, dpo_strength, fence, tokens))
+    pairs = materialise(lambda: preference.best_and_worst(tokens, signal))
+    return Update(pair_gradient(policy, reference, pairs, dpo_strength, tokens))

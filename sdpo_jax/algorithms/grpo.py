@@ -24,7 +24,7 @@ from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import Clip
 from sdpo_jax.baseline import standardised
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -39,9 +39,8 @@ def _update(
     step: ArrayLike,
     sizes: Sizes,
     clip: Clip = 0.2,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    advantage = fence(lambda: standardised(signal))
+    advantage = materialise(lambda: standardised(signal))
     return surrogate.step_on(
         memory,
         step,
@@ -53,7 +52,6 @@ def _update(
         advantage,
         clip,
         sizes.length,
-        fence=fence,
     )
 
 

@@ -16,7 +16,6 @@ from jax import Array
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.reinforce import reinforce
 from sdpo_jax.algorithms.sdpo import sdpo
-from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.own_numbers import Number
 from sdpo_jax.policies import Policy
 from sdpo_jax.teacher import Teacher
@@ -32,10 +31,9 @@ def hybrid(
         float,
         Number(above=0, title="divergence at which the hybrid's weight is 1/2, tau (nats)"),
     ] = 0.15,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """Eq. 6. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     weight = jax.nn.sigmoid((teacher.divergence - hybrid_threshold) / (hybrid_threshold / 3))
     first = sdpo(policy=policy, teacher=teacher).gradient
-    second = reinforce(policy=policy, tokens=tokens, signal=signal, fence=fence).gradient
+    second = reinforce(policy=policy, tokens=tokens, signal=signal).gradient
     return Update(weight * first + (1 - weight) * second, info={"weight": weight})

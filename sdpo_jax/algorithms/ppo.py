@@ -22,7 +22,7 @@ from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import Clip
 from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -37,12 +37,9 @@ def _update(
     step: ArrayLike,
     sizes: Sizes,
     clip: Clip = 0.2,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    advantage = fence(lambda: less_mean(signal))
-    return surrogate.step_on(
-        memory, step, sizes, policy, params, read, tokens, advantage, clip, fence=fence
-    )
+    advantage = materialise(lambda: less_mean(signal))
+    return surrogate.step_on(memory, step, sizes, policy, params, read, tokens, advantage, clip)
 
 
 ppo = Algorithm("ppo", surrogate.no_batch, _update)

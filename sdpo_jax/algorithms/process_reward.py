@@ -17,7 +17,7 @@ from jax import Array
 
 from sdpo_jax import prefixes, problems
 from sdpo_jax.algorithm import Algorithm, Cost, Update
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
 
@@ -26,11 +26,9 @@ def _init(*, problem: AnyProblem) -> Array:
     return problems.all_rewards(problem)
 
 
-def _update(
-    *, policy: FactoredPolicy, tokens: Array, memory: Array, fence: Fence = NO_FENCE
-) -> Update:
-    value = fence(lambda: prefixes.exact(memory, policy.probs, tokens))
-    advantage = fence(lambda: value[1:] - value[:-1])
+def _update(*, policy: FactoredPolicy, tokens: Array, memory: Array) -> Update:
+    value = materialise(lambda: prefixes.exact(memory, policy.probs, tokens))
+    advantage = materialise(lambda: value[1:] - value[:-1])
     cost = Cost(tokens.shape[1], jnp.float32(memory.shape[0]))
     return Update(-mean_score(policy.probs, tokens, advantage), memory=memory, cost=cost)
 

@@ -21,7 +21,7 @@ from sdpo_jax import prefixes
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import ModelRate
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, mean_score
 
 
@@ -38,11 +38,10 @@ def _update(
     signal: Array,
     memory: prefixes.Model,
     model_rate: ModelRate = 0.1,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    model = fence(lambda: prefixes.fit(memory, tokens, signal, model_rate))
-    value = fence(lambda: prefixes.model_values(model, tokens))
-    advantage = fence(lambda: value[1:] - value[:-1])
+    model = materialise(lambda: prefixes.fit(memory, tokens, signal, model_rate))
+    value = materialise(lambda: prefixes.model_values(model, tokens))
+    advantage = materialise(lambda: value[1:] - value[:-1])
     return Update(-mean_score(policy.probs, tokens, advantage), memory=model)
 
 

@@ -12,11 +12,11 @@ from jax import Array
 
 from sdpo_jax.algorithm import Update
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, mean_score
 
 
-def reinforce(*, policy: Policy, tokens: Array, signal: Array, fence: Fence = NO_FENCE) -> Update:
+def reinforce(*, policy: Policy, tokens: Array, signal: Array) -> Update:
     """Eq. 4. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    advantage = fence(lambda: less_mean(signal))
+    advantage = materialise(lambda: less_mean(signal))
     return Update(-mean_score(policy.probs, tokens, advantage))

@@ -22,7 +22,7 @@ from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import ModelRate, Sharpness
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy
 from sdpo_jax.reward_model import RewardModel
 from sdpo_jax.streams import Key
@@ -46,12 +46,13 @@ def _update(
     step: ArrayLike,
     preference_sharpness: Sharpness = 10.0,
     model_rate: ModelRate = 0.1,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    pairs = fence(lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step))
-    model = fence(lambda: reward_model.fit(memory, pairs, model_rate, fence))
-    reward = fence(lambda: reward_model.score(model, tokens))
-    gradient = rloo(policy=policy, tokens=tokens, signal=reward, fence=fence).gradient
+    pairs = materialise(
+        lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step)
+    )
+    model = materialise(lambda: reward_model.fit(memory, pairs, model_rate))
+    reward = materialise(lambda: reward_model.score(model, tokens))
+    gradient = rloo(policy=policy, tokens=tokens, signal=reward).gradient
     return Update(gradient, memory=model)
 
 

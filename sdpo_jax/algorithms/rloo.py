@@ -14,13 +14,13 @@ from jax import Array
 
 from sdpo_jax.algorithm import Update
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, mean_score
 
 
-def rloo(*, policy: Policy, tokens: Array, signal: Array, fence: Fence = NO_FENCE) -> Update:
+def rloo(*, policy: Policy, tokens: Array, signal: Array) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    return Update(-mean_score(policy.probs, tokens, fence(lambda: leave_one_out(signal))))
+    return Update(-mean_score(policy.probs, tokens, materialise(lambda: leave_one_out(signal))))
 
 
 def leave_one_out(reward: Array) -> Array:

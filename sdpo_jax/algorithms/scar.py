@@ -21,7 +21,7 @@ from sdpo_jax import shapley
 from sdpo_jax.algorithm import Algorithm, Cost, Update
 from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.baseline import less_mean
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
 
@@ -43,10 +43,9 @@ def _update(
     signal: Array,
     memory: Array,
     dense_share: DenseShare = 1.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    phi = fence(lambda: shapley.exact(memory, tokens, policy.probs.shape[1]))
-    advantage = fence(lambda: shared_out(phi, signal, dense_share))
+    phi = materialise(lambda: shapley.exact(memory, tokens, policy.probs.shape[1]))
+    advantage = materialise(lambda: shared_out(phi, signal, dense_share))
     length, rollouts = tokens.shape[:2]
     cost = Cost(rollouts, jnp.float32(rollouts * 2**length))
     return Update(-mean_score(policy.probs, tokens, advantage), memory=memory, cost=cost)

@@ -17,7 +17,7 @@ from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.algorithms.scar import shared_out
 from sdpo_jax.config import Sizes
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
 from sdpo_jax.streams import Key
@@ -34,11 +34,12 @@ def scar_sampled(
     step: ArrayLike,
     sizes: Sizes,
     dense_share: DenseShare = 1.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
-    phi = fence(lambda: shapley.sampled(problem, reference.probs, tokens, sizes.samples, key, step))
-    advantage = fence(lambda: shared_out(phi, signal, dense_share))
+    phi = materialise(
+        lambda: shapley.sampled(problem, reference.probs, tokens, sizes.samples, key, step)
+    )
+    advantage = materialise(lambda: shared_out(phi, signal, dense_share))
     length, rollouts = tokens.shape[:2]
     cost = Cost(rollouts, rollouts * shapley.queries(length, sizes.samples))
     return Update(-mean_score(policy.probs, tokens, advantage), cost=cost)

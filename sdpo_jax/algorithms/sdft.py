@@ -23,7 +23,7 @@ from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import DemonstrationStrength, TeacherRate
 from sdpo_jax.algorithms.self_distillation import average, first_average
 from sdpo_jax.divergence import reverse_kl
-from sdpo_jax.lanes import NO_FENCE, Fence
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import Policy, at_contexts
 from sdpo_jax.sequences import token_sums
 
@@ -38,11 +38,10 @@ def _update(
     memory: Any,
     teacher_rate: TeacherRate = 0.05,
     demonstration_strength: DemonstrationStrength = 2.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
-    kept = fence(lambda: average(memory, params, teacher_rate))
+    kept = materialise(lambda: average(memory, params, teacher_rate))
     base = read(kept)
-    pair = fence(lambda: preference.best_and_worst(tokens, signal))
+    pair = materialise(lambda: preference.best_and_worst(tokens, signal))
     student = policy.logits - policy.log_normalizer[:, None]
 
     def gradient() -> Array:
@@ -51,7 +50,7 @@ def _update(
         shift = base - policy.logits + demonstration_strength * shown
         return pair.verdict[0] * reverse_kl(student, shift)
 
-    return Update(fence(gradient), memory=kept)
+    return Update(materialise(gradient), memory=kept)
 
 
 sdft = Algorithm("sdft", first_average, _update)

@@ -18,7 +18,6 @@ from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
 from sdpo_jax.config import Sizes
 from sdpo_jax.divergence import forward_kl
-from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.own_numbers import Number
 from sdpo_jax.policies import Policy
@@ -33,7 +32,6 @@ def sdpo_annealed(
     final_strength: Annotated[
         float, Number(title="share of beta left at the last step of annealing")
     ] = 0.0,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """``lessons.shift`` is ``[T, V, K, *runs]``."""
     done = jnp.asarray(step, jnp.float32) / max(sizes.steps - 1, 1)
@@ -41,4 +39,4 @@ def sdpo_annealed(
     weaker = lessons.changed(
         lambda each: each._replace(shift=left * each.shift, strength=left * each.strength)
     )
-    return Update(pull(forward_kl, policy, policy.logits, weaker, fence=fence))
+    return Update(pull(forward_kl, policy, policy.logits, weaker))

@@ -18,7 +18,6 @@ from sdpo_jax import lanes
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
 from sdpo_jax.divergence import forward_kl
-from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
 from sdpo_jax.policies import Policy
 
@@ -42,13 +41,12 @@ def sdpo_mixture_probs(
     lessons: Lessons,
     knowledge: Array,
     panel: Array,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """The panel's probabilities averaged; ``panel`` is ``[M, T, V, *runs]``."""
 
     def towards(table: Array) -> Array:
         taught = _taught_by(lessons, knowledge, table)
-        return pull(forward_kl, policy, policy.logits, taught, fence=fence)
+        return pull(forward_kl, policy, policy.logits, taught)
 
     members = panel.shape[0]
     return Update(sum((towards(panel[m]) for m in range(1, members)), towards(panel[0])) / members)
@@ -60,8 +58,7 @@ def sdpo_mixture_logits(
     lessons: Lessons,
     knowledge: Array,
     panel: Array,
-    fence: Fence = NO_FENCE,
 ) -> Update:
     """The panel's logits averaged, which is to average its tables."""
     taught = _taught_by(lessons, knowledge, lanes.mean(panel, 0))
-    return Update(pull(forward_kl, policy, policy.logits, taught, fence=fence))
+    return Update(pull(forward_kl, policy, policy.logits, taught))

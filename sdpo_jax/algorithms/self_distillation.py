@@ -34,8 +34,8 @@ from sdpo_jax.algorithm import Algorithm, Update, no_memory
 from sdpo_jax.algorithms.numbers import Mix, TeacherRate
 from sdpo_jax.config import Sizes
 from sdpo_jax.divergence import Divergence
-from sdpo_jax.lanes import NO_FENCE, Fence
 from sdpo_jax.lessons import Lessons
+from sdpo_jax.materialise import materialise
 from sdpo_jax.own_numbers import Number
 from sdpo_jax.policies import Policy
 
@@ -47,7 +47,6 @@ def pull(
     lessons: Lessons,
     mix: ArrayLike = 0.5,
     top_k: int | None = None,
-    fence: Fence = NO_FENCE,
 ) -> Array:
     """The mean over lessons of the gradient towards ``softmax(base + shift)``, ``[T, V, *runs]``.
 
@@ -58,7 +57,6 @@ def pull(
         lessons: what it is shown.
         mix: a of the JSD.
         top_k: how many tokens are told apart; all of them by default.
-        fence: of this step.
     """
     student, lag = policy.logits - policy.log_normalizer[:, None], base - policy.logits
     # Where each rollout has contexts of its own, its lesson is for those.
@@ -68,8 +66,8 @@ def pull(
     count = student.shape[1] if top_k is None else top_k
 
     def towards(lessons: Lessons) -> Array:
-        shift = fence(lambda: lag + lessons.shift)
-        gradient = fence(lambda: divergences.top_k(divergence, student, shift, mix, count))
+        shift = materialise(lambda: lag + lessons.shift)
+        gradient = materialise(lambda: divergences.top_k(divergence, student, shift, mix, count))
         if own:
             return gradient * (lessons.weights.shape[0] * lessons.weights)
         return lesson_plans.mean_of(gradient, lessons.weights, 2)
@@ -83,11 +81,9 @@ def pull(
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:
-    def update(
-        *, policy: Policy, lessons: Lessons, divergence_mix: Mix = 0.5, fence: Fence = NO_FENCE
-    ) -> Update:
+    def update(*, policy: Policy, lessons: Lessons, divergence_mix: Mix = 0.5) -> Update:
         mix = divergence_mix
-        return Update(pull(divergence, policy, policy.logits, lessons, mix, fence=fence))
+        return Update(pull(divergence, policy, policy.logits, lessons, mix))
 
     return update
 
@@ -102,10 +98,9 @@ def _trust_region(divergence: Divergence) -> Callable[..., Update]:
         trust: Annotated[
             float, Number(least=0, most=1, title="share of the student in a trust-region teacher")
         ] = 0.5,
-        fence: Fence = NO_FENCE,
     ) -> Update:
         base = reference.logits + trust * (policy.logits - reference.logits)
-        return Update(pull(divergence, policy, base, lessons, divergence_mix, fence=fence))
+        return Update(pull(divergence, policy, base, lessons, divergence_mix))
 
     return update
 
@@ -130,10 +125,9 @@ def _ema(divergence: Divergence) -> Callable[..., Update]:
         memory: Any,
         divergence_mix: Mix = 0.5,
         teacher_rate: TeacherRate = 0.05,
-        fence: Fence = NO_FENCE,
     ) -> Update:
-        kept = fence(lambda: average(memory, params, teacher_rate))
-        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix, fence=fence)
+        kept = materialise(lambda: average(memory, params, teacher_rate))
+        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix)
         return Update(gradient, memory=kept)
 
     return update
@@ -150,10 +144,9 @@ def _ema_top_k(divergence: Divergence) -> Callable[..., Update]:
         sizes: Sizes,
         divergence_mix: Mix = 0.5,
         teacher_rate: TeacherRate = 0.05,
-        fence: Fence = NO_FENCE,
     ) -> Update:
-        kept = fence(lambda: average(memory, params, teacher_rate))
-        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix, sizes.top_k, fence)
+        kept = materialise(lambda: average(memory, params, teacher_rate))
+        gradient = pull(divergence, policy, read(kept), lessons, divergence_mix, sizes.top_k)
         return Update(gradient, memory=kept)
 
     return update

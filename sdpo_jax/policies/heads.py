@@ -15,6 +15,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from sdpo_jax import lanes
+from sdpo_jax.materialise import materialise
 
 
 class Policy(NamedTuple):
@@ -36,16 +37,16 @@ ONE_CONTEXT = "one context a position"
 FactoredPolicy = Annotated[Policy, ONE_CONTEXT]
 
 
-def policy(logits: Array, fence: lanes.Fence = lanes.NO_FENCE) -> Policy:
+def policy(logits: Array) -> Policy:
     """``pi = softmax(l)``, row by row, of logits ``[T, V, *runs]``."""
 
     def softmax() -> tuple[Array, Array]:
         largest = lanes.largest(logits, 1)
-        weights = fence(lambda: jnp.exp(logits - largest[:, None]))
+        weights = materialise(lambda: jnp.exp(logits - largest[:, None]))
         normalizer = lanes.total(weights, 1)
         return weights / normalizer[:, None], jnp.log(normalizer) + largest
 
-    return Policy(logits, *fence(softmax))
+    return Policy(logits, *materialise(softmax))
 
 
 def has_contexts(table: Array, tokens: Array) -> bool:

@@ -32,6 +32,7 @@ from sdpo_jax.checks import (
     over_runs,
     under_own_settings,
 )
+from sdpo_jax.materialise import materialise
 from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
 from sdpo_jax.streams import Key, Stream
 
@@ -179,7 +180,6 @@ def look_up(
     rollouts: Rollouts,
     length: int,
     vocab_size: int,
-    fence: lanes.Fence = lanes.NO_FENCE,
 ) -> Array:
     """``R`` of Eq. 1 for packed sequences, ``[N, *runs]``, from ``tabulate``'s tables."""
     bits = token_bits(vocab_size)
@@ -195,14 +195,14 @@ def look_up(
         for place in range(1, chunk):
             codes = (codes << bits) | grouped[:, place]
     # A gather is scalar code, so nothing else may be fused into its loop.
-    parts = [fence(lambda: _take(tables.chunks, codes))]
+    parts = [materialise(lambda: _take(tables.chunks, codes))]
     if length > chunk:
         left = token[chunk - 1 : length - 1 : chunk]
         right = token[chunk::chunk]
-        meeting = fence(lambda: ((left << bits) | right).reshape(-1, *token.shape[2:]))
-        bridges = fence(lambda: _take(tables.bridges, meeting, axis=0))
+        meeting = materialise(lambda: ((left << bits) | right).reshape(-1, *token.shape[2:]))
+        bridges = materialise(lambda: _take(tables.bridges, meeting, axis=0))
         parts.append(bridges.reshape(left.shape))
-    return fence(lambda: jax.nn.sigmoid(sum(lanes.total(part, 0) for part in parts)))
+    return materialise(lambda: jax.nn.sigmoid(sum(lanes.total(part, 0) for part in parts)))
 
 
 @under_own_settings

@@ -274,7 +274,7 @@ def _gradients(patch):
         algorithm = algorithm_of(name)
         update, own = algorithm.update, CONFIG.all_own
         memory = algorithm.init(
-            **{key: first[key] for key in what_is_told_at_first(algorithm) if key != "fence"},
+            **{key: first[key] for key in what_is_told_at_first(algorithm)},
             **chosen(algorithm.init, own),
         )
         credit = watched(patch, update)
@@ -282,7 +282,7 @@ def _gradients(patch):
         def asked(step, memory, policy, algorithm=algorithm, update=update, own=own):
             given = {**told, "memory": memory, "step": step, "policy": policy}
             given["params"] = policy.logits
-            names = [key for key in what_is_told(algorithm) if key != "fence"]
+            names = [key for key in what_is_told(algorithm)]
             return update(**{key: given[key] for key in names}, **chosen(update, own))
 
         step = told["step"]
@@ -324,7 +324,7 @@ def everything_told():
         kept.update(told)
         return Update(jnp.zeros_like(told["policy"].logits))
 
-    names = [name for name in STEP if name not in ("memory", "fence")]
+    names = [name for name in STEP if name not in ("memory",)]
     asks.__signature__ = inspect.Signature(
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names
     )
