@@ -267,7 +267,7 @@ def run(repeats: int, output: Output) -> None:
         "its own, less the empty loop. Parts overlap (sampling holds the words) and the "
         "processor overlaps their work, so they do not add up to a whole step, which also holds "
         "the entropy, the update and what is summed up. *Without one kernel*: XLA starts a kernel "
-        "for each loop. *Without wide vectors*: 256 bits. *Without boundaries*: what is read twice is "
-        "computed twice. *Without interpolated teachers*: a softmax for each rollout.\n"
+        "for each loop. *Without wide vectors*: 256 bits. *Without boundaries*: what is read twice "
+        "is computed twice. *Without interpolated teachers*: a softmax for each rollout.\n"
     )
     output.save(body, results)
