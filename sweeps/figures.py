@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sweeps import statistics, store
+from sweeps.drawing import FOLDER, WIDTH, save
 from sweeps.published import ALGORITHMS, published, table
 from sweeps.style import (
     ALGORITHM_LOOKS,
@@ -32,9 +33,6 @@ from sweeps.style import (
     RC,
 )
 
-FOLDER = "figures"
-WIDTH = 4.8  # inches
-DPI = 200
 SPREAD = 0.9
 _CURVE_POINTS = 75
 _BESIDE = 0.13  # how far right of our points the published ones stand
@@ -334,35 +332,11 @@ def write_figures(out_dir: str | os.PathLike[str]) -> list[Path]:
     """
     results = store.Results(out_dir)
     folder = Path(out_dir) / FOLDER
-    return [path for name in FIGURES for path in save(name, draw(name, results), folder)]
-
-
-def save(name: str, figure: Figure, folder: Path, title: str | None = None) -> list[Path]:
-    """Write ``figure`` as ``folder/NAME.png`` and ``.svg``; return both paths."""
-    title = FIGURES[name].title if title is None else title
-    paths = []
-    # The salt makes the ids in the file the same each time, and different between files,
-    # several of which may stand in one page.
-    with matplotlib.style.context(["default", RC, {"svg.hashsalt": name}]):
-        for kind, options in _formats(title).items():
-            path = folder / f"{name}.{kind}"
-            store.write_atomically(path, _saver(figure, kind, options))
-            paths.append(path)
-            # Laid out once, so that both formats show the same picture.
-            figure.set_layout_engine("none")
-    return paths
-
-
-def _formats(title: str) -> dict[str, dict[str, Any]]:
-    # No date and no version of the software: files change only when the picture does.
-    return {
-        "png": {"dpi": DPI, "metadata": {"Title": title, "Software": None}},
-        "svg": {"metadata": {"Title": title, "Date": None, "Creator": None}},
-    }
-
-
-def _saver(figure: Figure, kind: str, options: dict[str, Any]) -> Callable[[Path], None]:
-    return lambda path: figure.savefig(path, format=kind, **options)
+    return [
+        path
+        for name, entry in FIGURES.items()
+        for path in save(name, draw(name, results), folder, entry.title)
+    ]
 
 
 def _canvas(height: float, rows: int = 1, columns: int = 1, **share: Any) -> tuple[Figure, Any]:

@@ -13,6 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from sdpo_jax import Plan
+from sdpo_jax.checks import shown
 from sdpo_jax.grid import label
 from sweeps import blocks as files
 from sweeps import parts, store
@@ -45,9 +46,11 @@ def open_sweep(
 
     Raises:
         NoSweep: there is no sweep in the folder.
-        ValueError: several grids and none named, or an unknown one.
+        ValueError: no path, several grids and none named, or an unknown one.
         DamagedBlock: bytes of a block changed; ``python -m sweeps resume`` repairs it.
     """
+    if not isinstance(directory, (str, os.PathLike)):
+        raise ValueError(f"directory: {shown(directory)}; allowed: the path of a folder")
     path = Path(directory)
     names = sets_of_another(path)
     if names:

@@ -18,14 +18,14 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps import figures, statistics, store, summary, sweepfile
+from sweeps import drawing, statistics, store, summary, sweepfile
 from sweeps import text as texts
 from sweeps.folder import Folder, digest
 from sweeps.health import broken_runs, health
 from sweeps.opening import of_grid
-from sweeps.report import NAME, inline_svg, style
 from sweeps.style import ALGORITHM_LOOKS, RC, Look
 from sweeps.text import all_drawn, drawn, exact, plain
+from sweeps.web import NAME, inline_svg, style
 
 TEMPLATE = "sweep.html.j2"
 TABLES = "tables"
@@ -65,7 +65,7 @@ def render_sweep(directory: Path) -> list[Path]:
             name = f"{grid}-{metric}"
             title = str(data[metric].attrs["long_name"])
             figure, caption = draw(data, metric)
-            written = figures.save(name, figure, directory / FIGURES, title)
+            written = drawing.save(name, figure, directory / FIGURES, title)
             paths += written
             svg = Markup(inline_svg(written[-1].read_text(encoding="utf-8"), name))
             drawings.append({"name": name, "title": title, "svg": svg, "caption": caption})
@@ -126,7 +126,7 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     columns = min(panels, 2)
     rows = -(-panels // columns)
     with matplotlib.style.context(["default", RC]):
-        figure = Figure(figsize=(figures.WIDTH, 1.2 + 2.1 * rows))
+        figure = Figure(figsize=(drawing.WIDTH, 1.2 + 2.1 * rows))
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for spare in axes.flat[panels:]:
             spare.set_axis_off()

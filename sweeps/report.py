@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from sweeps import claims, figures, store, tables
+from sweeps import claims, drawing, figures, store, tables
 from sweeps.claims import Claim
 from sweeps.claims.rules import number
 from sweeps.claims.write import OPEN_CONSTANTS, capital, counts, interval_text
 from sweeps.headline import headline
+from sweeps.web import NAME, inline_svg, style
 
-NAME = "report.html"
 TEMPLATE = "report.html.j2"
 
 # The folder of the audit, beside that of the report.
@@ -79,37 +78,6 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
     return store.write_text(Path(out_dir) / NAME, page)
 
 
-def style() -> Markup:
-    """The style sheet of every page."""
-    return Markup(resources.files("sweeps").joinpath("page.css").read_text(encoding="utf-8"))
-
-
-def inline_svg(text: str, prefix: str) -> str:
-    """An SVG file as an element of a page.
-
-    Ids and the references to them get ``prefix``, so that several drawings can share a page; the
-    prolog, metadata, style sheet and name spaces go, since in a page they are not needed and
-    would reach other parts of it.
-
-    Raises:
-        ValueError: there is no ``<svg>`` element.
-    """
-    start = text.find("<svg")
-    if start < 0:
-        raise ValueError("text: no <svg> element; allowed: an SVG file")
-    text = text[start:].strip()
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<defs>\s*</defs>\s*", "", text)
-    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
-    text = text.replace("xlink:href=", "href=")
-    text = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', text)
-    text = re.sub(r'href="#([^"]*)"', rf'href="#{prefix}-\1"', text)
-    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", text)
-    # The size comes from the style sheet of the page; the view box keeps the proportions.
-    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', text, count=1)
-
-
 def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the page says of the audit in the folder beside, where there is one."""
     folder = Path(out_dir).absolute().parent / AUDIT
@@ -125,7 +93,7 @@ def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _figure(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:
-    path = _existing(out_dir, figures.FOLDER, f"{name}.svg")
+    path = _existing(out_dir, drawing.FOLDER, f"{name}.svg")
     entry = figures.FIGURES[name]
     return {
         "name": name,

@@ -19,7 +19,13 @@ from sweeps.text import exact, plain
 
 
 def plan(file: Path, budget: float) -> None:
-    """Print what a sweep file would take, or the sweep that a folder holds."""
+    """Print what a sweep file would take, or the sweep that a folder holds.
+
+    Raises:
+        ValueError: a budget that is no number of seconds, a file that can't be run.
+    """
+    if not budget >= 0:
+        raise ValueError(f"--budget: {budget}; allowed: seconds, 0 or more")
     if file.is_dir():
         manifest = Manifest.read(file)
         sweep = sweepfile.parse(manifest.text, manifest.name, str(file))

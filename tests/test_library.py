@@ -86,6 +86,25 @@ def test_the_engine_does_not_know_its_users(name):
     assert roots.isdisjoint({"sweeps", "tests", "matplotlib", "tyro", "rich", "jinja2"})
 
 
+STUDIES = (
+    "audit", "calibration", "claims", "figures", "headline", "landscape", "paper", "published",
+    "render", "report", "reproduce", "tables",
+)  # fmt: skip
+
+
+def test_anybodys_sweep_imports_nothing_of_the_paper():
+    script = (
+        "import sys, sweeps, sweeps.exports, sweeps.from_python, sweeps.pages, sweeps.replay\n"
+        "import sweeps.tell\n"
+        f"print(*(name for name in sys.modules if name.split('.')[1:2] and "
+        f"name.startswith('sweeps.') and name.split('.')[1] in {STUDIES!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT.parent
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 def test_every_file_of_algorithms_is_the_home_of_one():
     homes = {
         inspect.unwrap(getattr(each.update, "func", each.update)).__module__

@@ -17,15 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpo_jax.judge import BIASES
-from sweeps import statistics, store
+from sweeps import statistics
 from sweeps.audit import analysis
 from sweeps.audit.analysis import Results, Row
 from sweeps.audit.contenders import CONTENDERS
+from sweeps.drawing import FOLDER, save
 from sweeps.style import INK, RC
 
-FOLDER = "figures"
 WIDTH = 7.2
-DPI = 150
 
 # Okabe and Ito's, by what a contender is told.
 GROUP_COLOURS = {
@@ -41,6 +40,9 @@ _SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def _pattern(place: int) -> str:
     """Dashed where the colours begin again."""
     return "-" if place < len(_SERIES) else "--"
+
+
+DPI = 150
 
 
 @dataclass(frozen=True)
@@ -350,21 +352,8 @@ def write_figures(results: Results, out: Path) -> list[Path]:
     """Write every figure as ``OUT/figures/NAME.png`` and ``.svg``; return the paths."""
     paths = []
     for name, entry in FIGURES.items():
-        with matplotlib.style.context(["default", RC, {"svg.hashsalt": f"audit-{name}"}]):
+        with matplotlib.style.context(["default", RC]):
             figure = entry.draw(results)
-            for kind, options in (
-                ("png", {"dpi": DPI, "metadata": {"Title": entry.title, "Software": None}}),
-                ("svg", {"metadata": {"Title": entry.title, "Date": None, "Creator": None}}),
-            ):
-                path = out / FOLDER / f"{name}.{kind}"
-
-                def write(
-                    target: Path, figure: Figure = figure, kind: str = kind, options: Any = options
-                ) -> None:
-                    figure.savefig(target, format=kind, **options)
-
-                store.write_atomically(path, write)
-                paths.append(path)
-                # Laid out once, so that both formats show the same picture.
-                figure.set_layout_engine("none")
+        salt = f"audit-{name}"
+        paths += save(name, figure, out / FOLDER, entry.title, salt=salt, dpi=DPI)
     return paths

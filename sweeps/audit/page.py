@@ -18,7 +18,7 @@ from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.claims.model import Claim
 from sweeps.claims.write import capital, interval_text
-from sweeps.report import inline_svg, style
+from sweeps.web import inline_svg, style
 
 PAGE = "audit.html"
 SHOWN = 3

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
 from sdpo_jax.grid import default_block_width
-from sweeps import figures, provenance, store
+from sweeps import drawing, provenance, store
 from sweeps.blocks import SUFFIX
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import QUICK, Settings, plans
@@ -191,14 +191,14 @@ def write(
         store.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
     ]
     figure = draw(outcome)
-    return [*paths, *figures.save("calibration", figure, out, "Posterior of the constants")]
+    return [*paths, *drawing.save("calibration", figure, out, "Posterior of the constants")]
 
 
 def draw(outcome: dict[str, Any]) -> Figure:
     """The posterior of each constant, and the published numbers beside the best setting's."""
     axes = outcome["axes"]
     with matplotlib.style.context(["default", RC]):
-        figure = Figure(figsize=(figures.WIDTH, 11.0))
+        figure = Figure(figsize=(drawing.WIDTH, 11.0))
         grid = figure.add_gridspec(4, 2, height_ratios=(1, 1, 1, 3.6))
         for index, (name, values) in enumerate(axes.items()):
             ax = figure.add_subplot(grid[index // 2, index % 2])

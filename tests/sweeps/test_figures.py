@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from sweeps import figures, store
+from sweeps import drawing, figures, store
 from sweeps.published import ALGORITHMS, published
 from sweeps.style import ALGORITHM_LOOKS, PUBLISHED_MARKER
 from tests.sweeps import synthetic
@@ -73,7 +73,9 @@ def test_the_bytes_are_the_same_each_time_whatever_the_users_settings(
 ):
     first = {path.name: path.read_bytes() for path in written}
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "axes.facecolor": "k"}):
-        again = figures.save(name, figures.draw(name, results), tmp_path)
+        again = drawing.save(
+            name, figures.draw(name, results), tmp_path, figures.FIGURES[name].title
+        )
         assert matplotlib.rcParams["font.size"] == 30
     assert len(again) == 2
     for path in again:

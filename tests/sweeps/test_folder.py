@@ -459,6 +459,18 @@ def test_round_trips_through_each_format(finished, in_memory, tmp_path):
             assert table.finite_steps.iloc[row] == one.finite_steps
 
 
+@pytest.mark.parametrize("budget", ["nan", "-1", "-inf"])
+def test_a_budget_that_is_no_time_is_refused(tmp_path, capsys, budget):
+    assert main(["plan", str(write(tmp_path, SWEEP)), "--budget", budget]) == 2
+    assert capsys.readouterr().err.startswith("error: --budget: ")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"out", ["out"]])
+def test_what_is_no_path_is_no_folder(path):
+    with pytest.raises(ValueError, match=r"directory: .*; allowed: the path of a folder"):
+        sweeps.open(path)
+
+
 def test_plan_says_what_there_is(tmp_path, capsys):
     assert main(["plan", str(write(tmp_path, SWEEP)), "--budget", "0"]) == 0
     said = capsys.readouterr().out

@@ -12,7 +12,8 @@ import pytest
 from sweeps import claims, store
 from sweeps.claims.write import capital, counts, interval_text
 from sweeps.render import render, summary_lines
-from sweeps.report import inline_svg, write_report
+from sweeps.report import write_report
+from sweeps.web import inline_svg
 from tests.sweeps import synthetic
 
 SVG = """<?xml version="1.0"?>
