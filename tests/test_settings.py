@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 # Every algorithm and every metric is traced; no number of double precision may appear on the way.
@@ -78,3 +79,45 @@ def test_the_engine_runs_under_other_settings_of_jax(script, settings):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+VALUES = f"""{SMALL}
+import sys
+seeds = np.array([0, 7, 2**31 + 5, 2**32 - 1], np.uint32)
+found = {{}}
+cases = {{"hybrid": "critique", "ppo": "binary", "sdpo_jsd_ema_top_k": "ordinal"}}
+for algorithm, oracle in cases.items():
+    program = Program(algorithm, sizes, metrics=("reward", "credit", "entropy", "expected_reward"))
+    def train(seed, noise):
+        config = Config(noise=noise, learning_rate=np.float64(1 / 3), kl_weight=0.01)
+        return sdpo_jax.train(seed, program, config, sdpo_jax.ORACLES[oracle]())
+    result = jax.jit(train)(seeds, np.linspace(0, 0.3, 4))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(result.final):
+        found[algorithm + jax.tree_util.keystr(path)] = leaf
+np.savez(sys.argv[1], **found)
+"""
+
+
+def test_the_types_that_jax_may_use_change_no_number(tmp_path):
+    """Also of seeds that need all 32 bits, and of numbers that are given in 64."""
+    found = []
+    for name, settings in (
+        ("plain", {}),
+        ("wide", {"JAX_ENABLE_X64": "1"}),
+        ("strict", {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}),
+    ):
+        path = tmp_path / f"{name}.npz"
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", **settings}
+        done = subprocess.run(
+            [sys.executable, "-c", VALUES, str(path)],
+            env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        with np.load(path) as arrays:
+            found.append(dict(arrays))
+    plain, *others = found
+    assert len(plain) == 12
+    for other in others:
+        for name, value in plain.items():
+            assert other[name].dtype == value.dtype
+            np.testing.assert_allclose(other[name], value, rtol=0, atol=1e-6, err_msg=name)
