@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -567,30 +568,122 @@ def _execute(
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[Chunk, Arrays]]:
-    upcoming = next(chunks, None)
-    done = 0
+    """Each chunk with its arrays, as soon as it is done; see ``_Execution``."""
+    return _Execution(plan, groups, chunks, total, devices, progress, stop).results()
 
-    def report(kind: str, label: str, seconds: float) -> None:
-        if progress is not None:
-            progress(Progress(kind, label, done, total, seconds))
 
-    free = list(devices)
-    lock = threading.Lock()
-    most = _blocks_a_call(devices[0])
+class _State(Enum):
+    """How far the program of a group is."""
 
-    def build(group: Group, device: Any) -> float:
+    WAITING = "waiting"
+    BUILDING = "building"  # being compiled, for one device or for several
+    READY = "ready"  # compiled, and no chunk of it begun
+    BEGUN = "begun"
+
+
+class _Execution:
+    """Chunks computed by a pool of threads, one for each of the devices given.
+
+    Programs are compiled a few ahead of the chunks that need them, so that the first results of a
+    sweep of many programs are there soon. A chunk is cut into pieces, each one call of its program.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        groups: Iterable[Group],
+        chunks: Iterator[Chunk],
+        total: int,
+        devices: Sequence[Any],
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+    ):
+        self.plan, self.total, self.devices = plan, total, devices
+        self.progress, self.stop = progress, stop
+        self.most = _blocks_a_call(devices[0])
+        self.waiting = deque(groups)
+        self.states = dict.fromkeys(self.waiting, _State.WAITING)
+        self.builds: dict[Group, int] = {}
+        self.chunks, self.upcoming = chunks, None
+        self.pieces: deque[tuple[_Under, np.ndarray]] = deque()
+        self.running: dict[Future, Callable[[Any], Iterator[tuple[Chunk, Arrays]]]] = {}
+        self.done = 0
+        self.free = list(devices)
+        self.lock = threading.Lock()
+
+    def results(self) -> Iterator[tuple[Chunk, Arrays]]:
+        """Each chunk with its arrays, as soon as it is done."""
+        self.upcoming = next(self.chunks, None)
+        with ThreadPoolExecutor(len(self.devices)) as pool:
+            try:
+                while True:
+                    # One piece waits for each worker: enough to keep it busy.
+                    while len(self.running) < 2 * len(self.devices) and self._submit(pool):
+                        pass
+                    if not self.running:
+                        return
+                    finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        yield from self.running.pop(future)(future.result())
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _submit(self, pool: ThreadPoolExecutor) -> bool:
+        """Hand one more piece of work to the pool, if there is one that can begin."""
+        stopped = self.stop is not None and self.stop()
+        ahead = len(self._in(_State.BUILDING)) + len(self._in(_State.READY))
+        if self.waiting and not stopped and ahead <= len(self.devices):
+            self._submit_builds(pool, self.waiting.popleft())
+            return True
+        if not self.pieces and self.upcoming is not None and not stopped:
+            compiled = (_State.READY, _State.BEGUN)
+            if self.states.get(self.upcoming.group) in compiled:
+                chunk, self.upcoming = self.upcoming, next(self.chunks, None)
+                self.states[chunk.group] = _State.BEGUN
+                self.pieces.extend(self._cut(chunk))
+        if not self.pieces:
+            return False
+        under, where = self.pieces.popleft()
+        future = pool.submit(self._calculate, under.chunk.group, under.chunk.places[where])
+        self.running[future] = partial(self._after_piece, under, where)
+        return True
+
+    def _in(self, state: _State) -> list[Group]:
+        return [group for group, each in self.states.items() if each is state]
+
+    def _submit_builds(self, pool: ThreadPoolExecutor, group: Group) -> None:
+        targets = list(dict.fromkeys(self.devices))
+        self.states[group], self.builds[group] = _State.BUILDING, len(targets)
+        for device in targets:
+            future = pool.submit(self._build, group, device)
+            self.running[future] = partial(self._after_build, group)
+
+    def _cut(self, chunk: Chunk) -> Iterator[tuple[_Under, np.ndarray]]:
+        """The pieces of a chunk: as many blocks a call as leave no worker without one."""
+        count = len(chunk.places)
+        under = _Under(chunk, count)
+        blocks = -(-count // self.plan.width)
+        size = self.plan.width * min(self.most, -(-blocks // len(self.devices)))
+        for start in range(0, count, size):
+            yield under, np.arange(start, min(start + size, count))
+
+    # In a worker.
+
+    def _build(self, group: Group, device: Any) -> float:
         start = time.perf_counter()
         with _named(group):
-            _program(plan, group, device)
+            _program(self.plan, group, device)
         return time.perf_counter() - start
 
-    def calculate(group: Group, places: np.ndarray) -> tuple[Arrays, float]:
-        with lock:
-            device = free.pop()
+    def _calculate(self, group: Group, places: np.ndarray) -> tuple[Arrays, float]:
+        with self.lock:
+            device = self.free.pop()
         start = time.perf_counter()
         try:
             with _named(group):
-                inputs = _padded(group, places, most * plan.width)
+                plan = self.plan
+                inputs = _padded(group, places, self.most * plan.width)
                 blocks = np.int32(-(-len(places) // plan.width))
                 run = _PROGRAMS.get(group.program, plan.logits, plan.width, inputs, device)
                 # The call itself puts arrays on its device, in less time than `device_put`.
@@ -601,87 +694,32 @@ def _execute(
                 }
             return arrays, time.perf_counter() - start
         finally:
-            with lock:
-                free.append(device)
+            with self.lock:
+                self.free.append(device)
 
-    # Programs are compiled a few ahead of the chunks that need them, so that the first results of
-    # a sweep of many programs are there soon.
-    uncompiled = deque(groups)
-    building: dict[int, int] = {}
-    ready: set[int] = set()
-    unused: set[int] = set()
-    pieces: deque[tuple[_Under, np.ndarray]] = deque()
-    running: dict[Future, Callable[[Any], Iterator[tuple[Chunk, Arrays]]]] = {}
+    # When a worker is done.
 
-    def after_build(group: Group) -> Callable[[float], Iterator[tuple[Chunk, Arrays]]]:
-        def finish(seconds: float) -> Iterator[tuple[Chunk, Arrays]]:
-            building[id(group)] -= 1
-            if building[id(group)] == 0:
-                del building[id(group)]
-                ready.add(id(group))
-                unused.add(id(group))
-            report("compile", group.label, seconds)
-            yield from ()
+    def _after_build(self, group: Group, seconds: float) -> Iterator[tuple[Chunk, Arrays]]:
+        self.builds[group] -= 1
+        if self.builds[group] == 0:
+            self.states[group] = _State.READY
+        self._report("compile", group.label, seconds)
+        yield from ()
 
-        return finish
+    def _after_piece(
+        self, under: _Under, where: np.ndarray, outcome: tuple[Arrays, float]
+    ) -> Iterator[tuple[Chunk, Arrays]]:
+        arrays, seconds = outcome
+        fill(under.arrays, len(under.chunk.places), where, arrays)
+        under.left -= len(where)
+        self.done += len(where)
+        self._report("block", under.chunk.group.label, seconds)
+        if under.left == 0:
+            yield under.chunk, under.arrays
 
-    def after_piece(under: _Under, where: np.ndarray) -> Callable[[Any], Any]:
-        def finish(outcome: tuple[Arrays, float]) -> Iterator[tuple[Chunk, Arrays]]:
-            nonlocal done
-            arrays, seconds = outcome
-            fill(under.arrays, len(under.chunk.places), where, arrays)
-            under.left -= len(where)
-            done += len(where)
-            report("block", under.chunk.group.label, seconds)
-            if under.left == 0:
-                yield under.chunk, under.arrays
-
-        return finish
-
-    def submit(pool: ThreadPoolExecutor) -> bool:
-        """Hand one more piece of work to the pool, if there is one that can begin."""
-        nonlocal upcoming
-        stopped = stop is not None and stop()
-        if uncompiled and not stopped and len(building) + len(unused) <= len(devices):
-            group = uncompiled.popleft()
-            targets = list(dict.fromkeys(devices))
-            building[id(group)] = len(targets)
-            for device in targets:
-                running[pool.submit(build, group, device)] = after_build(group)
-            return True
-        if not pieces and upcoming and id(upcoming.group) in ready and not stopped:
-            chunk, upcoming = upcoming, next(chunks, None)
-            unused.discard(id(chunk.group))
-            count = len(chunk.places)
-            under = _Under(chunk, count)
-            # As many blocks a call as leave no worker without one.
-            blocks = -(-count // plan.width)
-            size = plan.width * min(most, -(-blocks // len(devices)))
-            pieces.extend(
-                (under, np.arange(start, min(start + size, count)))
-                for start in range(0, count, size)
-            )
-        if pieces:
-            under, where = pieces.popleft()
-            future = pool.submit(calculate, under.chunk.group, under.chunk.places[where])
-            running[future] = after_piece(under, where)
-            return True
-        return False
-
-    with ThreadPoolExecutor(len(devices)) as pool:
-        try:
-            while True:
-                # One piece waits for each worker: enough to keep it busy.
-                while len(running) < 2 * len(devices) and submit(pool):
-                    pass
-                if not running:
-                    return
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield from running.pop(future)(future.result())
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    def _report(self, kind: str, label: str, seconds: float) -> None:
+        if self.progress is not None:
+            self.progress(Progress(kind, label, self.done, self.total, seconds))
 
 
 @contextmanager
