@@ -112,3 +112,12 @@ def test_a_selection_by_keyword_would_be_found():
     assert selections_by_keyword("data.sel(method=name)")
     assert not selections_by_keyword('data.sel({"algorithm": "sdpo"})')
     assert not selections_by_keyword('data.sel(noise=0.1, method="nearest")')
+
+
+@pytest.mark.parametrize("folder", sorted(each.name for each in (ROOT / "results").iterdir()))
+def test_no_result_names_a_place_on_the_machine_that_made_it(folder):
+    names = re.compile(r"(?<![\w.:/-])/(?:tmp|home|root|work|Users|var)/")
+    for path in (ROOT / "results" / folder).rglob("*"):
+        if path.suffix in (".md", ".json", ".html", ".csv"):
+            found = names.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{path}: {found and found[0]}"
