@@ -16,6 +16,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from sdpo_jax import meshes
+
 # Longer values are cut in messages.
 _SHOWN = 80
 
@@ -35,7 +37,7 @@ def under_own_settings(function: _Function) -> _Function:
 
     Arrays have the runs behind their own axes, so ranks are promoted everywhere; and what is known
     before anything is traced is NumPy's. Whoever forbids either to find slips of his own would find
-    ours alone.
+    ours alone. Over a mesh with explicit axes the compiler shards what is inside.
     """
 
     @wraps(function)
@@ -45,6 +47,9 @@ def under_own_settings(function: _Function) -> _Function:
             jax.numpy_dtype_promotion("standard"),
             jax.transfer_guard("allow"),
         ):
+            axes = meshes.explicit_axes()
+            if axes:
+                return meshes.automatic(function, axes, arguments, options)
             return function(*arguments, **options)
 
     return cast(_Function, settled)

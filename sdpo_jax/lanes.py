@@ -6,7 +6,7 @@ in XLA's CPU compiler still gets in the way is answered here and in ``materialis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import reduce
 from operator import add
 from typing import Any, TypeVar
@@ -150,27 +150,3 @@ def over_runs(function: Callable[..., Tree], axes: int) -> Callable[..., Tree]:
     for _ in range(axes):
         function = jax.vmap(function, in_axes=-1, out_axes=-1)
     return function
-
-
-def shared(tree: Tree, *others: Any) -> Tree:
-    """``tree``, varying over every axis of a mesh that any leaf of ``others`` varies over.
-
-    Only inside of a ``shard_map`` do arrays vary at all. What a loop carries has to vary from its
-    start over all that its body brings in.
-    """
-    leaves = jax.tree.leaves((tree, others))
-    axes = {axis for leaf in leaves for axis in varying(jax.typeof(leaf))}
-    return jax.tree.map(lambda leaf: varied(leaf, axes), tree) if axes else tree
-
-
-def varying(kind: Any) -> frozenset[Any]:
-    """The axes of a mesh that a type says its arrays vary over."""
-    # Where nothing is compiled (``jax_disable_jit``) a type may say nothing of a mesh.
-    mesh = getattr(kind, "manual_axis_type", None)
-    return frozenset() if mesh is None else mesh.varying
-
-
-def varied(leaf: ArrayLike, axes: Iterable[Any]) -> Array:
-    """An array that varies over these axes of a mesh too."""
-    missing = tuple(axis for axis in axes if axis not in varying(jax.typeof(leaf)))
-    return jax.lax.pcast(leaf, missing, to="varying") if missing else jnp.asarray(leaf)

@@ -315,10 +315,15 @@ def feedback(oracle: Oracle, seen: Array) -> Array:
     """``f``, ``[N, *runs]`` in [0, 1], from what the oracle saw, ``[N, *runs]``.
 
     Raises:
-        ValueError: no oracle, or numbers of another type or shape, in one line.
+        ValueError: no oracle, or numbers of another type or shape or that are not finite, in one
+            line.
     """
-    seen = jnp.asarray(as_float32(numbers("seen", seen, "an array of numbers")))
-    oracle = checked(oracle, seen.shape[1:])
+    seen = jnp.asarray(as_float32(finite("seen", seen, "an array of finite numbers")))
+    return feedback_of(checked(oracle, seen.shape[1:]), seen)
+
+
+def feedback_of(oracle: Oracle, seen: Array) -> Array:
+    """The same of what is checked; a run that broke down may have seen numbers that are NaN."""
     value = jnp.zeros_like(seen) + oracle.base
     if oracle.gain is not None:
         value += oracle.gain * seen

@@ -21,7 +21,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from sdpo_jax import judge as judges
-from sdpo_jax import lanes, optimizers, policies, problems, streams
+from sdpo_jax import lanes, meshes, optimizers, policies, problems, streams
 from sdpo_jax import lessons as lesson_plans
 from sdpo_jax import oracle as oracles
 from sdpo_jax import teacher as teachers
@@ -216,7 +216,7 @@ def train(
         check_kept("state: given", state, first, "as that of step 0")
         first = State(*jax.tree.map(jnp.asarray, tuple(state)))
     recorder = Recorder(program, setting.rollout_key.high.shape, start, stop)
-    begin = lanes.shared((first, recorder.empty()), setting)
+    begin = meshes.shared((first, recorder.empty()), setting)
 
     def body(carry: tuple[State, Any], index: Array) -> tuple[tuple[State, Any], None]:
         state, kept = carry
@@ -545,7 +545,7 @@ def _tables_told(setting: Setting, policy: Policy) -> dict[str, Any]:
 def _feedback(setting: Setting, index: Array, reward: Array, seen: Array, tokens: Array) -> Array:
     function = setting.oracle.function
     if function is None:
-        return oracles.feedback(setting.oracle, seen)
+        return oracles.feedback_of(setting.oracle, seen)
     key = streams.at_step(setting.oracle_key, index)
     return materialise(lambda: oracles.spoken(function, reward, seen, tokens, key, setting.numbers))
 

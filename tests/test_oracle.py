@@ -268,3 +268,9 @@ def test_a_scale_has_two_levels_or_more(count):
 def test_an_unknown_reading_is_refused():
     with pytest.raises(ValueError, match="reading: 'tokn'; allowed: position, token, sampled"):
         sdpo_jax.critique("tokn")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_reward_that_is_no_number_has_no_feedback(value):
+    with pytest.raises(ValueError, match=r"^seen: (nan|-?inf); allowed: .*finite numbers$"):
+        oracle.feedback(oracle.ordinal(), jnp.float32([0.5, value]))

@@ -554,7 +554,8 @@ def test_a_run_can_be_differentiated():
         assert abs(slope) > 1e-3
 
 
-def test_a_batch_sharded_over_devices_gives_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_a_batch_sharded_over_devices_gives_the_same_numbers(tmp_path, kind):
     script = """
 import sys, jax, jax.numpy as jnp, numpy as np, sdpo_jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -567,21 +568,40 @@ def run(seed, noise):
     config = sdpo_jax.Config(learning_rate=1.0, kl_weight=0.5, noise=noise)
     return sdpo_jax.train(seed, program, config)
 
-mesh = jax.make_mesh((2,), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
-inputs = jnp.arange(4), jnp.array([0.0, 0.1, 0.2, 0.3])
+def by_steps(seed, noise):
+    config = sdpo_jax.Config(learning_rate=1.0, kl_weight=0.5, noise=noise)
+    setting, state = sdpo_jax.init(seed, program, config)
+    for index in range(2):
+        state, view = sdpo_jax.step(program, setting, state, index)
+    return view.policy.probs
+
+mesh = jax.make_mesh((2,), ("runs",), axis_types=(getattr(jax.sharding.AxisType, sys.argv[2]),))
+jax.set_mesh(mesh)
+inputs = jnp.arange(4), jnp.array([0.05, 0.1, 0.2, 0.3])
+plain = jax.jit(by_steps)(*inputs)
 inputs = jax.device_put(inputs, NamedSharding(mesh, PartitionSpec("runs")))
-result = jax.jit(jax.vmap(run, out_axes=-1))(*inputs)
-assert len(result.logits.sharding.device_set) == 2
-assert not result.logits.sharding.is_fully_replicated
-np.savez(sys.argv[1], logits=result.logits, **result.curves)
+found = {}
+ways = {"mapped": jax.vmap(run, out_axes=-1), "batch": run}
+for name, way in list(ways.items())[: 1 if sys.argv[2] == "Auto" else 2]:
+    result = jax.jit(way)(*inputs)
+    assert len(result.logits.sharding.device_set) == 2
+    assert not result.logits.sharding.is_fully_replicated
+    found |= {f"{name} {key}": value for key, value in result.curves.items()}
+    found[f"{name} logits"] = result.logits
+if sys.argv[2] == "Explicit":
+    np.testing.assert_allclose(plain, jax.jit(by_steps)(*inputs), rtol=1e-5, atol=1e-7)
+np.savez(sys.argv[1], **found)
 """
     path = tmp_path / "sharded.npz"
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
-    expected = train(SEEDS, CURVES, numbers(noise=[0, 0.1, 0.2, 0.3]))
+    subprocess.run([sys.executable, "-c", script, str(path), kind], check=True, env=environment)
+    expected = train(SEEDS, CURVES, numbers(noise=[0.05, 0.1, 0.2, 0.3]))
     found = dict(np.load(path))
-    close(found.pop("logits"), expected.logits)
-    jax.tree.map(close, found, expected.curves)
+    for way in ("mapped", "batch") if kind == "Explicit" else ("mapped",):
+        close(found.pop(f"{way} logits"), expected.logits)
+        for name, curve in expected.curves.items():
+            close(found.pop(f"{way} {name}"), curve)
+    assert not found
 
 
 # Parts of one's own

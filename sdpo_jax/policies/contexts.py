@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes
+from sdpo_jax import lanes, meshes
 from sdpo_jax.policies.factored import cumulative
 from sdpo_jax.policies.heads import policy
 
@@ -46,7 +46,7 @@ def sample_in_order(kind: WithContexts, params: Any, uniforms: Array) -> Array:
         token = lanes.total_of(lambda edge: (uniform >= edge).astype(jnp.int32), 0, edges)
         return tokens.at[place].set(token)
 
-    nothing = lanes.shared(jnp.zeros(uniforms.shape, jnp.int32), params, uniforms)
+    nothing = meshes.shared(jnp.zeros(uniforms.shape, jnp.int32), params, uniforms)
     return jax.lax.fori_loop(0, uniforms.shape[0], add, nothing)
 
 

@@ -20,7 +20,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, policies, streams
+from sdpo_jax import lanes, meshes, policies, streams
 from sdpo_jax.checks import (
     WHOLE,
     as_float32,
@@ -268,7 +268,7 @@ def token_advantage(problem: Problem, probs: Array) -> Array:
         late, mean = conditional(rewards_after(index), probs[cut:])
         return sofar + weight * late, mean
 
-    start = lanes.shared(jnp.zeros_like(probs[cut:]), problem)
+    start = meshes.shared(jnp.zeros_like(probs[cut:]), problem)
     late, value = jax.lax.scan(add, start, (prefixes, weight))
     early, mean = conditional(value, probs[:cut])
     return jnp.concatenate([early, late]) - mean
