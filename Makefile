@@ -110,7 +110,7 @@ lock:
 	@python='$(PYTHON)'; $(call check_python,$$python); \
 		rm -rf build/lock && $$python -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
-	@$(call compile_lock,pyproject.toml --extra dev --extra export,requirements.lock)
+	@$(call compile_lock,pyproject.toml --extra dev --extra export --extra dask,requirements.lock)
 	@for extra in bench torch; do \
 		build/lock/bin/python -c '$(EXTRA)' $$extra > build/lock/$$extra.in && \
 		$(call compile_lock,build/lock/$$extra.in -c requirements.lock,requirements-$$extra.lock) || \
