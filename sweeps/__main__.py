@@ -51,6 +51,9 @@ class Run:
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
     """Where other code, versions or device computed what is there: refuse, keep it and go on, or
     redo all."""
+    on: str | None = None
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine (default: threads of this process)."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,37 @@ class Resume:
 
     directory: tyro.conf.Positional[Path]
     """Folder that `run` wrote."""
+    on_change: Literal["refuse", "keep", "redo"] = "refuse"
+    """As for `run`."""
+    on: str | None = None
+    """As for `run`."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Compute blocks of a sweep that nobody has, until none is left: one of many processes.
+
+    For job arrays and for several machines that share a folder, which `run` or `prepare` began.
+    SIGTERM and Ctrl-C end it after the block under way; what is saved is kept, and whoever comes
+    next goes on. Exits with 0 where all is done, 128 and the number of the signal (143, 130) where
+    it was told to stop, 1 where blocks were left alone because three processes ended on each, and
+    2 for bad input.
+    """
+
+    directory: tyro.conf.Positional[Path]
+    """Folder that `run` or `prepare` wrote."""
+    shard: str | None = None
+    """I/N: no more than every N-th block, from the I-th on (default: all that nobody has)."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Make the folder of a sweep file and compute nothing: for `work`."""
+
+    file: tyro.conf.Positional[Path]
+    """The sweep file."""
+    out: Path | None = None
+    """Folder of the results (default: results/NAME)."""
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
     """As for `run`."""
 
@@ -168,6 +202,8 @@ Command = (
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+    | Annotated[Work, tyro.conf.subcommand("work")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Replay, tyro.conf.subcommand("replay")]
@@ -221,11 +257,16 @@ def _dispatch(command: object, line: str) -> int:
         from sweeps.from_python import SWEEPS_OUT
 
         sweep = sweepfile.read(command.file)
-        return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change)
+        return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change, command.on)
     if isinstance(command, Resume):
         from sweeps.folder import saved_sweep
 
-        return _run(command.directory, saved_sweep(command.directory), command.on_change)
+        sweep = saved_sweep(command.directory)
+        return _run(command.directory, sweep, command.on_change, command.on)
+    if isinstance(command, Prepare):
+        return _prepare(command)
+    if isinstance(command, Work):
+        return _work(command)
     if isinstance(command, Plan):
         from sweeps import tell
 
@@ -260,7 +301,7 @@ def _dispatch(command: object, line: str) -> int:
     return _reproduce(command, line)
 
 
-def _run(out: Path, sweep: object, on_change: str) -> int:
+def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
     from sweeps import cache
     from sweeps import folder as folders
     from sweeps.display import Display, duration
@@ -270,7 +311,13 @@ def _run(out: Path, sweep: object, on_change: str) -> int:
     assert isinstance(sweep, Sweep)
     cache.enable()
     begun = time.perf_counter()
-    with Display() as display, stoppable() as stop:
+    with contextlib.ExitStack() as stack:
+        executor = None
+        if on is not None:
+            from sweeps.execute.cluster import connected
+
+            executor = stack.enter_context(connected(on))
+        display, stop = stack.enter_context(Display()), stack.enter_context(stoppable())
 
         def surveyed(folder: folders.Folder, survey: folders.Survey) -> None:
             for message in survey.damaged.values():
@@ -287,6 +334,7 @@ def _run(out: Path, sweep: object, on_change: str) -> int:
             progress=display.advance,
             surveyed=surveyed,
             stop=stop,
+            executor=executor,
         )
     again = f"python -m sweeps resume {shlex.quote(str(out))}"
     left = folder.blocks.absent()
@@ -297,6 +345,48 @@ def _run(out: Path, sweep: object, on_change: str) -> int:
     print(f"{plain(sweep.name)}: {folder.runs:,} runs, {took}, in {out}")
     print(f"look: python -m sweeps render {shlex.quote(str(out))}, or sweeps.open({str(out)!r})")
     return 0
+
+
+def _prepare(command: Prepare) -> int:
+    from sweeps import folder as folders
+    from sweeps import sweepfile
+    from sweeps.from_python import SWEEPS_OUT
+
+    sweep = sweepfile.read(command.file)
+    out = command.out or SWEEPS_OUT / sweep.name
+    folder = folders.prepare(out, sweep, command.on_change)
+    blocks = len(folder.blocks.tasks)
+    print(f"{plain(sweep.name)}: {folder.runs:,} runs in {blocks:,} blocks, in {out}")
+    print(f"go on with: python -m sweeps work {shlex.quote(str(out))} [--shard I/N]")
+    return 0
+
+
+def _work(command: Work) -> int:
+    from sweeps import cache
+    from sweeps.display import Display
+    from sweeps.execute.work import Outcome, part_of, work
+    from sweeps.interrupts import stoppable
+
+    shard = None if command.shard is None else part_of(command.shard)
+    cache.enable()
+    with Display() as display, stoppable() as stop:
+
+        def begun(outcome: Outcome) -> None:
+            display.start(outcome.folder.sweep.name, 0, outcome.runs)
+
+        found = work(command.directory, shard, progress=display.advance, begun=begun, stop=stop)
+    what = plain(found.folder.sweep.name) + (f", part {command.shard}" if command.shard else "")
+    print(f"{what}: {found.done:,} of {found.runs:,} runs saved")
+    if found.given_up:
+        again = shlex.quote(str(command.directory))
+        print(
+            f"{len(found.given_up)} blocks were left alone, for each ended several processes: "
+            f"{', '.join(sorted(found.given_up)[:3])}; allowed: python -m sweeps resume {again}, "
+            "which tries them again",
+            file=sys.stderr,
+        )
+        return 1
+    return stop.status if found.done < found.runs else 0
 
 
 def _render(directory: Path) -> int:

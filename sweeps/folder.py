@@ -13,11 +13,12 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +40,10 @@ from sweeps.writing import (
 
 MANIFEST = "manifest.json"
 DATA = "data"
+# Under ``data``: what other machines computed with, beside the manifest's fingerprints.
+FINGERPRINTS = "fingerprints"
+# And which process has which block under way.
+CLAIMS = "claims"
 _FORMAT = 1
 # What ``render``, ``replay`` and ``export`` write beside the data.
 _MADE = ("tables", "figures", "replays", "export")
@@ -61,6 +66,25 @@ class NoSweep(ValueError):
 
 class OtherFingerprint(ValueError):
     """The folder was computed by other code, versions, device or block width."""
+
+
+class Executor(Protocol):
+    """Where blocks are computed, other than by threads of this process."""
+
+    def fingerprint(self, sweep: Sweep) -> dict[str, Any]:
+        """What computes there; as ``fingerprint``."""
+        ...
+
+    def compute(
+        self,
+        folder: Folder,
+        wanted: set[str],
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+        check: Callable[[], None],
+    ) -> None:
+        """Compute blocks of a folder; arguments and errors as for ``Blocks.compute``."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +162,37 @@ def fingerprint(
     }
 
 
-def digest(found: dict[str, Any]) -> str:
+def fingerprint_of(sweep: Sweep) -> dict[str, Any]:
+    """What this process would compute a sweep with."""
+    plans = sweep.plans.values()
+    return fingerprint(max(plan.width for plan in plans), plans, sweep.named)
+
+
+def digest(found: Mapping[str, Any]) -> str:
     """A fingerprint in 16 letters."""
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints differ in no more than the name of the processor.
+
+    The same versions, code and settings compile the same program for the same instruction set, so
+    processors of several kinds may work on one sweep. That they round alike is their makers' word:
+    which runs came from which is kept.
+    """
+
+    def nameless(found: Mapping[str, Any]) -> Any:
+        device = found.get("device")
+        rest = {k: v for k, v in device.items() if k != "processor"} if device else device
+        return {**found, "device": rest}
+
+    return nameless(one) == nameless(other)
+
+
+def processor_of(found: Mapping[str, Any]) -> str:
+    """The processor that a fingerprint names."""
+    device = found.get("device")
+    return str(device.get("processor", _UNKNOWN)) if isinstance(device, dict) else _UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -152,12 +204,14 @@ class Survey:
         damaged: by id, what is wrong with a block that is there.
         missing: ids of the blocks that are not.
         other: ids of the blocks that another fingerprint computed and that do not count.
+        makers: of the blocks that are done, by id the digest of what computed it.
     """
 
     done: frozenset[str]
     damaged: dict[str, str]
     missing: frozenset[str]
     other: frozenset[str]
+    makers: Mapping[str, str]
 
 
 class Blocks:
@@ -168,11 +222,13 @@ class Blocks:
         Args:
             data: the folder of the files.
             tasks: what belongs there.
-            accepted: digests of the fingerprints whose blocks count.
+            accepted: digests of the fingerprints whose blocks count; the last one computes what is
+                missing, where nothing else is said.
         """
         self.data = data
         self.tasks = tasks
         self.accepted = accepted
+        self.maker = accepted[-1]
         self.by_id = {task.identity: task for task in tasks}
 
     def path(self, identity: str) -> Path:
@@ -200,7 +256,7 @@ class Blocks:
 
     def survey(self) -> Survey:
         """Look at every file and check all its bytes."""
-        done, damaged, missing, other = set(), {}, set(), set()
+        done, damaged, missing, other, makers = set(), {}, set(), set(), {}
         for task in self.tasks:
             try:
                 block = self.read(task.identity)
@@ -209,8 +265,26 @@ class Blocks:
             except DamagedBlock as error:
                 damaged[task.identity] = str(error)
             else:
-                (done if block.fingerprint in self.accepted else other).add(task.identity)
-        return Survey(frozenset(done), damaged, frozenset(missing), frozenset(other))
+                if block.fingerprint in self.accepted:
+                    done.add(task.identity)
+                    makers[task.identity] = block.fingerprint
+                else:
+                    other.add(task.identity)
+        return Survey(frozenset(done), damaged, frozenset(missing), frozenset(other), makers)
+
+    def is_there(self, identity: str) -> bool:
+        """Whether a block is there and counts, by its first bytes."""
+        try:
+            return self.counts(identity)
+        except (FileNotFoundError, DamagedBlock):
+            return False
+
+    def is_whole(self, identity: str) -> bool:
+        """Whether a block is there, all its bytes right, and counts."""
+        try:
+            return self.read(identity).fingerprint in self.accepted
+        except (FileNotFoundError, DamagedBlock):
+            return False
 
     def absent(self) -> int:
         """How many runs have no file; a look at the folder, not into the files."""
@@ -223,6 +297,7 @@ class Blocks:
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
         check: Callable[[], None] = lambda: None,
+        workers: int | None = None,
     ) -> None:
         """Compute the blocks with these ids, and write each as soon as it is done.
 
@@ -231,6 +306,7 @@ class Blocks:
             progress: told of each piece of work.
             stop: once true, what is under way is finished and the rest left.
             check: called before anything is written; raises where it must not be.
+            workers: as for ``run_grid``.
 
         Raises:
             OSError: a block can't be written; those before it are kept.
@@ -259,11 +335,13 @@ class Blocks:
                         progress(Progress(told.kind, told.label, done, total, told.seconds))
 
                 chunks = [task.chunk for task in mine.values()]
-                for chunk, arrays in sdpo_jax.compute(plan, chunks, progress=report, stop=stop):
+                for chunk, arrays in sdpo_jax.compute(
+                    plan, chunks, workers=workers, progress=report, stop=stop
+                ):
                     identity = mine[id(chunk)].identity
                     label = chunk.group.label
                     check()
-                    blocks.write(self.path(identity), identity, self.accepted[-1], label, arrays)
+                    blocks.write(self.path(identity), identity, self.maker, label, arrays)
                 before += sum(len(chunk.places) for chunk in chunks)
                 if stop is not None and stop():
                     return
@@ -531,7 +609,8 @@ class Folder:
                 task for sweep in sweeps for plan in sweep.plans.values()
                 for task in tasks_of(plan, known)
             ]  # fmt: skip
-            accepted = [digest(found) for found in manifest.fingerprints]
+            self.fingerprints = {digest(found): found for found in manifest.fingerprints}
+            accepted = [*_of_other_machines(path, self.fingerprints), *self.fingerprints]
             whole = Blocks(path / DATA, tasks, accepted)
             # Blocks that only an earlier sweep asked for are left alone.
             if len(sweeps) > 1:
@@ -551,10 +630,51 @@ class Folder:
         """
         return cls(path, Manifest.read(path))
 
+    def admit(self, now: dict[str, Any]) -> None:
+        """Let blocks count that this fingerprint computes, beside the manifest's.
+
+        Raises:
+            OtherFingerprint: it differs in more than the name of the processor, with what differs.
+        """
+        known = list(self.fingerprints.values())
+        if not any(alike(now, each) for each in known):
+            raise OtherFingerprint(
+                f"{self.path}: computed with other {differences(known[-1], now)}; allowed: the "
+                "same as there, on processors with the same instruction set"
+            )
+        name = digest(now)
+        if name not in self.blocks.accepted:
+            text = json.dumps(now, indent=2, ensure_ascii=False) + "\n"
+            path = self.path / DATA / FINGERPRINTS / f"{name}.json"
+            write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            self.blocks.accepted.append(name)
+            self.fingerprints[name] = now
+        self.blocks.maker = name
+
     @property
     def runs(self) -> int:
         """How many different runs the sweep has, those of blocks shared with other sweeps too."""
         return sum(len(task.keys) for task in self.blocks.tasks)
+
+
+def _of_other_machines(path: Path, known: dict[str, dict[str, Any]]) -> list[str]:
+    """Digests of the fingerprints that are alike one of the known and were admitted beside them.
+
+    They are added to the known. Each is named by its content, so no two writers can disagree.
+    """
+    found = []
+    ours = list(known.values())
+    for place in sorted((path / DATA / FINGERPRINTS).glob("[!.]*.json")):
+        try:
+            content = read_json(place)
+        except (ValueError, OSError):
+            continue  # What it computed does not count then, and is computed again.
+        if not isinstance(content, dict) or digest(content) != place.stem:
+            continue
+        if place.stem not in known and any(alike(content, each) for each in ours):
+            found.append(place.stem)
+            known[place.stem] = content
+    return found
 
 
 def saved_sweep(path: Path) -> Sweep:
@@ -578,14 +698,16 @@ def _parsed(path: Path, manifest: Manifest, text: str) -> Sweep:
         ) from None
 
 
-def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
+def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None = None) -> Folder:
     """Make a folder this sweep's, or go on with what is there. The caller holds the lock.
 
     Args:
         path: the folder.
         sweep: what it is to hold.
         on_change: what to do where another fingerprint computed what is there: ``"refuse"``,
-            ``"keep"`` (its blocks count) or ``"redo"`` (they are computed again).
+            ``"keep"`` (its blocks count) or ``"redo"`` (they are computed again). Another processor
+            with the same instruction set is told, and goes on.
+        now: the fingerprint of what will compute; this process's by default.
 
     Raises:
         ValueError: a folder of something else.
@@ -594,8 +716,7 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     data = path / DATA
     if data.exists() and not data.is_dir():
         raise ValueError(f"--out: {data} is not a folder; allowed: a folder, or none")
-    widths = {plan.width for plan in sweep.plans.values()}
-    now = fingerprint(max(widths), sweep.plans.values(), sweep.named)
+    now = fingerprint_of(sweep) if now is None else now
     found = None
     try:
         found = manifest = Manifest.read(path)
@@ -612,8 +733,15 @@ def claim(path: Path, sweep: Sweep, on_change: str) -> Folder:
     kept = manifest.fingerprints
     if on_change == "redo":
         kept = (now,)
+        shutil.rmtree(data / FINGERPRINTS, ignore_errors=True)
     elif kept[-1] != now:
-        if on_change == "refuse":
+        if alike(kept[-1], now):
+            print(
+                f"{path}: begun on {processor_of(kept[-1])}, goes on on {processor_of(now)}: the "
+                "same instruction set, so blocks of both count; `status` says how many",
+                file=sys.stderr,
+            )
+        elif on_change == "refuse":
             raise OtherFingerprint(
                 f"{path}: computed with other {differences(kept[-1], now)}; allowed: "
                 "--on-change keep (go on; old and new runs differ in their last bits), or "
@@ -708,6 +836,7 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     surveyed: Callable[[Folder, Survey], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    executor: Executor | None = None,
 ) -> Folder:
     """Run what is missing of a sweep in a folder.
 
@@ -718,6 +847,7 @@ def run(
         progress: told of each piece of work.
         surveyed: told what is there before anything is computed.
         stop: once true, what is under way is finished and the rest left.
+        executor: where blocks are computed; by threads of this process by default.
 
     Raises:
         Busy: another process is at work there.
@@ -727,15 +857,30 @@ def run(
     """
     check_writable(path, "--out")
     with locked(path) as held:
-        folder = claim(path, sweep, on_change)
+        now = None if executor is None else executor.fingerprint(sweep)
+        folder = claim(path, sweep, on_change, now)
         # Not before the folder is known to be a sweep's.
         clear_partial_files(path)
+        # Nobody shares the folder now, so nobody has a block of it.
+        shutil.rmtree(path / DATA / CLAIMS, ignore_errors=True)
         survey = folder.blocks.survey()
         if surveyed is not None:
             surveyed(folder, survey)
         wanted = survey.missing | survey.other | set(survey.damaged)
-        folder.blocks.compute(set(wanted), progress, stop, held.check)
+        if executor is None:
+            folder.blocks.compute(set(wanted), progress, stop, held.check)
+        elif wanted:
+            held.check()
+            folder.blocks.data.mkdir(parents=True, exist_ok=True)
+            executor.compute(folder, set(wanted), progress, stop, held.check)
     return folder
+
+
+def prepare(path: Path, sweep: Sweep, on_change: str = "refuse") -> Folder:
+    """Make a folder this sweep's and compute nothing. Arguments and errors as for ``run``."""
+    check_writable(path, "--out")
+    with locked(path):
+        return claim(path, sweep, on_change)
 
 
 def clear_partial_files(folder: Path) -> None:

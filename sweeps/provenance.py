@@ -12,6 +12,7 @@ import re
 import secrets
 import shlex
 import subprocess
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -155,13 +156,20 @@ def commit() -> str | None:
 
 
 def source_digest() -> str:
-    """SHA-256 of the code that decides the paper's numbers, so that stale data are never reused."""
+    """SHA-256 of the code that decides the paper's numbers, so that stale data are never reused.
+
+    Comments, docstrings and assertions decide nothing, and do not count.
+    """
     experiments = (_ROOT / "sweeps" / f"{name}.py" for name in ("landscape", "paper"))
     return _digest([*_library(), *experiments])
 
 
+@functools.cache
 def library_digest() -> str:
-    """SHA-256 of the library's code, which decides what a run of a sweep yields."""
+    """SHA-256 of the library's code, which decides what a run of a sweep yields.
+
+    Comments, docstrings and assertions decide nothing, and do not count.
+    """
     return _digest(_library())
 
 
@@ -179,9 +187,9 @@ class _Unknown(Exception):
 def source_of(value: Any) -> str:
     """A digest of code that somebody registered: of all that it does, as far as it can be told.
 
-    Of a function: the whole file that it stands in, so that what it calls there counts too, its
-    name there, defaults and closure; files that it imports do not count. Of a ``partial``, a
-    ``Algorithm`` or another object: its class and its parts.
+    Of a function: the whole file that it stands in but for comments and docstrings, so that what it
+    calls there counts too, its name there, defaults and closure; files that it imports do not
+    count. Of a ``partial``, a ``Algorithm`` or another object: its class and its parts.
 
     Returns:
         SHA-256 in hexadecimal; or ``"unknown"``, what can't be told, and random letters, so that
@@ -319,7 +327,7 @@ def _file(value: Any) -> bytes:
     if _root(value) in _VERSIONED:
         return b""
     try:
-        return hashlib.sha256(Path(inspect.getfile(value)).read_bytes()).digest()
+        return _digest_of_file(Path(inspect.getfile(value)))
     except (OSError, TypeError):
         if isinstance(value, types.FunctionType):
             return b""
@@ -327,9 +335,40 @@ def _file(value: Any) -> bytes:
     return b"\0".join(part for each in methods for part in _compiled(each.__code__))
 
 
+# Of a code object's flags, from Python 3.13 on.
+_HAS_DOCSTRING = 0x4000000
+
+
+def _has_docstring(code: types.CodeType) -> bool:
+    """Whether the first constant of a function's code is its docstring."""
+    if sys.version_info >= (3, 13):
+        return bool(code.co_flags & _HAS_DOCSTRING)
+    # Before, the first constant of a function without one is None.
+    first = code.co_consts[0] if code.co_consts else None
+    return bool(code.co_flags & inspect.CO_NEWLOCALS) and isinstance(first, str)
+
+
+def _digest_of_file(path: Path) -> bytes:
+    """A digest of what the code in a file does: its comments, docstrings and asserts count not."""
+    data = path.read_bytes()
+    try:
+        code = compile(data, "", "exec", optimize=2)
+    except (SyntaxError, ValueError, RecursionError):
+        return hashlib.sha256(data).digest()
+    digest = hashlib.sha256()
+    for part in _compiled(code):
+        digest.update(f"{len(part)} ".encode() + part)
+    return digest.digest()
+
+
 def _compiled(code: types.CodeType) -> Iterator[bytes]:
-    yield from (code.co_code, repr(code.co_names).encode())
-    for each in code.co_consts:
+    yield from (code.co_code, code.co_exceptiontable)
+    # Parameters are asked for by name.
+    flags = code.co_flags & ~_HAS_DOCSTRING
+    shape = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, flags
+    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    yield repr((shape, names)).encode()
+    for each in code.co_consts[_has_docstring(code) :]:
         if isinstance(each, types.CodeType):
             yield from _compiled(each)
         else:
@@ -380,7 +419,7 @@ def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.relative_to(_ROOT).as_posix().encode())
-        digest.update(path.read_bytes())
+        digest.update(_digest_of_file(path))
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.table import Table
 from sweeps import sweepfile
 from sweeps.display import console, duration, size
 from sweeps.estimate import estimate
-from sweeps.folder import Folder, Manifest, differences, digest, fingerprint
+from sweeps.folder import Folder, Manifest, differences, digest, fingerprint_of, processor_of
 from sweeps.health import health
 from sweeps.opening import of_grid
 from sweeps.replay import replay
@@ -73,8 +74,7 @@ def status(directory: Path) -> int:
     damage = folder.manifest.damage
     for message in [*([damage] if damage else []), *survey.damaged.values()]:
         show(f"  {plain(message)}", soft_wrap=True)
-    width = max(laid.width for laid in folder.sweep.plans.values())
-    now = fingerprint(width, folder.sweep.plans.values(), folder.sweep.named)
+    now = fingerprint_of(folder.sweep)
     last = folder.manifest.fingerprints[-1]
     if now == last:
         show(f"made by   {digest(last)}, as this machine would now")
@@ -83,6 +83,12 @@ def status(directory: Path) -> int:
             f"made by   {digest(last)}; here other: {plain(differences(last, now))}",
             soft_wrap=True,
         )
+    makers = Counter[str]()
+    for task in folder.blocks.tasks:
+        if task.identity in survey.makers:
+            makers[survey.makers[task.identity]] += len(task.keys)
+    for name, count in sorted(makers.items()) if len(makers) > 1 else ():
+        show(f"  {count:,} runs by {name}, {plain(processor_of(folder.fingerprints[name]))}")
     if not survey.damaged:
         for grid in folder.sweep.grids:
             show(f"{grid}: {health(of_grid(folder, grid))}", soft_wrap=True)
@@ -103,9 +109,7 @@ def replayed(directory: Path, run: str, grid: str | None) -> int:
     else:
         show(f"differs from what is saved in {', '.join(found.differing)}")
         folder = Folder.open(directory)
-        plans = list(folder.sweep.plans.values())
-        now = fingerprint(max(each.width for each in plans), plans, folder.sweep.named)
-        other = differences(folder.manifest.fingerprints[-1], now)
+        other = differences(folder.manifest.fingerprints[-1], fingerprint_of(folder.sweep))
         if other:
             show(f"here other: {plain(other)}", soft_wrap=True)
     if not found.curves_same:

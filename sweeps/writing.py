@@ -11,14 +11,21 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps.processes import Process
+
 # In the names of files that are being written, and in no others.
 _PARTIAL = "sdpo_jax-partial"
-_PARTIAL_NAME = re.compile(rf"\..+\.[0-9a-f]{{16}}\.{_PARTIAL}(\.[^.]+)?")
+_PARTIAL_NAME = re.compile(
+    rf"\..+\.[0-9a-f]{{8,16}}(-(?P<writer>[0-9a-f]+-[0-9]+-[0-9]+))?\.{_PARTIAL}(\.[^.]+)?"
+)
+# Seconds after which a file that a process of another machine began is not written any more.
+_ABANDONED = 3600.0
 
 # What a file system answers that has no locks, or none on folders: NFS, EFS, Lustre and others.
 _NO_LOCKS = {errno.EBADF, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
@@ -105,24 +112,49 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
         raise
 
 
-def partial_name(path: Path) -> Path:
-    """A new temporary name beside a path, which ``remove_partial_files`` knows."""
+def partial_name(path: Path, writer: Process | None = None) -> Path:
+    """A new temporary name beside a path, which ``remove_partial_files`` knows.
+
+    Args:
+        path: what is being written.
+        writer: who writes it; this process by default.
+    """
     # It keeps the suffix, from which some writers tell the format.
-    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}.{_PARTIAL}{path.suffix}")
+    letters = f"{secrets.token_hex(4)}-{writer or Process.here()}"
+    return path.with_name(f".{path.stem}.{letters}.{_PARTIAL}{path.suffix}")
 
 
 def remove_partial_files(*folders: Path) -> None:
-    """Remove what writes that were killed left in some folders, and nothing else."""
+    """Remove what writes that were killed left in some folders, and nothing else.
+
+    What a process that lives is writing is left; so is that of another machine's, until it is an
+    hour old.
+    """
     for folder in folders:
         if not folder.is_dir():
             continue
         for path in list(folder.iterdir()):
-            if not _PARTIAL_NAME.fullmatch(path.name):
+            if not _is_abandoned(path):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether a path is a partial file's whose writer is gone."""
+    found = _PARTIAL_NAME.fullmatch(path.name)
+    if found is None:
+        return False
+    writer = Process.named(found["writer"] or "")
+    gone = True if writer is None else writer.gone
+    if gone is None:
+        try:
+            return time.time() - path.lstat().st_mtime > _ABANDONED
+        except FileNotFoundError:
+            return False
+    return gone
 
 
 def make_room(path: Path) -> None:
@@ -138,11 +170,15 @@ def make_room(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[Held]:
+def locked(folder: Path, shared: bool = False) -> Iterator[Held]:
     """Hold a folder against other processes. A process that dies lets go of it.
 
     Where the file system has no locks, a line says so: two processes then do the same work, but
     as each file is whole or not there, and the same from both, nothing is lost.
+
+    Args:
+        folder: its path.
+        shared: whether others that share it may hold it too.
 
     Raises:
         Busy: another process holds it.
@@ -151,7 +187,8 @@ def locked(folder: Path) -> Iterator[Held]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(handle, how | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(
                 f"{folder}: another process is at work there; allowed: wait for it, or `status`"

@@ -20,6 +20,8 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from sdpo_jax.policies import mean_score
 from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
 from sweeps.__main__ import main
 from sweeps.folder import Folder
+from sweeps.processes import Process
 
 # A part of the sweep of test_folder.py, so that one program serves both.
 SWEEP = """
@@ -363,11 +366,42 @@ def test_nothing_of_anybodys_is_touched(tmp_path, capsys):
     assert {path.name for path in place.iterdir()} >= {names[0], names[2]}
 
 
+def ended_process():
+    """A process of this machine that is gone."""
+    code = "from sweeps.processes import Process; print(Process.here())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return Process.named(said.stdout.strip())
+
+
+def test_what_a_process_that_lives_is_writing_is_left(tmp_path):
+    code = "import sys; from sweeps.processes import Process; print(Process.here(), flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}; sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        writer = Process.named(other.stdout.readline().strip())
+        assert writer.gone is False
+        mine, others = (writing.partial_name(tmp_path / "x.block", w) for w in (None, writer))
+        elsewhere = writing.partial_name(tmp_path / "x.block", replace(writer, machine="0" * 8))
+        reused = writing.partial_name(tmp_path / "x.block", replace(writer, begun=1))
+        for path in (mine, others, elsewhere, reused):
+            path.write_text("half")
+        writing.remove_partial_files(tmp_path)
+        assert [path.exists() for path in (mine, others, elsewhere, reused)] == [1, 1, 1, 0]
+        # An hour old, and of a machine that nobody can ask.
+        os.utime(elsewhere, (time.time() - 3700,) * 2)
+        os.utime(mine, (time.time() - 3700,) * 2)
+        other.stdin.close()
+    assert writer.gone
+    writing.remove_partial_files(tmp_path)
+    assert [path.exists() for path in (mine, others, elsewhere)] == [True, False, False]
+
+
 def test_what_killed_commands_left_is_removed_and_a_hidden_folder_is_no_hindrance(out, clean):
     left = []
     for name in ("report.html", "data/x.block", "figures/figure1.svg", "tables/main.csv",
                  "export/main.zarr", "main.zarr"):  # fmt: skip
-        partial = writing.partial_name(out / name)
+        partial = writing.partial_name(out / name, ended_process())
         partial.parent.mkdir(exist_ok=True)
         left.append(partial)
         if partial.suffix == ".zarr":
@@ -440,7 +474,7 @@ def test_a_write_whose_temporary_file_is_cleared_away_is_done_again(tmp_path):
         calls.append(path)
         path.write_text("whole")
         if len(calls) == 1:
-            writing.remove_partial_files(tmp_path)
+            path.unlink()
 
     writing.write_atomically(tmp_path / "file.txt", write)
     assert (tmp_path / "file.txt").read_text() == "whole"
@@ -600,7 +634,7 @@ def test_a_damaged_data_set_is_not_taken_for_a_saved_one(tmp_path):
 
 def test_a_killed_rendering_leaves_nothing_for_the_next_one(tmp_path):
     store.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
-    partial = writing.partial_name(tmp_path / "figures" / "figure1.svg")
+    partial = writing.partial_name(tmp_path / "figures" / "figure1.svg", ended_process())
     partial.parent.mkdir()
     partial.write_text("<svg")
     assert main(["render", str(tmp_path)]) == 2

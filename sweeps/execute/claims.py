@@ -1,0 +1,132 @@
+"""Which process has which block under way, for several that work on one folder.
+
+A claim is a file ``data/claims/BLOCK``, made in one step by who takes the block. It spares others
+the same work and no more: a block that two compute is the same from both. So no lock is needed, and
+a claim of a process that is gone, or of another machine's that was not heard of for a while, is
+taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import types
+from pathlib import Path
+from typing import Self
+
+from sweeps.processes import Process
+
+# A block whose processes ended so many times before it was done is left alone.
+MOST_DEATHS = 3
+# Seconds between two signs of life of a claim, and after how many it is taken for abandoned.
+_BEAT = 20.0
+_ABANDONED = 300.0
+
+
+class Claims:
+    """The claims of this process on blocks of a folder; a thread keeps them alive."""
+
+    def __init__(self, folder: Path):
+        """
+        Args:
+            folder: of the claims; made if there is none.
+        """
+        self.folder = folder
+        self.given_up: dict[str, int] = {}
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="claims", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._left.set()
+        self._thread.join()
+        for identity in list(self._held):
+            self.release(identity)
+
+    def take(self, identity: str) -> bool:
+        """Claim a block, if nobody has it who may still be at work on it.
+
+        A block that is left alone for good is entered into ``given_up``.
+        """
+        path = self.folder / identity
+        deaths = 0
+        # A second time where an abandoned claim was removed.
+        for _ in range(2):
+            if self._make(path, deaths):
+                with self._lock:
+                    self._held.add(identity)
+                return True
+            found = self._abandoned(path)
+            if found is None:
+                return False
+            deaths = found + 1
+            if deaths >= MOST_DEATHS:
+                self.given_up[identity] = deaths
+                return False
+            path.unlink(missing_ok=True)
+        return False
+
+    def release(self, identity: str) -> None:
+        """Let go of a block, done or not."""
+        with self._lock:
+            self._held.discard(identity)
+        (self.folder / identity).unlink(missing_ok=True)
+
+    def _make(self, path: Path, deaths: int) -> bool:
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            # Somebody cleared all claims away.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_CREAT | os.O_WRONLY, 0o666)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            json.dump({"process": str(Process.here()), "deaths": deaths}, file)
+        return True
+
+    def _abandoned(self, path: Path) -> int | None:
+        """How many processes ended on a block before the one that left it; ``None`` if none did."""
+        try:
+            text, changed = path.read_text(encoding="ascii"), path.stat().st_mtime
+        except (OSError, ValueError):
+            return None  # released, or removed, meanwhile
+        try:
+            content = json.loads(text)
+            process, deaths = Process.named(content["process"]), int(content["deaths"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            process, deaths = None, 0  # being written, or cut off while it was
+        gone = None if process is None else process.gone
+        if gone is None:
+            gone = self._now() - changed > _ABANDONED
+        return deaths if gone else None
+
+    def _now(self) -> float:
+        """The time by the clock of the file system, which may be another machine's."""
+        probe = self.folder / f".{Process.here()}"
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._left.wait(_BEAT):
+            with self._lock:
+                held = list(self._held)
+            for identity in held:
+                with contextlib.suppress(OSError):
+                    os.utime(self.folder / identity)

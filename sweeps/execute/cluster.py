@@ -1,0 +1,225 @@
+"""Blocks computed by the processes of a Dask cluster.
+
+A task is a folder and the name of a block. No more tasks are handed out than keep the processes
+busy, so that a sweep of a million blocks takes no more memory here than a small one; a process that
+is lost loses its block under way, which is given to another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sdpo_jax import Progress
+from sdpo_jax.checks import shown
+from sweeps.execute import worker
+from sweeps.folder import Folder, Task
+from sweeps.sweepfile import Sweep
+
+# Tasks that are handed out for each thread of the cluster: one works, the other one waits.
+_AHEAD = 2
+# Seconds to wait for the first process of a cluster, and between two looks at a wish to stop.
+_PATIENCE = 60
+_LOOK = 0.5
+
+_LOCAL = re.compile(r"local:([0-9]{1,4})")
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
+_MOST_PROCESSES = 1024
+
+
+class Lost(ConnectionError):
+    """The cluster can't be reached, or not any more."""
+
+
+class GivenUp(ValueError):
+    """Blocks whose processes ended again and again; all others are done."""
+
+
+class Cluster:
+    """An executor (``sweeps.folder.Executor``) of a Dask client's."""
+
+    def __init__(self, client: Any):
+        """
+        Args:
+            client: a ``distributed.Client``, not an asynchronous one.
+        """
+        self.client = client
+
+    def fingerprint(self, sweep: Sweep) -> dict[str, Any]:
+        """What one of the cluster's processes would compute with.
+
+        Raises:
+            Lost: the cluster has no process, or can't be reached.
+        """
+        with _told():
+            self.client.wait_for_workers(1, timeout=_PATIENCE)
+            future = self.client.submit(worker.fingerprint_here, sweep.text, sweep.name, pure=False)
+            return future.result()
+
+    def compute(
+        self,
+        folder: Folder,
+        wanted: set[str],
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+        check: Callable[[], None],
+    ) -> None:
+        """Compute blocks of a folder. Arguments as for ``Blocks.compute``.
+
+        Raises:
+            Lost: the cluster can't be reached any more; what was saved is kept.
+            GivenUp: blocks that no process survived; the others are done.
+            OtherFingerprint: a process would compute other bits than the folder's.
+        """
+        tasks = [task for task in folder.blocks.tasks if task.identity in wanted]
+        total, done = sum(len(task.keys) for task in tasks), 0
+        left, hurt = deque(tasks), list[str]()
+        path, manifest = str(folder.path.absolute()), worker.name_of(folder.manifest)
+        call = secrets.token_hex(4)
+        under_way: dict[Any, Task] = {}
+        with _told():
+            try:
+                while left or under_way:
+                    stopped = stop is not None and stop()
+                    if stopped:
+                        left.clear()
+                    while left and len(under_way) < self._room():
+                        check()
+                        task = left.popleft()
+                        future = self.client.submit(
+                            worker.compute,
+                            path,
+                            manifest,
+                            [task.identity],
+                            key=f"sdpo_jax-block-{call}-{task.identity}",
+                            pure=False,
+                        )
+                        under_way[future] = task
+                    for future in self._finished(under_way):
+                        task = under_way.pop(future)
+                        seconds = _seconds(future, hurt, task)
+                        if seconds is None:
+                            continue
+                        done += len(task.keys)
+                        if progress is not None:
+                            label = task.chunk.group.label
+                            progress(Progress("block", label, done, total, seconds))
+            finally:
+                # Where this ends early: no process begins what nobody waits for.
+                for future in under_way:
+                    with contextlib.suppress(Exception):
+                        future.cancel()
+        if hurt:
+            raise GivenUp(
+                f"{folder.path}: {len(hurt)} blocks ended every process that computed them, "
+                f"{', '.join(hurt[:3])}{' ...' if len(hurt) > 3 else ''}; the others are done; "
+                "allowed: the same command to try again, or without --on to see why"
+            )
+
+    def _room(self) -> int:
+        """How many tasks to hand out, by the threads that the cluster has now."""
+        return _AHEAD * max(1, sum(self.client.nthreads().values()))
+
+    def _finished(self, under_way: dict[Any, Task]) -> list[Any]:
+        """Those that are done, or failed, after a short wait."""
+        from distributed import wait
+
+        with contextlib.suppress(TimeoutError):
+            wait(list(under_way), timeout=_LOOK, return_when="FIRST_COMPLETED")
+        if self.client.status not in ("running", "connecting"):
+            raise Lost("the cluster's scheduler can't be reached any more")
+        return [future for future in under_way if future.done()]
+
+
+def _seconds(future: Any, hurt: list[str], task: Task) -> float | None:
+    """What a task took; ``None`` of one that no process survived, whose name is kept."""
+    from distributed import KilledWorker
+
+    if future.status in ("cancelled", "lost"):
+        raise Lost("the cluster lost a task; its scheduler may have ended")
+    try:
+        return future.result()
+    except KilledWorker:
+        hurt.append(task.identity)
+        return None
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What the cluster raises where it can't be reached, as one line."""
+    from distributed import CancelledError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except Lost:
+        raise
+    except (CommClosedError, CancelledError, TimeoutError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise Lost(f"the cluster can't be reached ({said[:200]})") from error
+
+
+@contextlib.contextmanager
+def connected(text: str) -> Iterator[Cluster]:
+    """The executor that ``--on`` names: a scheduler's address, or ``local:N``.
+
+    Raises:
+        ValueError: neither, or Dask is not installed.
+        Lost: nobody answers there.
+    """
+    local = _LOCAL.fullmatch(text)
+    if local is None and not _ADDRESS.fullmatch(text):
+        raise ValueError(
+            f"--on: {text[:80]!r}; allowed: the address of a Dask scheduler, such as "
+            "tcp://host:8786, or local:N for N processes on this machine"
+        )
+    if local is not None and not 1 <= int(local[1]) <= _MOST_PROCESSES:
+        raise ValueError(f"--on: {text}; allowed: local:1 to local:{_MOST_PROCESSES}")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError(
+            f"--on: {text} needs distributed, which is not installed; "
+            "allowed: `pip install 'sdpo_jax[dask]'` first"
+        ) from None
+    with contextlib.ExitStack() as stack:
+        if local is not None:
+            cluster = stack.enter_context(_processes(int(local[1])))
+            client = stack.enter_context(Client(cluster))
+        else:
+            try:
+                client = stack.enter_context(Client(text, timeout=_PATIENCE // 4))
+            except OSError as error:
+                said = " ".join(str(error).split())
+                raise Lost(f"--on: {text}: nobody answers there ({said[:200]})") from error
+        yield Cluster(client)
+
+
+def _processes(count: int) -> Any:
+    """Processes of one thread each on this machine."""
+    from distributed import LocalCluster
+
+    options: dict[str, Any] = {
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        # A block and its program are small; the machine's memory is not divided by hand.
+        "memory_limit": 0,
+    }
+    return LocalCluster(n_workers=count, processes=True, **options)
+
+
+def of_client(client: Any) -> Cluster:
+    """The executor of a client that the user has.
+
+    Raises:
+        ValueError: no client, or an asynchronous one.
+    """
+    if not all(hasattr(client, name) for name in ("submit", "nthreads", "asynchronous")):
+        raise ValueError(f"client: {shown(client)}; allowed: a distributed.Client")
+    if client.asynchronous:
+        raise ValueError("client: an asynchronous one; allowed: a distributed.Client that is not")
+    return Cluster(client)
