@@ -38,6 +38,7 @@ def run_sweep(
     title: str = "",
     on_change: str = "refuse",
     progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
 ) -> xr.Dataset | dict[str, xr.Dataset]:
     """Run a sweep into a folder, or go on with it, and open its results.
 
@@ -50,6 +51,8 @@ def run_sweep(
         on_change: where other code, versions or device computed what is there: ``"refuse"``,
             ``"keep"`` it and go on, or ``"redo"`` all.
         progress: told of each piece of work.
+        client: a ``distributed.Client`` whose cluster computes, on machines that reach the folder
+            under the same path; threads of this process by default.
 
     Returns:
         As ``sweeps.open``; of a file with several grids a data set for each name.
@@ -72,8 +75,13 @@ def run_sweep(
     else:
         raise ValueError(f"sweep: {shown(sweep)}; allowed: a mapping of axes, or a path")
     path = SWEEPS_OUT / found.name if out is None else Path(out)
+    executor = None
+    if client is not None:
+        from sweeps.execute.cluster import of_client
+
+        executor = of_client(client)
     cache.enable()
-    folder.run(path, found, on_change=on_change, progress=progress)
+    folder.run(path, found, on_change=on_change, progress=progress, executor=executor)
     names = list(found.grids)
     if len(names) == 1:
         return open_sweep(path)

@@ -35,6 +35,7 @@ class Claims:
         """
         self.folder = folder
         self.given_up: dict[str, int] = {}
+        self.suspects: set[str] = set()
         self._held: set[str] = set()
         self._lock = threading.Lock()
         self._left = threading.Event()
@@ -55,11 +56,20 @@ class Claims:
         self._thread.join()
         for identity in list(self._held):
             self.release(identity)
+        # Others' claims may be in it.
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
-    def take(self, identity: str) -> bool:
+    def take(self, identity: str, suspect: bool = False) -> bool:
         """Claim a block, if nobody has it who may still be at work on it.
 
-        A block that is left alone for good is entered into ``given_up``.
+        One that a process ended on is entered into ``suspects``, and one that is left alone for
+        good into ``given_up``.
+
+        Args:
+            identity: of the block.
+            suspect: whether a suspect is taken. It had better be computed alone: of several that a
+                process had, one may have ended it.
         """
         path = self.folder / identity
         deaths = 0
@@ -75,6 +85,9 @@ class Claims:
             deaths = found + 1
             if deaths >= MOST_DEATHS:
                 self.given_up[identity] = deaths
+                return False
+            self.suspects.add(identity)
+            if not suspect:
                 return False
             path.unlink(missing_ok=True)
         return False

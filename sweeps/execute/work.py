@@ -110,7 +110,7 @@ def _take(
     outcome: Outcome,
     whole: Callable[[str], bool],
 ) -> tuple[list[Task], list[Task]]:
-    """Claim some blocks; those that others have are returned apart."""
+    """Claim some blocks, or one that a process ended on; the rest is returned apart."""
     most = _TAKEN * default_workers()
     taken: list[Task] = []
     others: list[Task] = []
@@ -127,6 +127,10 @@ def _take(
                 taken.append(task)
         elif task.identity not in claims.given_up:
             others.append(task)
+    for task in [] if taken else [task for task in others if task.identity in claims.suspects]:
+        if claims.take(task.identity, suspect=True):
+            others.remove(task)
+            return [task], others
     return taken, others
 
 
