@@ -62,9 +62,8 @@ def join_sweeps(
     for name, variable in joined.variables.items():
         variable.attrs = next(d[name].attrs for d in parts.values() if name in d.variables)
     common = {k: v for k, v in first.attrs.items() if k not in _OF_FOLDERS}
-    return joined.assign_attrs(
-        common | {"sweep": ", ".join(d.attrs["sweep"] for d in parts.values())}
-    )
+    joined.attrs = common | {"sweep": ", ".join(data.attrs["sweep"] for data in parts.values())}
+    return joined
 
 
 def _aligned(name: str, parts: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:

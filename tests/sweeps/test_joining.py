@@ -65,11 +65,11 @@ def test_folders_that_do_not_fit_are_refused(folders, tmp_path):
     with pytest.raises(ValueError, match="unlike: other axes along pair; allowed: the same in all"):
         sweeps.join([folders["whole"], unlike])
     ppo = trained(tmp_path / "ppo", {"seed": range(2), "clip": [0.1, 0.2]}, algorithm="ppo")
-    with pytest.raises(ValueError, match="; allowed: one value for all$"):
+    with pytest.raises(ValueError, match=r"; allowed: one value for all$"):
         sweeps.join([ppo, folders["whole"]])
 
 
 @pytest.mark.parametrize("value", ["results", [], 3, None, b"results"])
 def test_what_is_no_list_of_folders_is_refused(value):
-    with pytest.raises(ValueError, match="^directories: .*; allowed: "):
+    with pytest.raises(ValueError, match=r"^directories: .*; allowed: "):
         sweeps.join(value)
