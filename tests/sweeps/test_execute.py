@@ -17,7 +17,7 @@ import time
 import pytest
 
 import sweeps
-from benchmarks import kills
+from benchmarks import kills, many
 from sweeps import folder, provenance
 from sweeps.__main__ import main
 from sweeps.execute import claims as claiming
@@ -401,14 +401,14 @@ def dask_cluster(path, workers=2, environment=None):
         place = path / "scheduler.json"
         start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1",
               "--scheduler-file", str(place))  # fmt: skip
-        eventually(place.is_file)
+        eventually(lambda: many.address_in(place) is not None)
 
         def another():
             return start("worker", "--scheduler-file", str(place), "--nthreads", "1",
                          "--no-dashboard", "--no-nanny")  # fmt: skip
 
         children = [another() for _ in range(workers)]
-        yield json.loads(place.read_text())["address"], children, another
+        yield many.address_in(place), children, another
 
 
 def test_a_cluster_makes_the_same_bytes_and_loses_a_worker_without_harm(file, tmp_path, expected):
