@@ -419,8 +419,8 @@ def _render(directory: Path) -> int:
 def _reproduce(command: Reproduce, line: str) -> int:
     from sweeps import cache
     from sweeps.display import PaperDisplay
-    from sweeps.interrupts import stoppable
-    from sweeps.reproduce import Stopped, reproduce
+    from sweeps.interrupts import Stopped, stoppable
+    from sweeps.reproduce import reproduce
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
@@ -441,6 +441,7 @@ def _audit(command: Audit, line: str) -> int:
     from sweeps.audit import page, plan
     from sweeps.audit.run import audit
     from sweeps.display import console
+    from sweeps.interrupts import Stopped, stoppable
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
@@ -448,7 +449,12 @@ def _audit(command: Audit, line: str) -> int:
     chosen = plan.quick() if command.quick else plan.full(seeds)
     out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
     shown = console(stderr=True)
-    audit(out, chosen, line, shown.print)
+    with stoppable() as stop:
+        try:
+            audit(out, chosen, line, shown.print, stop)
+        except Stopped:
+            print("stopped; the same command goes on from what is saved", file=sys.stderr)
+            return stop.status
     for text in page.summary_lines(out):
         print(text)
     print(f"Page: {out / page.PAGE}")

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from types import FrameType
 
 
+class Stopped(Exception):
+    """The work was asked to stop; what is saved is kept."""
+
+
 class Stop:
     """Whether a signal asked for an end; ``status`` is what to exit with then."""
 

@@ -20,16 +20,13 @@ from sdpo_jax import Plan, Progress
 from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
+from sweeps.interrupts import Stopped
 from sweeps.opening import FINISHED, of_plan
 from sweeps.render import render
 from sweeps.report import write_report
 from sweeps.writing import Held, check_writable, locked, remove_partial_files
 
 BLOCKS = "blocks"
-
-
-class Stopped(Exception):
-    """The caller asked for an end; what is done is saved."""
 
 
 class Reporter(Protocol):

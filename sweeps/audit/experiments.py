@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from sweeps import landscape
 from sweeps.audit import trials
 from sweeps.audit.contenders import CONTENDERS, Contender
 from sweeps.audit.plan import REFERENCE_NOISE, Plan
-from sweeps.audit.trials import Cell, Outcome, Row
+from sweeps.audit.trials import Cell, Outcome, Row, Trainer
 
 Saved = dict[str, xr.Dataset]
 FRONTIER_RATES = 8
@@ -33,24 +33,18 @@ KNOBS = tuple(sorted({name for contender in CONTENDERS.values() for name in cont
 CREDIT_STEPS = 30
 
 
-class Reporter(Protocol):
-    """Told what is finished."""
-
-    def __call__(self, more: int, /) -> None:
-        """So many more runs are done."""
-
-
 def oracles(names: Sequence[str]) -> dict[str, Oracle]:
     """Oracles of the registry by name."""
     return {name: ORACLES[name]() for name in names}
 
 
-def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, done: Reporter) -> Saved:
+def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, trainer: Trainer) -> Saved:
     """Contenders in their cells, tuned there and evaluated."""
     given = oracles(plan.oracles)
 
     def one(name: str) -> Outcome:
         return trials.trial(
+            trainer,
             CONTENDERS[name],
             cells[name],
             settings=plan.settings,
@@ -58,35 +52,34 @@ def _league(plan: Plan, cells: Mapping[str, Sequence[Cell]], part: str, done: Re
             seeds=plan.evaluation,
             sizes=plan.sizes,
             oracles=given,
-            done=done,
         )
 
     outcomes = _side_by_side(one, list(cells))
     return {f"league_{part}": _evaluated(outcomes), f"tuning_{part}": _tuned(outcomes)}
 
 
-def told_feedback(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def told_feedback(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """Those who are told the feedback only, under every oracle and noise."""
     told = [name for name in plan.oracles if name != "critique"]
     cells = [Cell(f, n) for f, n in itertools.product(told, plan.noise)]
-    return _league(plan, dict.fromkeys(plan.feedback_only, cells), "told_feedback", done)
+    return _league(plan, dict.fromkeys(plan.feedback_only, cells), "told_feedback", trainer)
 
 
-def told_rewards(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def told_rewards(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """Those who are told the reward of any sequence, or the solution."""
     cells = {name: [Cell()] for name in plan.reward_models}
     cells |= {name: [Cell("continuous", REFERENCE_NOISE)] for name in plan.solved}
-    return _league(plan, cells, "told_rewards", done)
+    return _league(plan, cells, "told_rewards", trainer)
 
 
-def told_tables(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def told_tables(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """Those who are told a table, all of it true; SDPO is in ``crossover``."""
     cells = [Cell(f, REFERENCE_NOISE) for f in plan.taught_oracles]
     taught = [name for name in plan.taught if name != "sdpo"]
-    return _league(plan, dict.fromkeys(taught, cells), "told_tables", done)
+    return _league(plan, dict.fromkeys(taught, cells), "told_tables", trainer)
 
 
-def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """SDPO at every knowledge, under every oracle and noise."""
     cells = [
         Cell(f, n, k) for f, n, k in itertools.product(plan.oracles, plan.noise, plan.knowledge)
@@ -96,6 +89,7 @@ def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sa
 
     def one(oracle: str) -> Outcome:
         return trials.trial(
+            trainer,
             CONTENDERS["sdpo"],
             [cell for cell in cells if cell.oracle == oracle],
             settings=plan.settings,
@@ -103,14 +97,13 @@ def crossover(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sa
             seeds=plan.evaluation,
             sizes=plan.sizes,
             oracles=given,
-            done=done,
         )
 
     outcomes = _side_by_side(one, list(plan.oracles)[::-1])
     return {"league_crossover": _evaluated(outcomes), "tuning_crossover": _tuned(outcomes)}
 
 
-def biases(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def biases(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """Judges of growing bias, other sources of the score, and plain noise, without tuning anew."""
     judged = {
         f"{name} {strength:g}": sdpo_jax.judged(None, **{name: strength})
@@ -126,13 +119,22 @@ def biases(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
         axes = {key: [value] for key, value in setting.items()}
         kept = ("reward", "entropy", "feedback_error_mean")
         biased = trials.train(
-            contender, {**axes, "noise": [REFERENCE_NOISE]}, plan.evaluation, plan.sizes, judged
+            trainer,
+            contender,
+            {**axes, "noise": [REFERENCE_NOISE]},
+            plan.evaluation,
+            plan.sizes,
+            judged,
         )
         plain = trials.train(
-            contender, {**axes, "noise": list(plan.bias_noise)}, plan.evaluation, plan.sizes,
+            trainer,
+            contender,
+            {**axes, "noise": list(plan.bias_noise)},
+            plan.evaluation,
+            plan.sizes,
             oracles(["continuous"]),
-        )  # fmt: skip
-        done((len(judged) + len(plan.bias_noise)) * plan.seeds)
+        )
+        trainer.done((len(judged) + len(plan.bias_noise)) * plan.seeds)
         return {
             **{key: biased[key].values.reshape(len(judged), -1) for key in kept},
             **{f"noise_{key}": plain[key].values.reshape(len(plan.bias_noise), -1) for key in kept},
@@ -163,7 +165,7 @@ def biases(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     }
 
 
-def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """The largest reward with at least so much entropy, of each variant as its knob is swept.
 
     For each floor of entropy the setting is the one that, on the tuning seeds, has the largest
@@ -179,8 +181,8 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
         axes = {**rates, knob: list(values)}
         # Nobody who is told no table needs more than one of its fidelities.
         mine = cells if contender.group == "knowledge table" else cells[-1:]
-        rows = trials.tune(contender, mine, axes, plan.tuning, plan.sizes, given)
-        done(len(rows) * plan.tuning_seeds)
+        rows = trials.tune(trainer, contender, mine, axes, plan.tuning, plan.sizes, given)
+        trainer.done(len(rows) * plan.tuning_seeds)
         found = []
         for cell, floor in itertools.product(mine, plan.floors):
             reaching = [
@@ -193,9 +195,9 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
             chosen = max(reaching, key=lambda row: row["reward"])
             setting = {key: chosen[key] for key in axes}
             values_of = trials.evaluate(
-                contender, cell, setting, plan.evaluation, plan.sizes, given
+                trainer, contender, cell, setting, plan.evaluation, plan.sizes, given
             )
-            done(plan.seeds)
+            trainer.done(plan.seeds)
             found.append({"floor": floor, "knowledge": cell.knowledge, "knob": knob,
                           "value": setting[knob], "learning_rate": setting["learning_rate"],
                           **values_of})  # fmt: skip
@@ -219,7 +221,7 @@ def frontier(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Sav
     }
 
 
-def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """The comparison at other lengths and vocabularies, each contender tuned at each."""
     given = oracles(["continuous"])
     tasks = list(itertools.product(plan.scaling, plan.scaling_contenders))
@@ -229,6 +231,7 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
         contender = CONTENDERS[name]
         knowledge = plan.scaling_knowledge if contender.group == "knowledge table" else (1.0,)
         return trials.trial(
+            trainer,
             contender,
             [Cell("continuous", REFERENCE_NOISE, k) for k in knowledge],
             settings=plan.scaling_settings,
@@ -236,7 +239,6 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
             seeds=plan.evaluation,
             sizes=replace(plan.sizes, length=length, vocab_size=vocab_size),
             oracles=given,
-            done=done,
         )
 
     # The largest first: they take the longest.
@@ -254,7 +256,7 @@ def scaling(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Save
     return {"scaling": data}
 
 
-def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def credit(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """Each algorithm's direction at one and the same policies, beside the exact advantage.
 
     The policies are those that RLOO has at the start, after a third and at the end of training, at
@@ -311,7 +313,7 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
             )
             for policy, exact in zip(snapshots.values(), advantages, strict=True)
         ]
-        done(len(seeds) * len(snapshots))
+        trainer.done(len(seeds) * len(snapshots))
         return np.stack(blocks)
 
     found = _side_by_side(one, list(plan.credit))
@@ -333,15 +335,15 @@ def credit(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved
     }
 
 
-def span(plan: Plan, saved: Mapping[str, xr.Dataset], done: Reporter) -> Saved:
+def span(plan: Plan, saved: Mapping[str, xr.Dataset], trainer: Trainer) -> Saved:
     """What the uniform policy and the best sequence get, for the scale of the league."""
     uniform, best = landscape.reward_range(plan.evaluation, plan.sizes)
-    done(0)
+    trainer.done(0)
     data = xr.Dataset({"uniform": ("seed", uniform), "best": ("seed", best)})
     return {"range": data.assign_attrs(steps=plan.sizes.steps)}
 
 
-EXPERIMENTS: dict[str, Callable[[Plan, Mapping[str, xr.Dataset], Reporter], Saved]] = {
+EXPERIMENTS: dict[str, Callable[[Plan, Mapping[str, xr.Dataset], Trainer], Saved]] = {
     "range": span,
     "told_feedback": told_feedback,
     "told_rewards": told_rewards,

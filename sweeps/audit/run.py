@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,35 @@ from sweeps import provenance, store
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
-from sweeps.folder import clear_partial_files
-from sweeps.writing import Held, check_writable, locked
+from sweeps.audit.trials import Trainer
+from sweeps.folder import clear_partial_files, digest
+from sweeps.interrupts import Stopped
+from sweeps.reproduce import BLOCKS
+from sweeps.writing import Held, check_writable, locked, remove_partial_files
 
 LEAST_SEEDS = 16
 
 
 def audit(
-    out: Path, plan: Plan, command: str, report: Callable[[str], None] = lambda line: None
+    out: Path,
+    plan: Plan,
+    command: str,
+    report: Callable[[str], None] = lambda line: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run every experiment of a plan, save each as it ends, and render the folder.
+
+    What is trained is saved block by block, until the experiment that it belongs to is.
 
     Args:
         out: an empty or new folder, or one with the same plan.
         plan: what to run.
         command: how the caller was started, for the manifest.
         report: told a line for each experiment.
+        stop: once true, the blocks under way are finished and the rest left.
 
     Raises:
+        Stopped: ``stop`` was true before the end.
         Busy: another process is at work there.
         Moved: the folder was moved or removed meanwhile.
         ValueError: too few seeds, or a folder that holds something else, in one line.
@@ -41,14 +53,26 @@ def audit(
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
     check_writable(out, "--out")
     with locked(out) as held:
-        _audit(out, held, plan, command, report)
+        _audit(out, held, plan, command, report, stop)
 
 
-def _audit(out: Path, held: Held, plan: Plan, command: str, report: Callable[[str], None]) -> None:
+def _audit(
+    out: Path,
+    held: Held,
+    plan: Plan,
+    command: str,
+    report: Callable[[str], None],
+    stop: Callable[[], bool],
+) -> None:
     manifest = _claim(out, plan)
+    under_way = out / store.DATA_FOLDER / BLOCKS
     clear_partial_files(out)
+    remove_partial_files(under_way)
     manifest["command"] = command
     manifest["commit"] = provenance.commit()
+    # Written before the first block, so that the folder is known for what it is.
+    store.write_manifest(out, manifest)
+    mark = digest({name: manifest[name] for name in deciding(manifest)})
     saved = store.Results(out)
     for name, experiment in EXPERIMENTS.items():
         begun = time.perf_counter()
@@ -61,14 +85,20 @@ def _audit(out: Path, held: Held, plan: Plan, command: str, report: Callable[[st
             nonlocal runs
             runs += more
 
-        for key, data in experiment(plan, saved, done).items():
+        if stop():
+            raise Stopped
+        trainer = Trainer(under_way, mark, done, held.check, stop)
+        for key, data in experiment(plan, saved, trainer).items():
             held.check()
             store.save(out, key, data)
         seconds = time.perf_counter() - begun
         manifest["wall_time"][name] = round(seconds, 2)
         manifest["finished"].append(name)
         store.write_manifest(out, manifest)
+        shutil.rmtree(under_way, ignore_errors=True)
         report(f"{name}: {runs:,} runs, {seconds:.1f} s")
+    # Of an experiment that was saved just before a kill.
+    shutil.rmtree(under_way, ignore_errors=True)
     begun = time.perf_counter()
     held.check()
     render(out)
@@ -105,12 +135,17 @@ def _claim(out: Path, plan: Plan) -> dict[str, Any]:
         raise ValueError(
             f"--out: {out} holds another audit; allowed: an empty or new folder, or the same plan"
         )
-    deciding = set(fresh) - {"finished", "wall_time", "plan"}
-    if any(found.get(key) != fresh[key] for key in deciding) or not store.is_progress(found):
+    if any(found.get(key) != fresh[key] for key in deciding(fresh)) or not store.is_progress(found):
         # Data of other code, versions or devices have other bits; they are run again.
         return fresh
     data = {name for name in found["finished"] if _is_saved(out, name)}
     return {**fresh, "finished": sorted(data), "wall_time": found["wall_time"]}
+
+
+def deciding(manifest: Mapping[str, Any]) -> list[str]:
+    """The entries of a manifest that say what computed the data."""
+    others = ("finished", "wall_time", "plan", "command", "commit")
+    return [name for name in manifest if name not in others]
 
 
 def _is_saved(out: Path, name: str) -> bool:

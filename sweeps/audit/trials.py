@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,13 @@ import xarray as xr
 import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
 from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.grid import default_block_width
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
+from sweeps.folder import Blocks, tasks_of
+from sweeps.interrupts import Stopped
+from sweeps.opening import FINISHED, of_plan
 
 Row = dict[str, Any]
 
@@ -74,7 +79,41 @@ class Outcome:
     evaluated: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """Trains grids, each with one worker: several grids are trained side by side.
+
+    Attributes:
+        folder: where blocks are kept as they are done, so that a killed audit goes on from them.
+        fingerprint: digest of what computes.
+        done: told the number of runs after each piece.
+        check: called before anything is written; raises where it must not be.
+        stop: once true, the blocks under way are finished and ``Stopped`` is raised.
+    """
+
+    folder: Path
+    fingerprint: str
+    done: Callable[[int], None] = lambda runs: None
+    check: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+
+    def train(self, plan: sdpo_jax.Plan) -> xr.Dataset:
+        """The outcome of a plan, as ``run_grid``'s.
+
+        Raises:
+            Stopped: there was a wish to stop before the end.
+            OSError: a block can't be written.
+        """
+        blocks = Blocks(self.folder, list(tasks_of(plan, set())), [self.fingerprint])
+        wanted = {task.identity for task in blocks.tasks} - blocks.survey().done
+        blocks.compute(wanted, stop=self.stop, check=self.check, workers=1)
+        if blocks.absent():
+            raise Stopped
+        return of_plan(plan, blocks, lazy=False).drop_vars(FINISHED)
+
+
 def train(
+    trainer: Trainer,
     contender: Contender,
     axes: Mapping[str, Any],
     seeds: Sequence[int],
@@ -84,7 +123,7 @@ def train(
 ) -> xr.Dataset:
     """Train a contender on a grid; it learns from the feedback, whatever that is."""
     config = Config() if config is None else config
-    return sdpo_jax.run_grid(
+    plan = sdpo_jax.plan_grid(
         {
             "algorithm": [contender.algorithm],
             "oracle": dict(oracles),
@@ -97,8 +136,9 @@ def train(
         record=RECORD,
         record_every=EVERY,
         teacher_nodes=TEACHER_NODES,
-        workers=1,
-    ).isel(algorithm=0, drop=True)
+        width=default_block_width(),
+    )
+    return trainer.train(plan).isel(algorithm=0, drop=True)
 
 
 def split(setting: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -108,6 +148,7 @@ def split(setting: Mapping[str, float]) -> tuple[dict[str, float], dict[str, flo
 
 
 def tune(
+    trainer: Trainer,
     contender: Contender,
     cells: Sequence[Cell],
     settings: Mapping[str, Sequence[float]],
@@ -122,7 +163,7 @@ def tune(
         **settings,
     }
     wanted = {name: oracles[name] for name in dict.fromkeys(cell.oracle for cell in cells)}
-    data = train(contender, axes, seeds, sizes, wanted)
+    data = train(trainer, contender, axes, seeds, sizes, wanted)
     rows = []
     for cell in cells:
         at = data.sel(oracle=cell.oracle, noise=cell.noise, knowledge=cell.knowledge)
@@ -167,6 +208,7 @@ def best(rows: Sequence[Row], settings: Mapping[str, Sequence[float]]) -> Row:
 
 
 def evaluate(
+    trainer: Trainer,
     contender: Contender,
     cell: Cell,
     setting: Mapping[str, float],
@@ -180,7 +222,7 @@ def evaluate(
         "knowledge": [cell.knowledge],
         **{name: [value] for name, value in setting.items()},
     }
-    data = train(contender, axes, seeds, sizes, {cell.oracle: oracles[cell.oracle]})
+    data = train(trainer, contender, axes, seeds, sizes, {cell.oracle: oracles[cell.oracle]})
     kept = ("reward", "credit", "entropy", "queries_mean", "feedback_error_mean")
     values: dict[str, np.ndarray] = {name: data[name].values.reshape(len(seeds)) for name in kept}
     for name in RECORD:
@@ -189,6 +231,7 @@ def evaluate(
 
 
 def trial(
+    trainer: Trainer,
     contender: Contender,
     cells: Sequence[Cell],
     *,
@@ -197,11 +240,11 @@ def trial(
     seeds: Sequence[int],
     sizes: Sizes,
     oracles: Mapping[str, Oracle],
-    done: Callable[[int], None] = lambda runs: None,
 ) -> Outcome:
     """Tune a contender in each cell, and evaluate what came out best.
 
     Args:
+        trainer: what trains them.
         contender: who.
         cells: where; tuning trains the product of their coordinates.
         settings: how many settings are tried in each cell.
@@ -209,17 +252,17 @@ def trial(
         seeds: seeds that the chosen ones are judged on.
         sizes: of the problems.
         oracles: by the cells' labels.
-        done: told the number of runs after each piece.
     """
     axes = contender.axes(settings)
-    outcome = Outcome(tuning=tune(contender, cells, axes, tuning, sizes, oracles))
-    done(len(outcome.tuning) * len(tuning))
+    outcome = Outcome(tuning=tune(trainer, contender, cells, axes, tuning, sizes, oracles))
+    trainer.done(len(outcome.tuning) * len(tuning))
     for place, cell in enumerate(cells):
         rows = outcome.tuning[place * settings : (place + 1) * settings]
         chosen = best(rows, axes)
         outcome.chosen.append(chosen)
         setting = {name: chosen[name] for name in axes}
-        for name, values in evaluate(contender, cell, setting, seeds, sizes, oracles).items():
+        found = evaluate(trainer, contender, cell, setting, seeds, sizes, oracles)
+        for name, values in found.items():
             outcome.evaluated.setdefault(name, []).append(values)
-        done(len(seeds))
+        trainer.done(len(seeds))
     return outcome

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from sdpo_jax import ALGORITHMS, Sizes
-from sweeps import statistics
+from sweeps import blocks, interrupts, statistics
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
@@ -112,10 +112,11 @@ def test_the_best_setting_is_the_one_of_the_largest_mean_reward():
     assert np.isnan(trials.best(rows[:1], settings)["edge_gain"])
 
 
-def test_reward_and_entropy_are_of_the_same_steps():
+def test_reward_and_entropy_are_of_the_same_steps(tmp_path):
     # All of them, so that the last steps' means are the means.
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=12, final_window=12)
     data = trials.train(
+        trials.Trainer(tmp_path, "mine"),
         CONTENDERS["sdpo_annealed"],
         {"learning_rate": [10.0], "final_strength": [0.0]},
         range(4),
@@ -326,6 +327,42 @@ def test_the_same_command_goes_on_from_what_is_saved(out, capsys):
     assert main(["audit", "--quick", "--out", str(out)]) == 0
     assert capsys.readouterr().err.count("saved earlier") == len(experiments.EXPERIMENTS)
     assert (out / "tables/league.csv").read_bytes() == before
+
+
+def test_an_audit_that_is_stopped_or_killed_goes_on_from_its_blocks(tmp_path, monkeypatch):
+    mine = replace(
+        QUICK, feedback_only=("reinforce",), reward_models=(), solved=(), taught=("sdpo",),
+        settings=6, noise=(0.1,), oracles=("continuous",),
+    )  # fmt: skip
+    monkeypatch.setattr(run, "EXPERIMENTS", {
+        name: experiments.EXPERIMENTS[name] for name in ("range", "told_feedback", "crossover")
+    })  # fmt: skip
+    monkeypatch.setattr(run, "render", lambda out: None)
+    run.audit(tmp_path / "whole", mine, "test")
+    written = []
+    write = blocks.write
+
+    def counted(path, *arguments):
+        write(path, *arguments)
+        written.append(path)
+        if len(written) == 2:
+            raise InterruptedError
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(blocks, "write", counted)
+    # As by a kill, then by a wish to stop, then to the end.
+    with pytest.raises(InterruptedError):
+        run.audit(out, mine, "test")
+    kept = set(written)
+    assert all(path.is_file() for path in kept)
+    asked = []
+    with pytest.raises(interrupts.Stopped):
+        run.audit(out, mine, "test", stop=lambda: asked.append(1) or len(asked) > 6)
+    run.audit(out, mine, "test")
+    assert len(written) == len(set(written))
+    assert not (out / "data" / "blocks").exists()
+    data = {path.name: path.read_bytes() for path in (out / "data").iterdir()}
+    assert data == {path.name: path.read_bytes() for path in (tmp_path / "whole/data").iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from sdpo_jax import Sizes
 from sweeps import blocks, claims, paper, store
 from sweeps.__main__ import main
 from sweeps.display import PaperDisplay
-from sweeps.reproduce import Stopped, reproduce
+from sweeps.interrupts import Stopped
+from sweeps.reproduce import reproduce
 
 FILES = {
     "claims.json",
