@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import os
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,20 +36,35 @@ def test_adding_an_algorithm(capsys):
     assert re.fullmatch(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]\n", capsys.readouterr().out)
 
 
-def test_parts_of_your_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+# What the page says of what it has computed.
+CHECKS = """
+import sys, sdpo_jax, sweeps
+assert all(each.__file__.startswith(sys.argv[1]) for each in (sdpo_jax, sweeps))
+assert half.finite_steps == whole.finite_steps == 15
+run = train(3, program)
+for name, value in run.final.items():
+    assert abs(value - final[name]) < 1e-6
+assert abs(run.params - whole.params).max() < 1e-6
+"""
+
+
+def test_parts_of_your_own_run_from_another_folder_with_an_installed_wheel(tmp_path):
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    site, folder = tmp_path / "site", tmp_path / "elsewhere"
+    folder.mkdir()
+    # A wheel of Python alone is installed by unpacking it.
+    zipfile.ZipFile(wheel).extractall(site)
     blocks = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/parts_of_your_own.md").read_text(), re.DOTALL
     )
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    half, whole, final = names["half"], names["whole"], names["final"]
-    assert half.finite_steps == whole.finite_steps == 15  # pyright: ignore[reportAttributeAccessIssue]
-    run = names["train"](3, names["program"])  # pyright: ignore[reportCallIssue]
-    for name, value in run.final.items():
-        assert abs(value - final[name]) < 1e-6  # pyright: ignore[reportIndexIssue]
-    assert abs(run.params - whole.params).max() < 1e-6  # pyright: ignore[reportAttributeAccessIssue]
+    (folder / "page.py").write_text("\n".join([*blocks, CHECKS]))
+    said = subprocess.run(
+        [sys.executable, "-W", "error", "page.py", str(site)],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
