@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from sweeps.opening import of_grid
 from sweeps.writing import check_writable, partial_name, remove_partial_files, write_atomically
 
 FOLDER = "export"
+# Runs that are in memory at a time; a block file has no more.
+_ROWS = 4096
 
 
 def export(directory: Path, to: str, out: Path | None = None) -> list[Path]:
@@ -62,8 +64,39 @@ def plain(data: xr.Dataset) -> xr.Dataset:
     return data.drop_indexes(zipped) if zipped else data
 
 
+def _parts(data: xr.Dataset) -> Iterator[dict[Any, slice]]:
+    """Selections of at most ``_ROWS`` runs, whose rows follow each other in the data's order."""
+    dims = data["finite_steps"].dims
+    sizes = [data.sizes[dim] for dim in dims]
+    behind = 1
+    place = len(sizes)
+    while place and behind * sizes[place - 1] <= _ROWS:
+        place -= 1
+        behind *= sizes[place]
+    if not place:
+        yield {}
+        return
+    step = max(1, _ROWS // behind)
+    for index in np.ndindex(*sizes[: place - 1]):
+        chosen = {dim: slice(i, i + 1) for dim, i in zip(dims, index, strict=False)}
+        for start in range(0, sizes[place - 1], step):
+            yield {**chosen, dims[place - 1]: slice(start, start + step)}
+
+
+def _chunked(data: xr.Dataset) -> xr.Dataset:
+    """The same, of arrays that Dask reads part by part; as it is without Dask."""
+    try:
+        importlib.import_module("dask.array")
+    except ImportError:
+        return data
+    part = next(_parts(data))
+    # Only the first part is as large as all others, or larger.
+    return data.chunk({dim: len(range(*at.indices(data.sizes[dim]))) for dim, at in part.items()})
+
+
 def _netcdf(data: xr.Dataset, path: Path) -> None:
-    write_atomically(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
+    whole = _chunked(data)
+    write_atomically(path, lambda temporary: whole.to_netcdf(temporary, engine="h5netcdf"))
 
 
 def _zarr(data: xr.Dataset, path: Path) -> None:
@@ -73,7 +106,7 @@ def _zarr(data: xr.Dataset, path: Path) -> None:
     partial = partial_name(path)
     try:
         # Version 3 of the format has no settled type for text.
-        data.to_zarr(partial, mode="w", zarr_format=2)
+        _chunked(data).to_zarr(partial, mode="w", zarr_format=2)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     except BaseException:
@@ -82,12 +115,31 @@ def _zarr(data: xr.Dataset, path: Path) -> None:
 
 
 def _parquet(data: xr.Dataset, path: Path) -> None:
-    write_atomically(path, lambda temporary: table(data).to_parquet(temporary, index=False))
+    import pyarrow
+    import pyarrow.parquet
+
+    def write(temporary: Path) -> None:
+        writer = None
+        try:
+            for part in _parts(data):
+                rows = pyarrow.Table.from_pandas(table(data.isel(part)), preserve_index=False)
+                writer = writer or pyarrow.parquet.ParquetWriter(temporary, rows.schema)
+                writer.write_table(rows)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    write_atomically(path, write)
 
 
 def _csv(data: xr.Dataset, path: Path) -> None:
     # Each number in as many digits as give it back: labels are float64, results float32.
-    write_atomically(path, lambda temporary: table(data).to_csv(temporary, index=False))
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            for number, part in enumerate(_parts(data)):
+                table(data.isel(part)).to_csv(file, index=False, header=number == 0)
+
+    write_atomically(path, write)
 
 
 def table(data: xr.Dataset) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import re
 import resource
 import signal
@@ -21,7 +22,7 @@ import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
 from sweeps import __main__ as cli
-from sweeps import blocks, folder, replay, sweepfile, writing
+from sweeps import blocks, exports, folder, replay, sweepfile, writing
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
@@ -435,7 +436,9 @@ def test_replay_finds_labels_that_hold_commas_and_names():
             assert replay.find(plan, text) == run
 
 
-def test_round_trips_through_each_format(finished, in_memory, tmp_path):
+@pytest.mark.parametrize("rows", [7, 30, 4096])
+def test_round_trips_through_each_format(finished, in_memory, tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(exports, "_ROWS", rows)
     for kind in ("netcdf", "zarr", "parquet", "csv"):
         assert main(["export", str(finished), "--to", kind, "--out", str(tmp_path)]) == 0
     data = sweeps.open(finished)
@@ -457,6 +460,26 @@ def test_round_trips_through_each_format(finished, in_memory, tmp_path):
             assert np.float32(table.reward.iloc[row]) == one.reward
             assert np.float32(table.reward_curve_30.iloc[row]) == one.reward_curve.sel(step=30)
             assert table.finite_steps.iloc[row] == one.finite_steps
+
+
+@pytest.mark.parametrize("sizes", [(), (1,), (7,), (3, 5), (2, 1, 9), (4, 3, 2, 5)])
+@pytest.mark.parametrize("rows", [1, 2, 6, 10, 1000])
+def test_what_is_written_part_by_part_is_all_of_it_in_order(monkeypatch, sizes, rows):
+    monkeypatch.setattr(exports, "_ROWS", rows)
+    dims = [f"axis{number}" for number in range(len(sizes))]
+    data = xr.Dataset({"finite_steps": (dims, np.arange(np.prod(sizes, dtype=int)).reshape(sizes))})
+    parts = [data.isel(part).finite_steps.values.reshape(-1) for part in exports._parts(data)]
+    assert max(map(len, parts)) <= rows
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(np.prod(sizes, dtype=int)))
+
+
+def test_results_that_are_larger_than_memory_are_dasks(finished):
+    data = sweeps.open(finished, lazy=True).chunk(seed=20)
+    assert data.chunks["seed"] == (20, 20, 10)
+    again = pickle.loads(pickle.dumps(data))
+    whole = sweeps.open(finished, lazy=False)
+    xr.testing.assert_equal(again.compute(), whole)
+    xr.testing.assert_allclose(again.reward.mean("seed").compute(), whole.reward.mean("seed"))
 
 
 @pytest.mark.parametrize("budget", ["nan", "-1", "-inf"])
