@@ -1,0 +1,415 @@
+"""Whole training runs of a network: pure functions, so that ``jit`` and ``vmap`` are the caller's.
+
+A run has one problem, that of its seed, and starts from a given network. Each step samples rollouts
+of the student, who reads no context, lets an oracle score them, and takes a step of Adam on a
+method's loss. Seed, learning rate, kind of feedback, noise and a method's numbers are all traced:
+``vmap`` over any of them. A seed's random numbers depend on nothing else, so that two methods at
+one seed share problem, uniform numbers and noise, and differences are paired.
+
+>>> from sdpo_jax.in_context import METHODS, Lab, Setting, Transformer, World, kinds, train
+>>> world = World(length=3, vocab_size=4)
+>>> network = Transformer(world.ids, world.vocab_size, world.places, width=8)
+>>> lab = Lab(world, network, METHODS["grpo"], steps=4, every=2)
+>>> run = lambda seed, rate: train(lab, network.init(jax.random.key(0)), seed, Setting(rate))
+>>> over = jax.vmap(jax.vmap(run, (0, None)), (None, 0))
+>>> jax.jit(over)(jnp.arange(2), jnp.array([0.001, 0.01])).curves["reward"].shape  # at 0, 2, 4
+(2, 2, 3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from sdpo_jax import Problem, losses, policies, problems, reward_model
+from sdpo_jax.checks import integer
+from sdpo_jax.in_context import world as worlds
+from sdpo_jax.in_context.methods import NUMBERS, TEACHERS, Batch, Method, Teacher
+from sdpo_jax.in_context.network import Causal, Params
+from sdpo_jax.in_context.world import World
+from sdpo_jax.preference import Pairs
+from sdpo_jax.reward_model import RewardModel
+from sdpo_jax.streams import Stream
+
+CONTINUOUS = worlds.KINDS.index("continuous")
+
+# What is recorded; of a method without a teacher the last three are NaN.
+CURVES = ("reward", "entropy", "drift", "gap", "teacher_reward", "teacher_saves")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What is static of a training run.
+
+    Attributes:
+        world: sizes of what is read and written.
+        network: who learns.
+        method: how.
+        steps: of training.
+        rollouts: a step, N; each asks for one reward.
+        every: so many steps after each other something is recorded; it divides the steps.
+        probes: rollouts of a record, apart from those that are learned from.
+    """
+
+    world: World
+    network: Causal
+    method: Method
+    steps: int = 150
+    rollouts: int = 32
+    every: int = 10
+    probes: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("rollouts", 2), ("every", 1), ("probes", 2)):
+            integer(name, getattr(self, name), least)
+        if self.steps % self.every:
+            raise ValueError(f"every: {self.every}; allowed: a divisor of the steps, {self.steps}")
+        for name in ("rollouts", "probes"):
+            if getattr(self, name) < self.world.attempts:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)}; allowed: {self.world.attempts} or more, as "
+                    "many attempts as a context holds"
+                )
+
+
+class Setting(NamedTuple):
+    """What is traced of a training run; each one number.
+
+    Attributes:
+        learning_rate: of Adam.
+        kind: of feedback, a place in ``KINDS``; see ``kinds``.
+        noise: standard deviation of what the oracle adds to the reward.
+        hint_noise: standard deviation of a critic's errors.
+        numbers: of the method, by the names in ``NUMBERS``; those not given have their defaults.
+    """
+
+    learning_rate: ArrayLike
+    kind: ArrayLike = CONTINUOUS
+    noise: ArrayLike = 0.1
+    hint_noise: ArrayLike = 0.45
+    numbers: Mapping[str, ArrayLike] = {}
+
+
+class Result(NamedTuple):
+    """What comes out of a training run.
+
+    Attributes:
+        curves: by the names in ``CURVES``, ``[steps / every + 1]`` each: before the first step,
+            after ``every`` steps and so on. ``reward`` is the mean true reward of the probes,
+            ``entropy`` that of the student in nats a token, ``drift`` KL(student || first network)
+            in nats a token, ``gap`` KL(teacher || student) in nats a token, ``teacher_reward`` the
+            mean true reward of answers that the teacher writes, and ``teacher_saves`` how many nats
+            a token of the best answer it saves the student.
+        params: of the student, after the last step.
+    """
+
+    curves: dict[str, Array]
+    params: Params
+
+
+class Draw(NamedTuple):
+    """Random numbers of a step, the same for every method.
+
+    Attributes:
+        uniforms: ``[T, N]``, from which tokens are sampled.
+        noise: ``[N]``, standard normal, on the rewards.
+        hints: ``[T, N]``, standard normal, on a critic's hints.
+    """
+
+    uniforms: Array
+    noise: Array
+    hints: Array
+
+
+class _State(NamedTuple):
+    student: Params
+    average: Params
+    memory: Any
+    reward_model: RewardModel | None
+
+
+def train(lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> Result:
+    """Train a student from the parameters ``first``.
+
+    Args:
+        lab: what is static.
+        first: parameters of ``lab.network``, such as one checkpoint of ``Pretrained.params``.
+        seed: an integer, or a typed key: of the problem and all that is random.
+        setting: what is traced.
+
+    Raises:
+        ValueError: numbers that the method has none of.
+    """
+    run = _Run(lab, first, seed, setting)
+    optimizer = optax.adam(setting.learning_rate)
+    method = lab.method
+    model = None
+    if method.learns_reward:
+        length, vocab_size = lab.world.length, lab.world.vocab_size
+        model = RewardModel(jnp.zeros((length, vocab_size)), jnp.zeros((vocab_size, vocab_size)))
+    average = first if _asks(method, "average") else None
+    state = _State(first, average, optimizer.init(first), model)
+
+    def step(index: Array, state: _State) -> _State:
+        batch, model = run.batch(state, index)
+        student, memory = state.student, state.memory
+
+        def epoch(_: Any, both: tuple[Params, Any]) -> tuple[Params, Any]:
+            student, memory = both
+            gradient = jax.grad(lambda params: run.loss(params, batch))(student)
+            updates, memory = optimizer.update(gradient, memory)
+            return optax.apply_updates(student, updates), memory
+
+        if method.epochs == 1:
+            student, memory = epoch(0, (student, memory))
+        else:
+            student, memory = lax.fori_loop(0, method.epochs, epoch, (student, memory))
+        average = state.average
+        if average is not None:
+            average = losses.ema(average, student, rate=run.numbers["teacher_rate"])
+        return _State(student, average, memory, model)
+
+    def record(state: _State, begin: Array) -> tuple[_State, dict[str, Array]]:
+        curves = run.record(state, begin)
+        # After the last record there is no step.
+        end = jnp.minimum(begin + lab.every, lab.steps)
+        return lax.fori_loop(begin, end, step, state), curves
+
+    state, curves = lax.scan(record, state, jnp.arange(0, lab.steps + 1, lab.every))
+    return Result(curves, state.student)
+
+
+def problem_of(lab: Lab, seed: ArrayLike) -> Problem:
+    """The problem of a seed: that of the grid's runs of the same seed and sizes."""
+    return problems.sample_problem(seed, lab.world.length, lab.world.vocab_size)
+
+
+def sample(
+    network: Causal,
+    world: World,
+    streams: Sequence[tuple[Params, Array | None]],
+    combine: Any,
+    uniforms: Array,
+) -> Array:
+    """Answers ``[T, N]``, token by token, with each stream's keys and values kept.
+
+    Args:
+        network: who writes.
+        world: sizes.
+        streams: parameters, and the context ``[C, N]`` that they read or ``None``, of each.
+        combine: from their logits ``[N, V]`` to those that are sampled from.
+        uniforms: ``[T, N]`` in [0, 1), one for each token.
+    """
+    count = uniforms.shape[1]
+    caches = []
+    for params, context in streams:
+        if context is None:
+            nothing = jnp.zeros((0, count), jnp.int32), jnp.zeros(0, jnp.int32)
+            caches.append(network.begin(params, *nothing, world.length))
+        else:
+            caches.append(network.begin(params, context, world.context_places, world.length))
+
+    def write(state: tuple[Any, Array], at: tuple[Array, Array]) -> tuple[Any, Array]:
+        caches, token = state
+        place, uniform = at
+        found = [
+            network.extend(params, cache, token, place)
+            for (params, _), cache in zip(streams, caches, strict=True)
+        ]
+        probs = jax.nn.softmax(combine([logits for logits, _ in found]))
+        below = jnp.cumsum(probs, axis=-1)
+        token = (below < uniform[:, None] * below[:, -1:]).sum(-1)
+        token = jnp.minimum(token, world.vocab_size - 1).astype(jnp.int32)
+        return ([cache for _, cache in found], token), token  # pyright: ignore[reportReturnType]
+
+    start = jnp.full(count, world.start, jnp.int32)
+    return lax.scan(write, (caches, start), (world.answer_places, uniforms))[1]
+
+
+def read(network: Causal, world: World, params: Params, answer: Array, context: Array | None):
+    """Logits ``[N, T, V]`` of each token of answers ``[T, N]``, after a context ``[C, N]``."""
+    ids, places = worlds.asked(world, answer), world.answer_places
+    if context is not None:
+        ids = jnp.concatenate((context, ids))
+        places = jnp.concatenate((world.context_places, places))
+    return network.read(params, ids, places, world.length)
+
+
+def taught(
+    lab: Lab,
+    teacher: Teacher,
+    params: Mapping[str, Params],
+    answer: Array,
+    context: Array,
+    numbers: Mapping[str, Any],
+) -> Array:
+    """A teacher's logits ``[N, T, V]`` along answers ``[T, N]``, after contexts ``[C, N]``.
+
+    Args:
+        lab: sizes and network.
+        teacher: one of ``TEACHERS``.
+        params: of ``"student"``, ``"first"`` and ``"average"``, those that it asks for.
+        answer: ``[T, N]``.
+        context: ``[C, N]``.
+        numbers: of the method.
+    """
+    logits = [
+        read(lab.network, lab.world, params[whose], answer, context if reads else None)
+        for whose, reads in teacher.streams
+    ]
+    return losses.frozen(teacher.combine(logits, numbers))
+
+
+def _asks(method: Method, whose: str) -> bool:
+    teacher = method.teacher
+    return teacher is not None and any(name == whose for name, _ in TEACHERS[teacher].streams)
+
+
+class _Run:
+    """One run's problem, random numbers and contexts."""
+
+    def __init__(self, lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> None:
+        for name in setting.numbers:
+            if name not in lab.method.numbers:
+                allowed = ", ".join(lab.method.numbers) or "none"
+                raise ValueError(f"numbers: {name!r}; allowed for {lab.method.name}: {allowed}")
+        self.lab, self.first, self.setting = lab, first, setting
+        self.numbers = {**NUMBERS, **setting.numbers}
+        self.problem = problem_of(lab, seed)
+        self.tables = problems.tabulate(self.problem)
+        self.solution = problems.best_sequence(self.problem)[0]
+        given: Any = jnp.asarray(seed)
+        typed = jnp.issubdtype(given.dtype, jax.dtypes.prng_key)
+        key = given if typed else jax.random.key(given)
+        self.rollouts = jax.random.fold_in(key, Stream.ROLLOUTS)
+        self.probes = jax.random.fold_in(key, Stream.ALGORITHM)
+
+    def draw(self, key: Array, count: int) -> Draw:
+        keys = jax.random.split(key, 3)
+        shape = (self.lab.world.length, count)
+        return Draw(
+            jax.random.uniform(keys[0], shape),
+            jax.random.normal(keys[1], shape[1:]),
+            jax.random.normal(keys[2], shape),
+        )
+
+    def reward(self, tokens: Array) -> Array:
+        """True rewards ``[N]`` of answers ``[T, N]``."""
+        world = self.lab.world
+        packed = policies.pack(tokens, world.vocab_size)
+        return problems.look_up(self.tables, packed, world.length, world.vocab_size)
+
+    def judged(self, tokens: Array, draw: Draw) -> tuple[worlds.Feedback, Array]:
+        """What the oracle says of answers ``[T, N]``, and their true rewards."""
+        setting, reward = self.setting, self.reward(tokens)
+        said = worlds.feedback(
+            self.problem,
+            tokens,
+            reward,
+            jnp.asarray(setting.kind),
+            jnp.asarray(setting.noise) * draw.noise,
+            jnp.asarray(setting.hint_noise) * draw.hints,
+        )
+        return said, reward
+
+    def context(self, tokens: Array, said: worlds.Feedback) -> Array:
+        """What a teacher of the method reads at each rollout, ``[C, N]``."""
+        world, kind = self.lab.world, self.lab.method.context
+        if kind == "feedback":
+            return worlds.contexts(world, worlds.told(world, tokens, said))
+        best = self.solution if kind == "solution" else tokens[:, said.score.argmax()]
+        return worlds.shown(world, jnp.broadcast_to(best[:, None], tokens.shape), kind)
+
+    def written(self, params: Params, uniforms: Array) -> Array:
+        """Answers ``[T, N]`` of a student."""
+        network, world = self.lab.network, self.lab.world
+        return sample(network, world, [(params, None)], lambda logits: logits[0], uniforms)
+
+    def logits(self, params: Params, tokens: Array) -> Array:
+        return read(self.lab.network, self.lab.world, params, tokens, None)
+
+    def params_of(self, state: _State) -> dict[str, Params]:
+        return {"student": state.student, "first": self.first, "average": state.average}
+
+    def batch(self, state: _State, index: Array) -> tuple[Batch, RewardModel | None]:
+        """What a step learns from."""
+        lab, method = self.lab, self.lab.method
+        draw = self.draw(jax.random.fold_in(self.rollouts, index), lab.rollouts)
+        tokens = self.written(state.student, draw.uniforms)
+        said, _ = self.judged(tokens, draw)
+        old = losses.token_log_probs(self.logits(state.student, tokens), tokens.T)
+        first = teacher = predicted = None
+        if method.asks_first:
+            first = losses.token_log_probs(self.logits(self.first, tokens), tokens.T)
+        if method.teacher is not None:
+            teacher = taught(
+                lab,
+                TEACHERS[method.teacher],
+                self.params_of(state),
+                tokens,
+                self.context(tokens, said),
+                self.numbers,
+            )
+        model = state.reward_model
+        if model is not None:
+            model = reward_model.fit(model, _pairs(tokens, said.score), self.numbers["model_rate"])
+            predicted = reward_model.score(model, tokens)
+        return Batch(tokens.T, said.score, old, first, teacher, predicted), model
+
+    def loss(self, params: Params, batch: Batch) -> Array:
+        """The method's loss of a student on a batch."""
+        return self.lab.method.loss(self.logits(params, batch.tokens.T), batch, self.numbers)
+
+    def record(self, state: _State, index: Array) -> dict[str, Array]:
+        """``CURVES`` before a step."""
+        lab = self.lab
+        key = jax.random.fold_in(self.probes, index)
+        draw = self.draw(key, lab.probes)
+        tokens = self.written(state.student, draw.uniforms)
+        said, reward = self.judged(tokens, draw)
+        logits, first = (self.logits(each, tokens) for each in (state.student, self.first))
+        curves = {
+            "reward": reward.mean(),
+            "entropy": losses.entropy(logits).mean(),
+            "drift": losses.distillation(logits, first, divergence="reverse_kl").mean(),
+        }
+        if lab.method.teacher is None:
+            nothing = jnp.full((), jnp.nan)
+            return curves | dict.fromkeys(CURVES[len(curves) :], nothing)
+        teacher = TEACHERS[lab.method.teacher]
+        context, params = self.context(tokens, said), self.params_of(state)
+        solution = jnp.broadcast_to(self.solution[:, None], tokens.shape)
+
+        def along(answer: Array) -> Array:
+            return taught(lab, teacher, params, answer, context, self.numbers)
+
+        own, other = (
+            losses.token_log_probs(each, solution.T)
+            for each in (self.logits(state.student, solution), along(solution))
+        )
+        written = sample(
+            lab.network,
+            lab.world,
+            [(params[whose], context if reads else None) for whose, reads in teacher.streams],
+            lambda logits: teacher.combine(logits, self.numbers),
+            self.draw(jax.random.fold_in(key, 1), lab.probes).uniforms,
+        )
+        return curves | {
+            "gap": losses.distillation(logits, along(tokens)).mean(),
+            "teacher_reward": self.reward(written).mean(),
+            "teacher_saves": (other - own).mean(),
+        }
+
+
+def _pairs(tokens: Array, score: Array) -> Pairs:
+    """Rollout i against i + N/2; of equal scores neither is preferred."""
+    half = len(score) // 2
+    verdict = jnp.sign(score[:half] - score[half : 2 * half])
+    return Pairs(tokens[:, :half], tokens[:, half : 2 * half], verdict)
