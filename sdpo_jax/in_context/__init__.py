@@ -11,13 +11,13 @@ problems, and ``train`` is one training run on one problem by one of the ``METHO
 >>> network = Transformer(world.ids, world.vocab_size, world.places, width=8)
 >>> plan = Pretraining(checkpoints=(0, 4), batch=8, examples=16)
 >>> params = jax.jit(lambda: pretrain(network, world, plan, seed=0).params)()
->>> lab = Lab(world, network, METHODS["sdpo_composed_forward"], steps=4, every=2)
+>>> lab = Lab(world, network, METHODS["sdpo_composed_forward"], steps=4)
 >>> def run(seed, kind, checkpoint):
 ...     first = jax.tree.map(lambda each: each[checkpoint], params)
 ...     return train(lab, first, seed, Setting(0.01, kind)).curves["reward"]
 >>> chosen = kinds(["binary", "critique"])
 >>> jax.jit(jax.vmap(run))(jnp.arange(2), chosen, jnp.array([0, 1])).shape
-(2, 3)
+(2, 4)
 """
 
 from sdpo_jax.in_context.methods import METHODS, NUMBERS, TEACHERS, Batch, Method, Teacher

@@ -13,9 +13,9 @@ the same are compared. The teachers are ways to read and to put together what wa
     composed       theta, without + strength (first with - first without), in logits
     composed_live  theta, without + strength (theta with - theta without), in logits
 
-At strength 1 the last is ``live``. With the feedback f independent of the parameters, the composed
-teacher is Bayes' rule, ``p(v | f) ~ p(v) p(f | v)``: the likelihood from the first network, the
-prior from the student.
+At strength 1 the last is ``live``. The composed teacher follows Bayes' rule,
+``p(v | f) ~ p(v) p(f | v)``: the student is the prior, and the likelihood is what the first network
+has learned.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Batch(NamedTuple):
     Attributes:
         tokens: ``[N, T]``, the rollouts.
         feedback: ``[N]``, their scores.
-        old: ``[N, T]``, log probabilities when they were sampled.
+        old: ``[N, T]``, log probabilities when they were sampled; ``None`` where these are those of
+            now, as in the first step on a batch.
         first: ``[N, T]``, log probabilities of the first network; ``None`` if not asked for.
         teacher: ``[N, T, V]``, logits; ``None`` without a teacher.
         predicted: ``[N]``, a learned reward; ``None`` if none is learned.
@@ -49,7 +50,7 @@ class Batch(NamedTuple):
 
     tokens: Array
     feedback: Array
-    old: Array
+    old: Array | None = None
     first: Array | None = None
     teacher: Array | None = None
     predicted: Array | None = None
@@ -155,6 +156,12 @@ def _log_probs(student: Array, batch: Batch) -> Array:
     return losses.token_log_probs(student, batch.tokens)
 
 
+def _ratio(student: Array, batch: Batch, advantages: Array, clip: Any = 0.2) -> Array:
+    now = _log_probs(student, batch)
+    old = now if batch.old is None else batch.old
+    return losses.clipped_ratio(now, old, advantages, clip=clip)
+
+
 def reinforce(student: Array, batch: Batch, numbers: Numbers) -> Array:
     """``-f log pi``: the score itself is the advantage (Williams 1992)."""
     return losses.token_mean(losses.reinforce(_log_probs(student, batch), batch.feedback))
@@ -169,24 +176,20 @@ def rloo(student: Array, batch: Batch, numbers: Numbers) -> Array:
 def grpo(student: Array, batch: Batch, numbers: Numbers) -> Array:
     """``losses.group_normalised`` in PPO's ratio, a mean over each sequence (2402.03300)."""
     advantages = losses.group_normalised(batch.feedback)
-    values = losses.clipped_ratio(_log_probs(student, batch), batch.old, advantages)
-    return losses.sequence_mean(values)
+    return losses.sequence_mean(_ratio(student, batch, advantages))
 
 
 def dr_grpo(student: Array, batch: Batch, numbers: Numbers) -> Array:
     """``losses.centred``, over a fixed length (2503.20783)."""
     advantages = losses.centred(batch.feedback)
-    values = losses.clipped_ratio(_log_probs(student, batch), batch.old, advantages)
+    values = _ratio(student, batch, advantages)
     return losses.fixed_length(values, length=float(values.shape[-1]))
 
 
 def ppo(student: Array, batch: Batch, numbers: Numbers) -> Array:
     """Several steps a batch, each within the ``clip`` of the first (1707.06347), no critic."""
     advantages = losses.centred(batch.feedback)
-    now = _log_probs(student, batch)
-    return losses.token_mean(
-        losses.clipped_ratio(now, batch.old, advantages, clip=numbers["clip"])
-    )
+    return losses.token_mean(_ratio(student, batch, advantages, numbers["clip"]))
 
 
 def dpo(student: Array, batch: Batch, numbers: Numbers) -> Array:
@@ -278,11 +281,7 @@ METHODS = {
         Method(
             "rlhf", "RLHF, learned reward", SCORE, rlhf, numbers=("model_rate",), learns_reward=True
         ),
-        *(
-            _sdpo(teacher, divergence)
-            for teacher in TEACHERS
-            for divergence in losses.DIVERGENCES
-        ),
+        *(_sdpo(teacher, divergence) for teacher in TEACHERS for divergence in losses.DIVERGENCES),
         Method(
             "grpo_sdpo",
             "GRPO and SDPO, composed",

@@ -124,7 +124,7 @@ def pretrain(
         return optax.apply_updates(params, updates), memory, value
 
     def to_checkpoint(state: Any, ends: tuple[Array, Array]) -> tuple[Any, tuple[Params, Array]]:
-        state = lax.fori_loop(*ends, step, state)
+        state = lax.fori_loop(ends[0], ends[1], step, state)
         return state, (state[0], state[2])
 
     params = network.init(keys[0]) if init is None else init
@@ -132,8 +132,8 @@ def pretrain(
     stops = jnp.asarray(plan.checkpoints)
     starts = jnp.concatenate((jnp.zeros(1, stops.dtype), stops[:-1]))
     _, (kept, loss) = lax.scan(to_checkpoint, state, (starts, stops))
-    measured = lax.map(lambda params: skill(network, world, plan, params, keys[2]), kept)
-    return Pretrained(kept, *measured, loss)
+    saved, without = lax.map(lambda params: skill(network, world, plan, params, keys[2]), kept)
+    return Pretrained(kept, saved, without, loss)
 
 
 def skill(

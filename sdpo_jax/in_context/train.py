@@ -9,15 +9,16 @@ one seed share problem, uniform numbers and noise, and differences are paired.
 >>> from sdpo_jax.in_context import METHODS, Lab, Setting, Transformer, World, kinds, train
 >>> world = World(length=3, vocab_size=4)
 >>> network = Transformer(world.ids, world.vocab_size, world.places, width=8)
->>> lab = Lab(world, network, METHODS["grpo"], steps=4, every=2)
+>>> lab = Lab(world, network, METHODS["grpo"], steps=4)
 >>> run = lambda seed, rate: train(lab, network.init(jax.random.key(0)), seed, Setting(rate))
 >>> over = jax.vmap(jax.vmap(run, (0, None)), (None, 0))
->>> jax.jit(over)(jnp.arange(2), jnp.array([0.001, 0.01])).curves["reward"].shape  # at 0, 2, 4
-(2, 2, 3)
+>>> jax.jit(over)(jnp.arange(2), jnp.array([0.001, 0.01])).curves["reward"].shape
+(2, 2, 4)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,8 +41,8 @@ from sdpo_jax.streams import Stream
 
 CONTINUOUS = worlds.KINDS.index("continuous")
 
-# What is recorded; of a method without a teacher the last three are NaN.
-CURVES = ("reward", "entropy", "drift", "gap", "teacher_reward", "teacher_saves")
+# What is recorded; NaN where it is not measured.
+CURVES = ("reward", "entropy", "gap", "drift", "teacher_reward", "teacher_saves")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Lab:
         method: how.
         steps: of training.
         rollouts: a step, N; each asks for one reward.
-        every: so many steps after each other something is recorded; it divides the steps.
-        probes: rollouts of a record, apart from those that are learned from.
+        every: so many steps after each other the drift is measured, and the teacher.
+        watch: whether the teacher's own answers are measured, too.
     """
 
     world: World
@@ -64,19 +65,16 @@ class Lab:
     steps: int = 150
     rollouts: int = 32
     every: int = 10
-    probes: int = 64
+    watch: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("rollouts", 2), ("every", 1), ("probes", 2)):
+        for name, least in (("steps", 1), ("rollouts", 2), ("every", 1)):
             integer(name, getattr(self, name), least)
-        if self.steps % self.every:
-            raise ValueError(f"every: {self.every}; allowed: a divisor of the steps, {self.steps}")
-        for name in ("rollouts", "probes"):
-            if getattr(self, name) < self.world.attempts:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)}; allowed: {self.world.attempts} or more, as "
-                    "many attempts as a context holds"
-                )
+        if self.rollouts < self.world.attempts:
+            raise ValueError(
+                f"rollouts: {self.rollouts}; allowed: {self.world.attempts} or more, as many "
+                "attempts as a context holds"
+            )
 
 
 class Setting(NamedTuple):
@@ -101,12 +99,13 @@ class Result(NamedTuple):
     """What comes out of a training run.
 
     Attributes:
-        curves: by the names in ``CURVES``, ``[steps / every + 1]`` each: before the first step,
-            after ``every`` steps and so on. ``reward`` is the mean true reward of the probes,
-            ``entropy`` that of the student in nats a token, ``drift`` KL(student || first network)
-            in nats a token, ``gap`` KL(teacher || student) in nats a token, ``teacher_reward`` the
-            mean true reward of answers that the teacher writes, and ``teacher_saves`` how many nats
-            a token of the best answer it saves the student.
+        curves: by the names in ``CURVES``, ``[steps]`` each, all of them from the rollouts of a
+            step, which the student wrote before it: ``reward``, their mean true reward;
+            ``entropy`` of the student, ``gap``, KL(teacher || student), and ``drift``,
+            KL(student || first network), in nats a token; ``teacher_reward``, the mean true reward
+            of answers that the teacher writes; ``teacher_saves``, how many nats a token of the best
+            answer it saves the student. ``gap`` and the last two are NaN without a teacher; all
+            but the first three are NaN at steps between those at which they are measured.
         params: of the student, after the last step.
     """
 
@@ -128,11 +127,26 @@ class Draw(NamedTuple):
     hints: Array
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """What the next step needs.
+
+    Attributes:
+        student: its parameters.
+        average: those of an averaged teacher; ``None`` where the method asks for none.
+        memory: Adam's.
+        reward_model: ``None`` where none is learned.
+    """
+
     student: Params
     average: Params
     memory: Any
     reward_model: RewardModel | None
+
+
+class _Seen(NamedTuple):
+    reward: Array
+    logits: Array
+    context: Array | None
 
 
 def train(lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> Result:
@@ -147,18 +161,18 @@ def train(lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> Result:
     Raises:
         ValueError: numbers that the method has none of.
     """
-    run = _Run(lab, first, seed, setting)
-    optimizer = optax.adam(setting.learning_rate)
+    run = Run(lab, first, seed, setting)
+    optimizer = optax.adam(jnp.asarray(setting.learning_rate))
     method = lab.method
     model = None
     if method.learns_reward:
         length, vocab_size = lab.world.length, lab.world.vocab_size
         model = RewardModel(jnp.zeros((length, vocab_size)), jnp.zeros((vocab_size, vocab_size)))
     average = first if _asks(method, "average") else None
-    state = _State(first, average, optimizer.init(first), model)
+    state = State(first, average, optimizer.init(first), model)
 
-    def step(index: Array, state: _State) -> _State:
-        batch, model = run.batch(state, index)
+    def step(state: State, index: Array) -> tuple[State, dict[str, Array]]:
+        batch, model, seen = run.batch(state, index)
         student, memory = state.student, state.memory
 
         def epoch(_: Any, both: tuple[Params, Any]) -> tuple[Params, Any]:
@@ -174,15 +188,9 @@ def train(lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> Result:
         average = state.average
         if average is not None:
             average = losses.ema(average, student, rate=run.numbers["teacher_rate"])
-        return _State(student, average, memory, model)
+        return State(student, average, memory, model), run.record(state, batch, seen, index)
 
-    def record(state: _State, begin: Array) -> tuple[_State, dict[str, Array]]:
-        curves = run.record(state, begin)
-        # After the last record there is no step.
-        end = jnp.minimum(begin + lab.every, lab.steps)
-        return lax.fori_loop(begin, end, step, state), curves
-
-    state, curves = lax.scan(record, state, jnp.arange(0, lab.steps + 1, lab.every))
+    state, curves = lax.scan(step, state, jnp.arange(lab.steps))
     return Result(curves, state.student)
 
 
@@ -272,8 +280,8 @@ def _asks(method: Method, whose: str) -> bool:
     return teacher is not None and any(name == whose for name, _ in TEACHERS[teacher].streams)
 
 
-class _Run:
-    """One run's problem, random numbers and contexts."""
+class Run:
+    """One run's problem, random numbers and contexts; what ``train`` and ``exact`` share."""
 
     def __init__(self, lab: Lab, first: Params, seed: ArrayLike, setting: Setting) -> None:
         for name in setting.numbers:
@@ -292,13 +300,11 @@ class _Run:
         self.probes = jax.random.fold_in(key, Stream.ALGORITHM)
 
     def draw(self, key: Array, count: int) -> Draw:
-        keys = jax.random.split(key, 3)
-        shape = (self.lab.world.length, count)
-        return Draw(
-            jax.random.uniform(keys[0], shape),
-            jax.random.normal(keys[1], shape[1:]),
-            jax.random.normal(keys[2], shape),
-        )
+        length = self.lab.world.length
+        # One cipher for all of them: it takes longest to compile.
+        uniforms = jax.random.uniform(key, (2 * length + 1, count), minval=2.0**-24)
+        normal = math.sqrt(2) * lax.erf_inv(2 * uniforms[length:] - 1)
+        return Draw(uniforms[:length], normal[0], normal[1:])
 
     def reward(self, tokens: Array) -> Array:
         """True rewards ``[N]`` of answers ``[T, N]``."""
@@ -335,77 +341,90 @@ class _Run:
     def logits(self, params: Params, tokens: Array) -> Array:
         return read(self.lab.network, self.lab.world, params, tokens, None)
 
-    def params_of(self, state: _State) -> dict[str, Params]:
+    def params_of(self, state: State) -> dict[str, Params]:
         return {"student": state.student, "first": self.first, "average": state.average}
 
-    def batch(self, state: _State, index: Array) -> tuple[Batch, RewardModel | None]:
-        """What a step learns from."""
+    def batch(self, state: State, index: Array) -> tuple[Batch, RewardModel | None, _Seen]:
+        """What a step learns from, the reward model then, and what only records look at."""
         lab, method = self.lab, self.lab.method
         draw = self.draw(jax.random.fold_in(self.rollouts, index), lab.rollouts)
         tokens = self.written(state.student, draw.uniforms)
-        said, _ = self.judged(tokens, draw)
-        old = losses.token_log_probs(self.logits(state.student, tokens), tokens.T)
-        first = teacher = predicted = None
+        said, reward = self.judged(tokens, draw)
+        logits = self.logits(state.student, tokens)
+        old = first = teacher = context = predicted = None
+        if method.epochs > 1:
+            old = losses.token_log_probs(logits, tokens.T)
         if method.asks_first:
             first = losses.token_log_probs(self.logits(self.first, tokens), tokens.T)
         if method.teacher is not None:
+            context = self.context(tokens, said)
             teacher = taught(
                 lab,
                 TEACHERS[method.teacher],
                 self.params_of(state),
                 tokens,
-                self.context(tokens, said),
+                context,
                 self.numbers,
             )
         model = state.reward_model
         if model is not None:
             model = reward_model.fit(model, _pairs(tokens, said.score), self.numbers["model_rate"])
             predicted = reward_model.score(model, tokens)
-        return Batch(tokens.T, said.score, old, first, teacher, predicted), model
+        batch = Batch(tokens.T, said.score, old, first, teacher, predicted)
+        return batch, model, _Seen(reward, logits, context)
 
     def loss(self, params: Params, batch: Batch) -> Array:
         """The method's loss of a student on a batch."""
         return self.lab.method.loss(self.logits(params, batch.tokens.T), batch, self.numbers)
 
-    def record(self, state: _State, index: Array) -> dict[str, Array]:
-        """``CURVES`` before a step."""
+    def record(self, state: State, batch: Batch, seen: _Seen, index: Array) -> dict[str, Array]:
+        """``CURVES`` of a step."""
+        lab, tokens, logits = self.lab, batch.tokens.T, seen.logits
+        nothing = jnp.full((), jnp.nan)
+        curves: dict[str, Array] = {name: nothing for name in CURVES}
+        curves["reward"] = seen.reward.mean()
+        curves["entropy"] = losses.entropy(logits).mean()
+        if batch.teacher is not None:
+            curves["gap"] = losses.distillation(logits, batch.teacher).mean()
+
+        def drift() -> Array:
+            first = self.logits(self.first, tokens)
+            return losses.distillation(logits, first, divergence="reverse_kl").mean()
+
+        now = index % lab.every == 0
+        curves["drift"] = lax.cond(now, drift, lambda: nothing)
+        if lab.watch and seen.context is not None:
+            context = seen.context
+            found = lax.cond(
+                now, lambda: self.watched(state, context, index), lambda: (nothing, nothing)
+            )
+            curves["teacher_reward"], curves["teacher_saves"] = found
+        return curves
+
+    def watched(self, state: State, context: Array, index: Array) -> tuple[Array, Array]:
+        """What the teacher's own answers are worth, and what it saves of the best answer's nats."""
         lab = self.lab
-        key = jax.random.fold_in(self.probes, index)
-        draw = self.draw(key, lab.probes)
-        tokens = self.written(state.student, draw.uniforms)
-        said, reward = self.judged(tokens, draw)
-        logits, first = (self.logits(each, tokens) for each in (state.student, self.first))
-        curves = {
-            "reward": reward.mean(),
-            "entropy": losses.entropy(logits).mean(),
-            "drift": losses.distillation(logits, first, divergence="reverse_kl").mean(),
-        }
-        if lab.method.teacher is None:
-            nothing = jnp.full((), jnp.nan)
-            return curves | dict.fromkeys(CURVES[len(curves) :], nothing)
-        teacher = TEACHERS[lab.method.teacher]
-        context, params = self.context(tokens, said), self.params_of(state)
-        solution = jnp.broadcast_to(self.solution[:, None], tokens.shape)
-
-        def along(answer: Array) -> Array:
-            return taught(lab, teacher, params, answer, context, self.numbers)
-
+        assert lab.method.teacher is not None
+        teacher, params = TEACHERS[lab.method.teacher], self.params_of(state)
+        solution = jnp.broadcast_to(
+            self.solution[:, None], (lab.world.length, context.shape[1])
+        ).astype(jnp.int32)
         own, other = (
             losses.token_log_probs(each, solution.T)
-            for each in (self.logits(state.student, solution), along(solution))
+            for each in (
+                self.logits(state.student, solution),
+                taught(lab, teacher, params, solution, context, self.numbers),
+            )
         )
+        draw = self.draw(jax.random.fold_in(self.probes, index), context.shape[1])
         written = sample(
             lab.network,
             lab.world,
             [(params[whose], context if reads else None) for whose, reads in teacher.streams],
             lambda logits: teacher.combine(logits, self.numbers),
-            self.draw(jax.random.fold_in(key, 1), lab.probes).uniforms,
+            draw.uniforms,
         )
-        return curves | {
-            "gap": losses.distillation(logits, along(tokens)).mean(),
-            "teacher_reward": self.reward(written).mean(),
-            "teacher_saves": (other - own).mean(),
-        }
+        return self.reward(written).mean(), (other - own).mean()
 
 
 def _pairs(tokens: Array, score: Array) -> Pairs:

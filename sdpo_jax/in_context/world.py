@@ -275,8 +275,8 @@ def lessons(
         attempts,
         reward,
         kind,
-        noise * jax.random.normal(keys[6], shape),
-        hint_noise * jax.random.normal(keys[7], (length, *shape)),
+        jnp.asarray(noise) * jax.random.normal(keys[6], shape),
+        jnp.asarray(hint_noise) * jax.random.normal(keys[7], (length, *shape)),
     )
     said = said._replace(score=jnp.where(holds_answer, 1.0, said.score))
     ids = told(world, attempts, said)
