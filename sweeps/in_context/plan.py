@@ -66,10 +66,8 @@ CONTENDERS = {
         Contender("sdpo_trust_forward", _FEW, {"trust": (0.5, 0.9)}),
         Contender("sdpo_composed_forward", _FEW, _STRENGTH),
         Contender("sdpo_composed_reverse", _FEW, _STRENGTH),
-        Contender("sdpo_composed_live_forward", _FEW, {"strength": (0.3, 2.0)}),
         Contender("grpo_sdpo", _FEW, {"weight": (0.2, 0.5)}),
         Contender("sdft"),
-        Contender("sdft_composed", _FEW, _STRENGTH),
         Contender("opsd"),
     )
 }
@@ -163,7 +161,7 @@ def full(seeds: int = 32) -> Plan:
     return Plan(
         seeds=seeds,
         tuning_seeds=4,
-        steps=80,
+        steps=60,
         rollouts=32,
         every=10,
         window=10,
@@ -179,9 +177,9 @@ def full(seeds: int = 32) -> Plan:
         strengths=(0.1, 0.3, 0.6, 1.0, 2.0),
         small=(3, 4),
         small_pretraining=Pretraining(checkpoints=(0, 1600)),
-        watched=("sdpo_live_forward", "sdpo_frozen_forward", "sdpo_composed_forward"),
+        watched=("sdpo_live_forward", "sdpo_composed_forward"),
         credit=(
-            *("reinforce", "rloo", "grpo", "sdpo_live_forward", "sdpo_frozen_forward"),
+            *("reinforce", "grpo", "sdpo_live_forward"),
             *("sdpo_composed_forward", "sdpo_composed_reverse", "opsd"),
         ),
         credit_batches=8,

@@ -17,14 +17,11 @@ import xarray as xr
 from sweeps import provenance, store
 from sweeps.folder import clear_partial_files
 from sweeps.in_context.experiments import Part, parts
-from sweeps.in_context.page import render
+from sweeps.in_context.page import STUDY, render
 from sweeps.in_context.plan import Plan
 from sweeps.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 8
-
-# In the manifest, by which a folder of this study is known.
-STUDY = "in_context"
 
 
 class Stopped(Exception):

@@ -228,7 +228,7 @@ def test_with_a_table_for_a_network_a_composed_teacher_is_the_tilted_policy():
     first = network.init(jax.random.key(0))
     student = network.init(jax.random.key(1))
     run = Run(lab, first, 5, Setting(0.1, kind=3, hint_noise=0.0))
-    batch, _, seen = run.batch(State(student, None, None, None), jnp.int32(0))
+    batch, _, _ = run.batch(State(student, None, None, None), jnp.int32(0))
     quality = np.asarray(run.problem.quality)
     tokens = np.asarray(batch.tokens)
     tilted = np.broadcast_to(np.asarray(student)[None, :3], (8, 3, 4)).copy()
