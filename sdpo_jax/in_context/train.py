@@ -315,7 +315,7 @@ class Run:
     def judged(self, tokens: Array, draw: Draw) -> tuple[worlds.Feedback, Array]:
         """What the oracle says of answers ``[T, N]``, and their true rewards."""
         setting, reward = self.setting, self.reward(tokens)
-        said = worlds.feedback(
+        said = self.lab.world.say(
             self.problem,
             tokens,
             reward,

@@ -18,7 +18,7 @@ attempt, apart; of where an attempt stands they say nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,58 +42,6 @@ MARKS = 3
 BAR = 0.5
 
 LEVELS = 5
-
-
-@dataclass(frozen=True)
-class World:
-    """Sizes of what is read and written.
-
-    Attributes:
-        length: T, tokens of an answer.
-        vocab_size: V.
-        attempts: k, in a teacher's context.
-        bins: of scores.
-    """
-
-    length: int = 6
-    vocab_size: int = 8
-    attempts: int = 1
-    bins: int = 16
-
-    def __post_init__(self) -> None:
-        for name, least in (("length", 1), ("vocab_size", 2), ("attempts", 1), ("bins", 2)):
-            integer(name, getattr(self, name), least)
-
-    @property
-    def ids(self) -> int:
-        """How many ids there are."""
-        return self.start + 1
-
-    @property
-    def start(self) -> int:
-        """The id that asks for an answer."""
-        return (1 + MARKS) * self.vocab_size + self.bins + len(KINDS)
-
-    @property
-    def places(self) -> int:
-        """How many places there are."""
-        return self.length + 2
-
-    @property
-    def context_length(self) -> int:
-        """Ids in front of the start, of a teacher."""
-        return self.attempts * (self.length + 2)
-
-    @property
-    def answer_places(self) -> Array:
-        """Places ``[T]`` of the start and all tokens of an answer but the last."""
-        return jnp.arange(self.length)
-
-    @property
-    def context_places(self) -> Array:
-        """Places ``[C]`` of a teacher's context."""
-        one = [self.length, self.length + 1, *range(self.length)]
-        return jnp.asarray(one * self.attempts)
 
 
 class Feedback(NamedTuple):
@@ -173,6 +121,61 @@ def feedback(
     spoken = jnp.where(hint > BAR, GOOD, jnp.where(hint < -BAR, BAD, SILENT))
     marks = jnp.where(kind == KINDS.index("critique"), spoken, SILENT)
     return Feedback(jnp.broadcast_to(kind, score.shape), score, marks)
+
+
+@dataclass(frozen=True)
+class World:
+    """Sizes of what is read and written.
+
+    Attributes:
+        length: T, tokens of an answer.
+        vocab_size: V.
+        attempts: k, in a teacher's context.
+        bins: of scores.
+        say: what is said of attempts, with the arguments and the result of ``feedback``, which it
+            is by default; one of your own is taken in pretraining and in training.
+    """
+
+    length: int = 6
+    vocab_size: int = 8
+    attempts: int = 1
+    bins: int = 16
+    say: Callable[..., Feedback] = feedback
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 1), ("vocab_size", 2), ("attempts", 1), ("bins", 2)):
+            integer(name, getattr(self, name), least)
+
+    @property
+    def ids(self) -> int:
+        """How many ids there are."""
+        return self.start + 1
+
+    @property
+    def start(self) -> int:
+        """The id that asks for an answer."""
+        return (1 + MARKS) * self.vocab_size + self.bins + len(KINDS)
+
+    @property
+    def places(self) -> int:
+        """How many places there are."""
+        return self.length + 2
+
+    @property
+    def context_length(self) -> int:
+        """Ids in front of the start, of a teacher."""
+        return self.attempts * (self.length + 2)
+
+    @property
+    def answer_places(self) -> Array:
+        """Places ``[T]`` of the start and all tokens of an answer but the last."""
+        return jnp.arange(self.length)
+
+    @property
+    def context_places(self) -> Array:
+        """Places ``[C]`` of a teacher's context."""
+        one = [self.length, self.length + 1, *range(self.length)]
+        return jnp.asarray(one * self.attempts)
 
 
 def told(world: World, attempts: Array, said: Feedback) -> Array:
@@ -270,7 +273,7 @@ def lessons(
     again = jax.random.uniform(keys[5], (length, *shape)) < redrawn
     attempts = jnp.where(again, drawn, solution[:, None])
     reward = problems.reward(problem, attempts)
-    said = feedback(
+    said = world.say(
         problem,
         attempts,
         reward,
