@@ -137,7 +137,7 @@ def test_policy_gradients_are_those_by_hand(name):
         "dr_grpo": f - f.mean(),
         "ppo": f - f.mean(),
     }[name]
-    found = jax.grad(lambda logits: METHODS[name].loss(logits, batch, NUMBERS))(student)
+    found = jit(jax.grad(lambda logits: METHODS[name].loss(logits, batch, NUMBERS)))(student)
     np.testing.assert_allclose(found, advantage_gradient(student, batch, advantage), atol=1e-5)
 
 
@@ -149,7 +149,7 @@ def test_distillation_gradients_are_those_by_hand(name):
     if "reverse" in name:
         ratio = np.log(s) - np.log(q)
         by_hand = s * (ratio - (s * ratio).sum(-1, keepdims=True))
-    found = jax.grad(lambda logits: METHODS[name].loss(logits, batch, NUMBERS))(student)
+    found = jit(jax.grad(lambda logits: METHODS[name].loss(logits, batch, NUMBERS)))(student)
     np.testing.assert_allclose(found, by_hand / batch.tokens.size, atol=1e-6)
 
 
@@ -163,7 +163,7 @@ def test_a_mixture_is_of_both():
 def test_dpo_prefers_what_scored_more_and_learns_nothing_of_equal_scores():
     student, batch = batch_of(np.random.default_rng(3))
     same = batch._replace(feedback=jnp.full(6, 0.5))
-    gradient = jax.grad(lambda logits, b: METHODS["dpo"].loss(logits, b, NUMBERS))
+    gradient = jit(jax.grad(lambda logits, b: METHODS["dpo"].loss(logits, b, NUMBERS)))
     np.testing.assert_array_equal(gradient(student, same), 0)
     step = student - 0.1 * gradient(student, batch)
     before, after = (losses.token_log_probs(each, batch.tokens).sum(1) for each in (student, step))
