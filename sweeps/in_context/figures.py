@@ -108,7 +108,7 @@ def curves(plan: Plan, results: Results) -> Figure:
             _band(ax, np.arange(plan.steps), of(plan, results, name, kind).reward.values.T, name)
         ax.set_title(f"{kind.capitalize()} feedback")
         ax.set_xlabel("Step")
-    axes[0].set_ylabel("Reward of the student's rollouts")
+    axes[0].set_ylabel("Reward")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -138,7 +138,9 @@ def skill(plan: Plan, results: Results) -> Figure:
     figure = Figure(figsize=(4.8, 3.4))
     ax = figure.subplots()
     for name in dict.fromkeys(row["contender"] for row in rows):
-        mine = [row for row in rows if row["contender"] == name]
+        mine = sorted(
+            (row for row in rows if row["contender"] == name), key=lambda row: row["skill"]
+        )
         colour, line = _LOOKS[name]
         x = [row["skill"] for row in mine]
         ax.plot(x, [row["reward"] for row in mine], color=colour, linestyle=line, marker="o",
@@ -219,8 +221,8 @@ def teachers(plan: Plan, results: Results) -> Figure:
         left.plot(x, [row["reward"] for row in mine], color=colour, linestyle=":")
         right.plot(x, [row["teacher_saves"] for row in mine], color=colour)
     right.axhline(0, color=INK, linewidth=0.8)
-    left.set_ylabel("Reward: teacher, and student (dotted)")
-    right.set_ylabel("Nats a token saved of the best answer")
+    left.set_ylabel("Reward (student dotted)")
+    right.set_ylabel("Nats a token saved")
     for ax in (left, right):
         ax.set_xlabel("Step")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -256,7 +258,9 @@ FIGURES: dict[str, Entry] = {
     "strength": Entry(
         strength,
         "How strongly to compose, and how many attempts to read",
-        f"{METHODS[MAIN].label}: learning rate as tuned. Each number of attempts has a network of "
+        f"{METHODS[MAIN].label}: learning rate as tuned. Tuning rests on few seeds: where "
+        "the reward rises beyond the strength that it chose, such a teacher is worth more than the "
+        "league and N2 say. Each number of attempts has a network of "
         "its own, pretrained alike.",
     ),
     "credit": Entry(
@@ -264,7 +268,8 @@ FIGURES: dict[str, Entry] = {
         "Exact credit",
         "Correlation of each method's direction with the exact gradient, at the contexts of the "
         f"rollouts, in a world that can be enumerated; the same rollouts for all. Policies: the "
-        f"first network, and students after some steps of {REFERENCE.upper()}.",
+        f"first network, and students after some steps of {REFERENCE.upper()}, which are near deterministic, "
+        "so that little is left to give credit for.",
     ),
     "teachers": Entry(
         teachers,
