@@ -268,8 +268,8 @@ FIGURES: dict[str, Entry] = {
         "Exact credit",
         "Correlation of each method's direction with the exact gradient, at the contexts of the "
         f"rollouts, in a world that can be enumerated; the same rollouts for all. Policies: the "
-        f"first network, and students after some steps of {REFERENCE.upper()}, which are near deterministic, "
-        "so that little is left to give credit for.",
+        f"first network, and students after some steps of {REFERENCE.upper()}, which are "
+        "near deterministic, so that little is left to give credit for.",
     ),
     "teachers": Entry(
         teachers,
