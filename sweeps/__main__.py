@@ -176,7 +176,7 @@ class InContext:
     seeds: int | None = None
     """Number of evaluation seeds (default: 32; 8 with --quick)."""
     out: Path | None = None
-    """Folder of the results (default: results/in_context; results/in_context-quick with --quick)."""
+    """Folder of the results (default: results/in_context, or results/in_context-quick)."""
     quick: bool = False
     """A first look: a tiny network and world, few contenders, 8 seeds."""
 
