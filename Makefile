@@ -2,6 +2,7 @@
 # make reproduce SEEDS=64 OUT=somewhere     (QUICK=1: 16 seeds, into results/quick)
 # make render OUT=somewhere tables, figures, claims and report again, from what was saved
 # make audit                every algorithm at its own best, into results/audit (SEEDS, OUT, QUICK as above)
+# make in-context           a self-teacher that reads its feedback, into results/in_context
 # make test                 lint, types, tests
 # make lint                 lint, types
 # make bench                speed, against what, and how it scales, into results/benchmarks
@@ -31,7 +32,7 @@ PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 pyth
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce render audit test lint bench lock clean
+.PHONY: help reproduce render audit in-context test lint bench lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -42,6 +43,10 @@ reproduce: $(READY)
 
 render: $(READY)
 	@$(BIN)/python -m sweeps render '$(or $(OUT),results/paper)'
+
+in-context: $(READY)
+	@$(BIN)/python -m sweeps in_context $(if $(SEEDS),--seeds '$(SEEDS)') \
+		$(if $(OUT),--out '$(OUT)') $(if $(filter-out 0,$(QUICK)),--quick)
 
 audit: $(READY)
 	@$(BIN)/python -m sweeps audit $(if $(SEEDS),--seeds '$(SEEDS)') \

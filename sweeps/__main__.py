@@ -23,6 +23,9 @@ QUICK_OUT = Path("results/quick")
 AUDIT_SEEDS = 256
 AUDIT_OUT = Path("results/audit")
 AUDIT_QUICK_OUT = Path("results/audit-quick")
+IN_CONTEXT_SEEDS = 32
+IN_CONTEXT_OUT = Path("results/in_context")
+IN_CONTEXT_QUICK_OUT = Path("results/in_context-quick")
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,21 @@ class Audit:
     """A first look: small problems, few contenders, 16 seeds."""
 
 
+@dataclass(frozen=True)
+class InContext:
+    """A self-teacher that reads its feedback: small networks, methods each at their own best.
+
+    What an interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: int | None = None
+    """Number of evaluation seeds (default: 32; 8 with --quick)."""
+    out: Path | None = None
+    """Folder of the results (default: results/in_context, or results/in_context-quick)."""
+    quick: bool = False
+    """A first look: a tiny network and world, few contenders, 8 seeds."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
@@ -210,6 +228,7 @@ Command = (
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[InContext, tyro.conf.subcommand("in_context")]
 )
 
 
@@ -297,6 +316,8 @@ def _dispatch(command: object, line: str) -> int:
         return calibration.run(command.out, command.problems, command.quick, line)
     if isinstance(command, Audit):
         return _audit(command, line)
+    if isinstance(command, InContext):
+        return _in_context(command, line)
     assert isinstance(command, Reproduce)
     return _reproduce(command, line)
 
@@ -403,6 +424,12 @@ def _render(directory: Path) -> int:
 
         print(f"Report: {render_sweep(directory)[-1]}")
         return 0
+    if (directory / MANIFEST).is_file() and "in_context" in store.read_manifest(directory):
+        from sweeps.in_context import page as in_context
+
+        in_context.render(directory)
+        print(f"Page: {directory / in_context.PAGE}")
+        return 0
     if (directory / MANIFEST).is_file() and "plan" in store.read_manifest(directory):
         from sweeps.audit import page
 
@@ -455,6 +482,26 @@ def _audit(command: Audit, line: str) -> int:
         except Stopped:
             print("stopped; the same command goes on from what is saved", file=sys.stderr)
             return stop.status
+    for text in page.summary_lines(out):
+        print(text)
+    print(f"Page: {out / page.PAGE}")
+    return 0
+
+
+def _in_context(command: InContext, line: str) -> int:
+    from sweeps import cache
+    from sweeps.display import console
+    from sweeps.in_context import page, plan
+    from sweeps.in_context.run import study
+
+    if command.quick and command.seeds is not None:
+        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
+    seeds = IN_CONTEXT_SEEDS if command.seeds is None else command.seeds
+    chosen = plan.quick() if command.quick else plan.full(seeds)
+    out = command.out or (IN_CONTEXT_QUICK_OUT if command.quick else IN_CONTEXT_OUT)
+    cache.enable()
+    shown = console(stderr=True)
+    study(out, chosen, line, shown.print)
     for text in page.summary_lines(out):
         print(text)
     print(f"Page: {out / page.PAGE}")

@@ -1,0 +1,209 @@
+"""Runs of training in blocks of one width, and tuning on other seeds than those of judgement."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from sdpo_jax import compiler_options
+from sdpo_jax.in_context import (
+    CURVES,
+    METHODS,
+    NUMBERS,
+    Lab,
+    Setting,
+    Transformer,
+    World,
+    kinds,
+    train,
+)
+from sweeps.in_context.plan import CONTENDERS, Contender, Plan
+
+# What is called between blocks; it may raise.
+Stop = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run.
+
+    Attributes:
+        seed: of the problem and all that is random.
+        kind: of feedback.
+        learning_rate: of Adam.
+        checkpoint: of the network that it starts from; -1 is the last.
+        numbers: of the method, by name.
+    """
+
+    seed: int
+    kind: str
+    learning_rate: float
+    checkpoint: int = -1
+    numbers: tuple[tuple[str, float], ...] = ()
+
+
+def network_of(plan: Plan, length: int, vocab_size: int, attempts: int = 1) -> Transformer:
+    """The network of a world of these sizes."""
+    world = World(length, vocab_size, attempts)
+    return Transformer(
+        world.ids, world.vocab_size, world.places, width=plan.width, layers=plan.layers
+    )
+
+
+def lab_of(plan: Plan, method: str, attempts: int = 1, watch: bool = False) -> Lab:
+    """The laboratory of a method in the plan's world."""
+    return Lab(
+        plan.world(attempts),
+        network_of(plan, plan.length, plan.vocab_size, attempts),
+        METHODS[method],
+        steps=plan.steps,
+        rollouts=plan.rollouts,
+        every=plan.every,
+        watch=watch,
+    )
+
+
+def trained(lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Trial], check: Stop):
+    """The curves of trials, ``[trials, steps]`` by name, in blocks of one width.
+
+    The width decides a run's last bits; a last block that is not full is filled up.
+
+    Args:
+        lab: what is static.
+        params: of the checkpoints, ``[K, ...]``.
+        noise: of the oracle.
+        block: width.
+        trials: any number.
+        check: called between blocks; it may raise.
+    """
+    names, program = lab.method.numbers, _program(lab)
+    found = []
+    for begin in range(0, len(trials), block):
+        check()
+        chunk = list(trials[begin : begin + block])
+        chunk += chunk[-1:] * (block - len(chunk))
+        numbers = {
+            name: jnp.asarray([dict(t.numbers).get(name, NUMBERS[name]) for t in chunk])
+            for name in names
+        }
+        curves = program(
+            params,
+            noise,
+            jnp.asarray([t.seed for t in chunk], jnp.int32),
+            kinds([t.kind for t in chunk]),
+            jnp.asarray([t.learning_rate for t in chunk]),
+            jnp.asarray([t.checkpoint for t in chunk], jnp.int32),
+            numbers,
+        )
+        found.append({name: np.asarray(curves[name]) for name in CURVES})
+    return {name: np.concatenate([each[name] for each in found])[: len(trials)] for name in CURVES}
+
+
+@lru_cache(8)
+def _program(lab: Lab) -> Any:
+    """The compiled training of a laboratory, kept: several parts use the same."""
+
+    def one(params: Any, noise: Any, seed: Any, kind: Any, rate: Any, checkpoint: Any, own: Any):
+        first = jax.tree.map(lambda each: each[checkpoint], params)
+        return train(lab, first, seed, Setting(rate, kind, noise, numbers=own)).curves
+
+    mapped = jax.vmap(one, in_axes=(None, None, 0, 0, 0, 0, 0))
+    return jax.jit(mapped, compiler_options=compiler_options())
+
+
+def settings_of(contender: Contender) -> list[tuple[float, tuple[tuple[str, float], ...]]]:
+    """Learning rates and numbers of every setting that a contender tries."""
+    names = list(contender.knobs)
+    return [
+        (rate, tuple(zip(names, values, strict=True)))
+        for values in itertools.product(*contender.knobs.values())
+        for rate in contender.rates
+    ]
+
+
+def kinds_of(plan: Plan, name: str) -> tuple[str, ...]:
+    """The kinds of feedback that make a difference to a contender.
+
+    A critique's marks are for those who read; the others hear the score of continuous feedback.
+    """
+    method = METHODS[name]
+    # Whoever is shown the solution hears no feedback at all.
+    if method.context == "solution":
+        return ("continuous",) if "continuous" in plan.kinds else plan.kinds[:1]
+    if method.teacher is None or method.context != "feedback":
+        return tuple(dict.fromkeys("continuous" if k == "critique" else k for k in plan.kinds))
+    return plan.kinds
+
+
+def heard(plan: Plan, name: str, kind: str) -> str:
+    """Which of ``kinds_of`` stands for a kind of feedback."""
+    own = kinds_of(plan, name)
+    return kind if kind in own else "continuous" if "continuous" in own else own[0]
+
+
+def fair(plan: Plan, name: str, params: Any, check: Stop) -> xr.Dataset:
+    """A contender tuned on the tuning seeds and judged on the evaluation seeds, for each kind.
+
+    What is tuned for is the mean reward of the last steps.
+    """
+    lab, contender = lab_of(plan, name), CONTENDERS[name]
+    own, settings = kinds_of(plan, name), settings_of(contender)
+    tried = [
+        Trial(seed, kind, rate, numbers=numbers)
+        for kind in own
+        for rate, numbers in settings
+        for seed in plan.tuning
+    ]
+    tuning = trained(lab, params, plan.noise, plan.block, tried, check)
+    reward = (
+        tuning["reward"][:, -plan.window :]
+        .mean(1)
+        .reshape(len(own), len(settings), plan.tuning_seeds)
+    )
+    # A setting that breaks down is not the best.
+    mean = np.nan_to_num(reward.mean(-1), nan=-np.inf)
+    best = mean.argmax(1)
+    judged = [
+        Trial(seed, kind, settings[place][0], numbers=settings[place][1])
+        for kind, place in zip(own, best, strict=True)
+        for seed in plan.evaluation
+    ]
+    curves = trained(lab, params, plan.noise, plan.block, judged, check)
+    shape = (len(own), plan.seeds, -1)
+    data = {
+        each: (("kind", "seed", "step"), values.reshape(shape)) for each, values in curves.items()
+    }
+    data |= {
+        "tuned_reward": (("kind",), mean.max(1)),
+        "best_setting": (("kind",), best.astype(np.int32)),
+        "tried_reward": (("kind", "setting", "tuning_seed"), reward),
+    }
+    return xr.Dataset(
+        data,
+        coords={
+            "kind": list(own),
+            "seed": list(plan.evaluation),
+            "step": np.arange(plan.steps),
+            "setting": [setting_text(rate, numbers) for rate, numbers in settings],
+            "learning_rate": ("setting", [rate for rate, _ in settings]),
+        },
+    )
+
+
+def setting_text(rate: float, numbers: Sequence[tuple[str, float]]) -> str:
+    """A setting for readers."""
+    return ", ".join([f"lr {rate:g}", *(f"{name} {value:g}" for name, value in numbers)])
+
+
+def chosen(league: Mapping[str, xr.Dataset], name: str, kind: str) -> tuple[float, Any]:
+    """The setting that tuning chose for a contender."""
+    data = league[name].sel({"kind": kind})
+    return settings_of(CONTENDERS[name])[int(data.best_setting)]
