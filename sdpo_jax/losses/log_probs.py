@@ -82,6 +82,9 @@ def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array
 
 def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
     tokens, mask = others
+    if tokens.dtype.itemsize < 4:
+        # Of a type that may be too small to hold V.
+        tokens = tokens.astype(jnp.int32)
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     # A comparison where others gather: its gradient is no scatter, and V may be sharded.
     vocabulary = lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)

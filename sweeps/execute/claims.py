@@ -98,6 +98,12 @@ class Claims:
             self._held.discard(identity)
         (self.folder / identity).unlink(missing_ok=True)
 
+    def clear(self, identity: str) -> None:
+        """Remove the claim on a block that is done, if a process that is gone left one."""
+        path = self.folder / identity
+        if path.exists() and self._abandoned(path) is not None:
+            path.unlink(missing_ok=True)
+
     def _make(self, path: Path, deaths: int) -> bool:
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

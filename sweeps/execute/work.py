@@ -12,7 +12,7 @@ from pathlib import Path
 from sdpo_jax import Progress
 from sdpo_jax.grid import default_workers
 from sweeps.execute.claims import Claims
-from sweeps.folder import CLAIMS, DATA, Folder, Task, clear_partial_files, fingerprint_of
+from sweeps.folder import CLAIMS, DATA, Folder, Manifest, Task, clear_partial_files, fingerprint_of
 from sweeps.writing import check_writable, locked
 
 # Blocks that are taken at a time, for each worker: programs are then begun less often.
@@ -78,7 +78,9 @@ def work(
         Busy: ``run`` or ``resume`` is at work there.
         OSError: a block can't be written; those before it are kept.
     """
-    check_writable(path, "DIR")
+    # Before anything is made there.
+    Manifest.read(path)
+    check_writable(path, "DIRECTORY")
     with locked(path, shared=True) as held:
         folder = Folder.open(path)
         folder.admit(fingerprint_of(folder.sweep))
@@ -117,6 +119,7 @@ def _take(
     while left and len(taken) < most:
         task = left.popleft()
         if whole(task.identity):
+            claims.clear(task.identity)
             outcome.done += len(task.keys)
         elif claims.take(task.identity):
             # Somebody may have finished it between the two looks.

@@ -193,6 +193,9 @@ def test_a_part_that_is_none_is_refused(out, text, capsys):
 
 
 def test_work_needs_a_folder_that_was_begun(tmp_path, capsys):
+    assert main(["work", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
     (tmp_path / "empty").mkdir()
     assert main(["work", str(tmp_path / "empty")]) == 2
     assert "no sweep there" in capsys.readouterr().err
@@ -243,7 +246,7 @@ def test_processes_that_are_killed_or_told_to_stop_lose_nothing(out, expected):
     done = len(block_files(out)) == 6
     assert children[1].returncode == (0 if done else 128 + signal.SIGTERM), said
     children[0].communicate()
-    # Its claims are taken over, and what it was writing is removed.
+    # Its claims are taken over or removed, and so is what it was writing.
     assert main(["work", str(out)]) == 0
     assert kills.contents(out) == expected
 
