@@ -300,6 +300,7 @@ class Run:
         self.probes = jax.random.fold_in(key, Stream.ALGORITHM)
 
     def draw(self, key: Array, count: int) -> Draw:
+        """The random numbers of a step of so many rollouts."""
         length = self.lab.world.length
         # One cipher for all of them: it takes longest to compile.
         uniforms = jax.random.uniform(key, (2 * length + 1, count), minval=2.0**-24)
@@ -339,9 +340,11 @@ class Run:
         return sample(network, world, [(params, None)], lambda logits: logits[0], uniforms)
 
     def logits(self, params: Params, tokens: Array) -> Array:
+        """A student's logits ``[N, T, V]`` along answers ``[T, N]``."""
         return read(self.lab.network, self.lab.world, params, tokens, None)
 
     def params_of(self, state: State) -> dict[str, Params]:
+        """Whose parameters a teacher may ask for, by name."""
         return {"student": state.student, "first": self.first, "average": state.average}
 
     def batch(self, state: State, index: Array) -> tuple[Batch, RewardModel | None, _Seen]:
