@@ -151,6 +151,15 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, text)
 
 
+def plain(value: Any) -> Any:
+    """Tuples as lists, as JSON will have them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` as UTF-8 with Unix line ends, atomically."""
     write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))

@@ -107,7 +107,7 @@ def _audit(
 
 def _claim(out: Path, plan: Plan) -> dict[str, Any]:
     """Check that the folder may be written, and the manifest to go on from."""
-    description = _plain(dataclasses.asdict(plan))
+    description = store.plain(dataclasses.asdict(plan))
     fresh: dict[str, Any] = {
         "finished": [],
         "wall_time": {},
@@ -159,12 +159,3 @@ def source_digest() -> str:
     for name in ("contenders", "plan", "trials", "experiments"):
         digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON will have them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,18 +13,16 @@ from typing import Any
 
 import xarray as xr
 
+from sdpo_jax.grid import default_workers
 from sweeps import provenance, store
 from sweeps.folder import clear_partial_files
 from sweeps.in_context.experiments import Part, parts
 from sweeps.in_context.page import STUDY, render
 from sweeps.in_context.plan import Plan
+from sweeps.interrupts import Stopped
 from sweeps.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 8
-
-
-class Stopped(Exception):
-    """Raised inside a part when the study is being stopped."""
 
 
 def study(
@@ -81,7 +78,7 @@ def _compute(
         return part.compute(plan, results, check), time.perf_counter() - begun
 
     running: dict[Future[tuple[xr.Dataset, float]], str] = {}
-    workers = _workers()
+    workers = default_workers()
     with ThreadPoolExecutor(workers) as pool:
         try:
             while waiting or running:
@@ -103,14 +100,9 @@ def _compute(
             stopping.set()
 
 
-def _workers() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-
-
 def _claim(out: Path, plan: Plan) -> dict[str, Any]:
     """Check that the folder may be written, and the manifest to go on from."""
-    description = _plain(dataclasses.asdict(plan))
+    description = store.plain(dataclasses.asdict(plan))
     fresh: dict[str, Any] = {
         "finished": [],
         "wall_time": {},
@@ -146,12 +138,3 @@ def source_digest() -> str:
     for name in ("plan", "trials", "experiments"):
         digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as JSON will have them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

@@ -239,5 +239,5 @@ def test_too_few_seeds_are_refused(tmp_path, capsys):
 
 def test_a_plan_comes_back_from_its_manifest():
     for plan in (full(), quick()):
-        text = json.dumps(run._plain(dataclasses.asdict(plan)))
+        text = json.dumps(store.plain(dataclasses.asdict(plan)))
         assert page.analysis.plan_of(json.loads(text)) == plan
