@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 
 import sdpo_jax
 from sdpo_jax import METRICS, ORACLES, Program, Sizes, State, streams
 from sdpo_jax.streams import Stream
+from tests import reference
 from tests.every_number import Numbers
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=5)
