@@ -19,13 +19,11 @@ from jax import Array
 
 import sdpo_jax
 from benchmarks.write import Output, table
-from sdpo_jax import lanes, materialise, policies, problems, streams
-from sdpo_jax import oracle as oracles
-from sdpo_jax import teacher as teachers
+from sdpo_jax import oracles, policies, problems, teachers
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.grid import compiler_options, default_block_width
+from sdpo_jax.engine import lanes, materialise, streams
+from sdpo_jax.grid import compiler_options, default_block_width, default_nodes
 from sdpo_jax.metrics import METRICS
-from sdpo_jax.plan import default_nodes
 from sdpo_jax.train import Setting
 
 CASES = (

@@ -23,12 +23,11 @@ from sdpo_jax import losses
 from sdpo_jax.algorithm import Algorithm, Cost, Update
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.grid import Progress, compiler_options, compute, run_grid
-from sdpo_jax.judge import Judge
-from sdpo_jax.lessons import Lessons
+from sdpo_jax.engine.own_numbers import Number
+from sdpo_jax.grid import Plan, Progress, compiler_options, compute, plan_grid, run_grid
 from sdpo_jax.metrics import METRICS, Metric, View, credit_correlation
 from sdpo_jax.optimizers import OPTIMIZERS
-from sdpo_jax.oracle import (
+from sdpo_jax.oracles import (
     ORACLES,
     Hints,
     Oracle,
@@ -40,8 +39,7 @@ from sdpo_jax.oracle import (
     judged,
     ordinal,
 )
-from sdpo_jax.own_numbers import Number
-from sdpo_jax.plan import Plan, plan_grid
+from sdpo_jax.oracles.judges import Judge
 from sdpo_jax.policies import POLICIES, Network, Policy, mean_score
 from sdpo_jax.problems import (
     PROBLEMS,
@@ -56,7 +54,8 @@ from sdpo_jax.problems import (
 )
 from sdpo_jax.program import Program
 from sdpo_jax.record import Recorder
-from sdpo_jax.teacher import Teacher
+from sdpo_jax.teachers import Teacher
+from sdpo_jax.teachers.lessons import Lessons
 from sdpo_jax.train import Result, Setting, State, init, problem_of, step, train
 
 __version__ = "0.1.0"

@@ -6,8 +6,8 @@ for, and nothing else; so what an algorithm may know can be read off its first l
 {table}
 
 A parameter that has a number as its default is a number of the algorithm's own
-(``sdpo_jax.own_numbers``): an input of the program and an axis of a grid. Any other parameter must
-have a default, and keeps it.
+(``sdpo_jax.engine.own_numbers``): an input of the program and an axis of a grid. Any other
+parameter must have a default, and keeps it.
 
 It returns an ``Update``, or the descent gradient alone: the parameters' update is that of the
 optimiser for ``sign g + lambda (pi - pi_ref)``, a gradient of the logits at the contexts that the
@@ -34,9 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sdpo_jax import own_numbers
-from sdpo_jax.checks import WHOLE, as_float32, name_of, numbers, shown
-from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.engine import own_numbers
+from sdpo_jax.engine.checks import WHOLE, as_float32, name_of, numbers, shown
+from sdpo_jax.engine.own_numbers import OwnNumber
 
 
 class Information(StrEnum):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from sdpo_jax.checks import integer, on_host, shown
-from sdpo_jax.own_numbers import ANY, Number
+from sdpo_jax.engine.checks import integer, on_host, shown
+from sdpo_jax.engine.own_numbers import ANY, Number
 from sdpo_jax.policies import MAX_VOCAB_SIZE
 
 # A float or an array ``[*runs]``, traced or not.

@@ -13,7 +13,7 @@ from sdpo_jax.algorithm import (
     what_is_told,
     what_is_told_at_first,
 )
-from sdpo_jax.oracle import Oracle
+from sdpo_jax.oracles import Oracle
 
 __all__ = ["Information", "information", "most"]
 

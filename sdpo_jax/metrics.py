@@ -13,13 +13,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, policies, problems
+from sdpo_jax import policies, problems
 from sdpo_jax.algorithm import Cost, Update
-from sdpo_jax.checks import as_float32, numbers, under_own_settings
 from sdpo_jax.config import Config, Sizes
-from sdpo_jax.oracle import Oracle
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.checks import as_float32, numbers, under_own_settings
+from sdpo_jax.oracles import Oracle
 from sdpo_jax.policies import Factored, Policy, PolicyKind, at_contexts
-from sdpo_jax.teacher import Teacher
+from sdpo_jax.teachers import Teacher
 
 
 @partial(

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from sdpo_jax.algorithm import check_kept, returned
-from sdpo_jax.checks import name_of, shown
+from sdpo_jax.engine.checks import name_of, shown
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 

@@ -11,9 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from sdpo_jax import oracle as oracles
-from sdpo_jax import own_numbers, policies, problems
-from sdpo_jax import teacher as teachers
+from sdpo_jax import oracles, policies, problems, teachers
 from sdpo_jax.algorithm import (
     STEP,
     Algorithm,
@@ -24,12 +22,13 @@ from sdpo_jax.algorithm import (
     what_is_told_at_first,
 )
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.checks import MAX_INTEGER, integer, name_of, of_type, shown
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Sizes, check_sizes, check_value
+from sdpo_jax.engine import own_numbers
+from sdpo_jax.engine.checks import MAX_INTEGER, integer, name_of, of_type, shown
+from sdpo_jax.engine.own_numbers import OwnNumber
 from sdpo_jax.metrics import METRICS, Metric
 from sdpo_jax.optimizers import Optimizer, check_optimizer
-from sdpo_jax.oracle import Oracle
-from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.oracles import Oracle
 from sdpo_jax.policies import Factored, Network, PolicyKind
 from sdpo_jax.problems import PROBLEMS, Function, ProblemKind
 
@@ -64,7 +63,7 @@ class Program:
         record_every: steps between two points of a curve; 1 or more. The first is step 0.
         optimizer: from a learning rate to an optax transformation. It sees one run at a time.
         teacher_nodes: interpolate the teachers of an oracle with a gain from so many nodes;
-            0 for a softmax for each rollout (see ``sdpo_jax.teacher``).
+            0 for a softmax for each rollout (see ``sdpo_jax.teachers``).
         policy: a name of ``POLICIES``, or a ``Network``.
         problem: a name of ``PROBLEMS``, a function of one sequence, or a ``Function``.
     """

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes
 from sdpo_jax.algorithm import returned
-from sdpo_jax.materialise import or_zeros
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import or_zeros
 from sdpo_jax.metrics import Metric, View
 from sdpo_jax.program import Program, chosen_metrics
 

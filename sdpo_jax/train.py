@@ -20,11 +20,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax import judge as judges
-from sdpo_jax import lanes, meshes, optimizers, policies, problems, streams
-from sdpo_jax import lessons as lesson_plans
-from sdpo_jax import oracle as oracles
-from sdpo_jax import teacher as teachers
+from sdpo_jax import optimizers, oracles, policies, problems, teachers
 from sdpo_jax.algorithm import (
     Algorithm,
     as_update,
@@ -34,7 +30,9 @@ from sdpo_jax.algorithm import (
     what_is_told_at_first,
 )
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.checks import (
+from sdpo_jax.config import CONFIG_FIELDS, Config, Sizes, check_config
+from sdpo_jax.engine import lanes, meshes, streams
+from sdpo_jax.engine.checks import (
     MAX_INTEGER,
     WHOLE,
     as_float32,
@@ -47,10 +45,10 @@ from sdpo_jax.checks import (
     shown,
     under_own_settings,
 )
-from sdpo_jax.config import CONFIG_FIELDS, Config, Sizes, check_config
-from sdpo_jax.materialise import boundaries, materialise, or_zeros
+from sdpo_jax.engine.materialise import boundaries, materialise, or_zeros
+from sdpo_jax.engine.streams import Key, Stream
 from sdpo_jax.metrics import METRICS, View
-from sdpo_jax.oracle import Oracle
+from sdpo_jax.oracles import Oracle, judges
 from sdpo_jax.policies import Factored, Policy, PolicyKind
 from sdpo_jax.problems import AnyProblem, Function, FunctionProblem, ScoreTables
 from sdpo_jax.program import (
@@ -64,7 +62,7 @@ from sdpo_jax.program import (
     numbers_of_program,
 )
 from sdpo_jax.record import Recorder
-from sdpo_jax.streams import Key, Stream
+from sdpo_jax.teachers.lessons import lessons_of
 
 
 class Setting(NamedTuple):
@@ -489,9 +487,7 @@ def _step(program: Program, setting: Setting, state: State, index: Array) -> tup
             *shown_to, policy, tokens, seen, feedback, setting.hint_key, index
         )
     if "lessons" in names:
-        told["lessons"] = lesson_plans.plan(
-            *shown_to, tokens, seen, feedback, setting.hint_key, index
-        )
+        told["lessons"] = lessons_of(*shown_to, tokens, seen, feedback, setting.hint_key, index)
     outcome = algorithm.update(
         **{name: told[name] for name in names}, **chosen(algorithm.update, setting.numbers)
     )

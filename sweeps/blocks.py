@@ -23,10 +23,9 @@ import numpy as np
 
 from sdpo_jax.algorithm import Algorithm
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.grid import describe
+from sdpo_jax.grid import Group, Plan, describe
 from sdpo_jax.metrics import METRICS
 from sdpo_jax.optimizers import OPTIMIZERS
-from sdpo_jax.plan import Group, Plan
 from sdpo_jax.program import FINITE_STEPS
 from sweeps import parts
 from sweeps.reading import read_bytes

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax.grid import default_workers, output_bytes
-from sdpo_jax.plan import Chunk, Group
+from sdpo_jax.grid import Chunk, Group, default_workers, output_bytes
 from sweeps.folder import Task, tasks_of
 from sweeps.sweepfile import Sweep
 

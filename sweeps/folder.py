@@ -24,8 +24,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import Plan, Program, Progress
-from sdpo_jax.grid import compiled_ahead
-from sdpo_jax.plan import Chunk
+from sdpo_jax.grid import Chunk, compiled_ahead
 from sweeps import blocks, parts, provenance, sweepfile
 from sweeps.blocks import DamagedBlock, Layout
 from sweeps.reading import read_json

@@ -18,9 +18,9 @@ import numpy as np
 import tomli_w
 import xarray as xr
 
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid import Progress
-from sdpo_jax.plan import NAMED_AXES
+from sdpo_jax.program import NAMED_AXES
 from sweeps import cache, folder, sweepfile
 from sweeps.opening import open_sweep
 from sweeps.sweepfile import Sweep

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 from sdpo_jax.program import FINITE_STEPS
 from sweeps.opening import FINISHED, open_sweep
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sdpo_jax import Config, Problem, Sizes, lanes, problems
+from sdpo_jax import Config, Problem, Sizes, problems
+from sdpo_jax.engine import lanes
 
 # Problems side by side; each may have millions of sequences.
 _WIDTH = 16

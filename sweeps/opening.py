@@ -13,7 +13,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from sdpo_jax import Plan
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid import label
 from sweeps import blocks as files
 from sweeps import parts, store

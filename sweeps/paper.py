@@ -18,13 +18,11 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Plan, Sizes, View
-from sdpo_jax import oracle as oracles
-from sdpo_jax import teacher as teachers
+from sdpo_jax import Config, Metric, Plan, Sizes, View, oracles, teachers
 from sdpo_jax.algorithm import numbers_of
+from sdpo_jax.engine.streams import Stream, stream
 from sdpo_jax.grid import default_block_width
 from sdpo_jax.program import algorithm_of
-from sdpo_jax.streams import Stream, stream
 from sweeps import landscape
 
 ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted")

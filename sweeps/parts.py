@@ -36,10 +36,10 @@ from sdpo_jax import (
     Program,
 )
 from sdpo_jax.algorithm import STEP, Algorithm, no_memory, numbers_of, what_is_told
-from sdpo_jax.judge import Judge
+from sdpo_jax.engine.own_numbers import Number, OwnNumber
 from sdpo_jax.optimizers import check_optimizer
-from sdpo_jax.oracle import Hints, as_oracle, check_oracle, numbers_of_function
-from sdpo_jax.own_numbers import Number, OwnNumber
+from sdpo_jax.oracles import Hints, as_oracle, check_oracle, numbers_of_function
+from sdpo_jax.oracles.judges import Judge
 from sdpo_jax.policies import Bigram as BigramPolicy
 from sdpo_jax.policies import policy_kind
 from sdpo_jax.problems import Bigram as BigramProblem

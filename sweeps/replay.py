@@ -12,7 +12,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import Plan
-from sdpo_jax.plan import Chunk
+from sdpo_jax.grid import Chunk
 from sdpo_jax.train import chosen_metrics
 from sweeps.folder import Folder, saved_sweep
 from sweeps.opening import grid_name

@@ -46,18 +46,17 @@ from sdpo_jax import (
     Config,
     Plan,
     Sizes,
-    own_numbers,
+    oracles,
     problems,
 )
-from sdpo_jax import oracle as oracles
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, check_value
-from sdpo_jax.grid import default_block_width
-from sdpo_jax.judge import STRENGTHS
-from sdpo_jax.own_numbers import OwnNumber
-from sdpo_jax.plan import AXES, NAMED_AXES, SEED_AXES, check_size
+from sdpo_jax.engine import own_numbers
+from sdpo_jax.engine.own_numbers import OwnNumber
+from sdpo_jax.grid import AXES, check_size, default_block_width
+from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.problems import MAX_SEQUENCES
-from sdpo_jax.program import OWN_NAMES, STATISTICS, default_metrics
-from sdpo_jax.teacher import check_nodes
+from sdpo_jax.program import NAMED_AXES, OWN_NAMES, SEED_AXES, STATISTICS, default_metrics
+from sdpo_jax.teachers import check_nodes
 from sweeps import parts
 from sweeps.text import plain
 

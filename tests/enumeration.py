@@ -12,18 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import (
-    Config,
-    Sizes,
-    Update,
-    lessons,
-    policies,
-    streams,
-    teacher,
-)
+from sdpo_jax import Config, Sizes, Update, policies, teachers
 from sdpo_jax.algorithm import chosen, numbers_of, what_is_told, what_is_told_at_first
 from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.engine import streams
 from sdpo_jax.program import algorithm_of
+from sdpo_jax.teachers import lessons
 from tests import reference
 from tests.every_number import FIELDS
 
@@ -125,10 +119,10 @@ class Case:
         reward = sdpo_jax.reward(problem, self.tokens)
         feedback = sdpo_jax.feedback(oracle, reward)
         strength = jnp.full(runs, config.feedback_strength)
-        levels = teacher.prepare(oracle, strength, table, nodes=16)
+        levels = teachers.prepare(oracle, strength, table, nodes=16)
         key = streams.stream(jnp.arange(runs), streams.Stream.HINTS)
         heard = (self.tokens, reward, feedback, key, 0)
-        taught = teacher.teach(oracle, levels, config, table, policy, *heard)
+        taught = teachers.teach(oracle, levels, config, table, policy, *heard)
         if divergence is not None:
             taught = taught._replace(divergence=jnp.full(runs, divergence))
         told = {
@@ -142,7 +136,7 @@ class Case:
             "signal": reward,
             "feedback": feedback,
             "teacher": taught,
-            "lessons": lessons.plan(oracle, levels, config, table, *heard),
+            "lessons": lessons.lessons_of(oracle, levels, config, table, *heard),
             "knowledge": table,
             "panel": jnp.stack([table, -0.5 * table, table[::-1]]),
             "problem": problem,

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, divergence, policies, surrogate
+from sdpo_jax import ALGORITHMS, Config, Sizes, policies
+from sdpo_jax.credit import clipped
+from sdpo_jax.teachers import divergences
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -70,8 +72,8 @@ def test_the_clipped_surrogate(drawn, clip):
         return over_positions(of_position)
 
     sizes = Sizes(length=LENGTH, vocab_size=VOCAB_SIZE, rollouts=ROLLOUTS)
-    batch, _ = surrogate.batch((), 0, sizes, policies.policy(old), tokens, advantage)
-    found = surrogate.gradient(policies.policy(logits), batch, clip)
+    batch, _ = clipped.batch((), 0, sizes, policies.policy(old), tokens, advantage)
+    found = clipped.gradient(policies.policy(logits), batch, clip)
     np.testing.assert_allclose(found, jax.grad(loss)(logits), **CLOSE)
 
 
@@ -81,8 +83,8 @@ def test_the_forward_divergence(drawn):
     def loss(logits):
         return rlax.categorical_kl_divergence(teacher, logits).sum()
 
-    student, shown = divergence.log_softmax(logits), divergence.log_softmax(teacher)
-    found = divergence.forward_kl(student, shown - student)
+    student, shown = divergences.log_softmax(logits), divergences.log_softmax(teacher)
+    found = divergences.forward_kl(student, shown - student)
     np.testing.assert_allclose(found, jax.grad(loss)(logits), **CLOSE)
 
 
@@ -92,8 +94,8 @@ def test_the_reverse_divergence(drawn):
     def loss(logits):
         return rlax.categorical_kl_divergence(logits, teacher).sum()
 
-    student, shown = divergence.log_softmax(logits), divergence.log_softmax(teacher)
-    found = divergence.reverse_kl(student, shown - student)
+    student, shown = divergences.log_softmax(logits), divergences.log_softmax(teacher)
+    found = divergences.reverse_kl(student, shown - student)
     np.testing.assert_allclose(found, jax.grad(loss)(logits), **CLOSE)
 
 
@@ -122,5 +124,5 @@ def test_the_entropy_bonus(drawn):
     def loss(logits):
         return LENGTH * rlax.entropy_loss(logits, jnp.ones(LENGTH))
 
-    found = divergence.entropy_gradient(policies.policy(logits))
+    found = divergences.entropy_gradient(policies.policy(logits))
     np.testing.assert_allclose(found, jax.grad(loss)(logits), **CLOSE)

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Sizes, divergence, policies, surrogate
+from sdpo_jax import ALGORITHMS, Sizes, policies
 from sdpo_jax.algorithms.dpo import pair_gradient
-from sdpo_jax.preference import Pairs
+from sdpo_jax.credit import clipped
+from sdpo_jax.credit.preferences import Pairs
+from sdpo_jax.teachers import divergences
 
 REASON = "not installed; pip install -e '.[trl]'"
 
@@ -84,7 +86,7 @@ def stand_in(**fields):
 
 
 def logs(logits):
-    return divergence.log_softmax(jnp.asarray(logits))
+    return divergences.log_softmax(jnp.asarray(logits))
 
 
 @pytest.mark.parametrize("name", ["forward", "reverse"])
@@ -96,7 +98,7 @@ def test_divergences_of_their_sdpo(drawn, name):
             leaf, torch.tensor(teacher), distillation_alpha=MIXES[name]
         ).sum()
 
-    found = divergence.DIVERGENCES[name](logs(student), teacher - student, 0.5)
+    found = divergences.DIVERGENCES[name](logs(student), teacher - student, 0.5)
     np.testing.assert_allclose(found, gradient(loss, student), **CLOSE)
 
 
@@ -114,7 +116,7 @@ def test_the_generalised_jensen_shannon_divergence(drawn, mix):
             leaf[None], torch.tensor(teacher)[None], beta=mix, reduction="sum"
         )
 
-    found = divergence.jensen_shannon(logs(student), teacher - student, mix)
+    found = divergences.jensen_shannon(logs(student), teacher - student, mix)
     for theirs in (of_sdpo, of_gkd):
         np.testing.assert_allclose(found, gradient(theirs, student), **CLOSE)
 
@@ -134,7 +136,7 @@ def test_top_k_with_a_tail(drawn, name, count):
         ).sum()
 
     shift = teacher - student
-    found = divergence.top_k(divergence.DIVERGENCES[name], logs(student), shift, 0.3, count)
+    found = divergences.top_k(divergences.DIVERGENCES[name], logs(student), shift, 0.3, count)
     np.testing.assert_allclose(found, gradient(loss, student), **CLOSE)
 
 
@@ -144,8 +146,8 @@ def test_grpo_and_its_clip(drawn, clip):
     advantage = (reward - reward.mean()) / (reward.std(ddof=1) + 1e-6)
     theirs = grpo_gradient("grpo", logits, old, tokens, advantage, clip)
     before = policies.policy(jnp.asarray(old))
-    batch, _ = surrogate.batch((), 0, SIZES, before, jnp.asarray(tokens), jnp.asarray(advantage))
-    found = surrogate.gradient(policies.policy(jnp.asarray(logits)), batch, clip) / LENGTH
+    batch, _ = clipped.batch((), 0, SIZES, before, jnp.asarray(tokens), jnp.asarray(advantage))
+    found = clipped.gradient(policies.policy(jnp.asarray(logits)), batch, clip) / LENGTH
     np.testing.assert_allclose(found, theirs, **CLOSE)
 
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Algorithm, Config, Sizes, baseline, policies
+from sdpo_jax import ALGORITHMS, Algorithm, Config, Sizes, policies
 from sdpo_jax.algorithm import what_is_told
+from sdpo_jax.credit import baselines
 
 LENGTH, VOCAB_SIZE = 3, 4
 COUNTS = (1, 2, 3, 7, 32, 33, 100)
@@ -23,7 +24,7 @@ COMPARING = [
 @pytest.mark.parametrize("count", COUNTS)
 def test_equal_numbers_have_no_advantage(count):
     values = np.tile(VALUES, (count, 1))
-    for advantage in (baseline.less_mean, baseline.standardised):
+    for advantage in (baselines.less_mean, baselines.standardised):
         np.testing.assert_array_equal(advantage(jnp.asarray(values)), 0)
 
 
@@ -31,7 +32,7 @@ def test_equal_numbers_have_no_advantage(count):
 def test_neither_do_numbers_that_differ_by_a_rounding(count):
     values = np.tile(VALUES[:8], (count, 1))
     values[1::2] = np.nextafter(values[1::2], np.float32(2))
-    for advantage in (baseline.less_mean, baseline.standardised):
+    for advantage in (baselines.less_mean, baselines.standardised):
         np.testing.assert_array_equal(advantage(jnp.asarray(values)), 0)
 
 
@@ -45,17 +46,17 @@ def test_numbers_that_differ_are_compared_as_in_float64(count):
     for each in (values, random):
         exact = each.astype(np.float64)
         centred = exact - exact.mean(0)
-        found = baseline.less_mean(jnp.asarray(each))
+        found = baselines.less_mean(jnp.asarray(each))
         # A sum of N terms is rounded N times.
         np.testing.assert_allclose(found, centred, rtol=0, atol=6e-8 * count)
         scaled = centred / (exact.std(0, ddof=1) + 1e-6)
-        found = baseline.standardised(jnp.asarray(each))
+        found = baselines.standardised(jnp.asarray(each))
         np.testing.assert_allclose(found, scaled, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_no_number_stays_so():
     values = jnp.asarray([[np.nan, np.inf], [0.5, 0.5]])
-    assert not np.isfinite(baseline.less_mean(values)).any()
+    assert not np.isfinite(baselines.less_mean(values)).any()
 
 
 def gradient(algorithm, signal, tokens, knowledge):

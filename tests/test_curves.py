@@ -10,7 +10,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import METRICS, Config, Metric, Sizes
-from sdpo_jax.curves import BINS
+from sdpo_jax.grid.curves import BINS
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=6, steps=12, final_window=4)
 RECORD = ("reward", "credit", "entropy", "drift")
@@ -20,6 +20,7 @@ AXES = {
     "seed": range(70),
     "setting": {"learning_rate": [0.1, 1.0], "noise": [0.0, 0.3]},
 }
+EXECUTE = "sdpo_jax.grid.execute.Execution.results"
 RANGES = {"reward": 1.0, "credit": 2.0, "entropy": math.log(4)}
 
 
@@ -82,7 +83,7 @@ def test_a_metric_without_bounds_has_no_quantiles(summed):
 
 
 def test_the_bits_depend_neither_on_workers_nor_on_what_comes_first(monkeypatch):
-    monkeypatch.setattr("sdpo_jax.grid.RUNS_AT_A_TIME", 32)
+    monkeypatch.setattr("sdpo_jax.grid.run.RUNS_AT_A_TIME", 32)
     options = {"curves_over": "seed", "block_width": 32}
     alone = run(workers=1, **options)
     for workers in (2, 3):
@@ -129,14 +130,14 @@ def test_a_grid_of_one_axis_and_no_quantiles():
     ],
 )
 def test_what_can_not_be_is_said_before_anything_is_compiled(options, message, monkeypatch):
-    monkeypatch.setattr("sdpo_jax.grid._execute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(EXECUTE, lambda *_: pytest.fail("computed"))
     with pytest.raises(ValueError) as told:
         run(**options)
     assert str(told.value).startswith(message) and "\n" not in str(told.value)
 
 
 def test_counts_that_would_fill_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("sdpo_jax.grid._execute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(EXECUTE, lambda *_: pytest.fail("computed"))
     axes = {"learning_rate": np.linspace(0.1, 1, 500).tolist(), "seed": range(4)}
     with pytest.raises(ValueError, match=r"quantiles: counts of 500 cells at 300 steps"):
         run(axes, sizes=Sizes(), record_every=1, config=Config(), curves_over="seed")

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METRICS, Config, Problem, Program, Sizes, prefixes, problems, shapley, streams
+from sdpo_jax import METRICS, Config, Problem, Program, Sizes, problems
 from sdpo_jax.algorithms.dense_reward import contributions
+from sdpo_jax.credit import prefixes, shapley
+from sdpo_jax.engine import streams
 from tests import reference
 from tests.enumeration import TOLERANCE, Case
 from tests.test_policy_gradients import exact_gradient, policy_gradient

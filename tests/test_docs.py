@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from sdpo_jax import ALGORITHMS
-from sdpo_jax.plan import AXES
+from sdpo_jax.grid import AXES
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Program, Sizes, State, Update, streams
+from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Program, Sizes, State, Update
 from sdpo_jax.algorithm import chosen, what_is_told, what_is_told_at_first
-from sdpo_jax.judge import STRENGTHS
+from sdpo_jax.engine import streams
+from sdpo_jax.engine.streams import Stream
+from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.program import algorithm_of
-from sdpo_jax.streams import Stream
 from tests import reference
 from tests.every_number import FIELDS, OWN, Numbers, check_value
 from tests.reference import softmax
@@ -238,7 +239,7 @@ def as_judged(family, oracle, judge):
         if not len(oracle.cuts):
             cuts, rises = np.full(4, 2.0), np.zeros(4)
         oracle = replace(oracle, gain=gain, cuts=cuts, rises=rises, hints=hints)
-    return sdpo_jax.oracle.judged(oracle, **{name: getattr(judge, name) for name in STRENGTHS})
+    return sdpo_jax.judged(oracle, **{name: getattr(judge, name) for name in STRENGTHS})
 
 
 def without_errors(oracle, config):

@@ -19,8 +19,9 @@ import pytest
 import scipy.stats
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Program, Sizes, grid, plan
+from sdpo_jax import Config, Metric, Program, Sizes, grid
 from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.grid import execute, groups, plan, programs
 from sdpo_jax.optimizers import OPTIMIZERS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
@@ -116,7 +117,7 @@ def test_one_trace_for_each_program(monkeypatch):
     # Sizes that no other test has, so that nothing is compiled yet.
     sizes = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
     chex.clear_trace_counter()
-    monkeypatch.setattr(grid, "train", chex.assert_max_traces(grid.train, n=2))
+    monkeypatch.setattr(programs, "train", chex.assert_max_traces(programs.train, n=2))
     axes = {
         "algorithm": ["sdpo", "reinforce"],
         "oracle": ["binary"],
@@ -255,7 +256,7 @@ def test_a_run_that_breaks_down_is_noticed_at_its_step_and_stops_no_other():
 
 def test_nodes_follow_from_strength_and_scale():
     def nodes(strength, scale=1.0):
-        return plan.default_nodes(Sizes(), strength, scale)
+        return grid.default_nodes(Sizes(), strength, scale)
 
     assert 0 < nodes(0.5) < nodes(1.5) < nodes(3.0)
     assert nodes(1.5) == nodes(3.0, 0.5) == nodes(-1.5)
@@ -265,7 +266,7 @@ def test_nodes_follow_from_strength_and_scale():
 @pytest.mark.parametrize(("length", "vocab_size"), [(1, 2), (6, 8), (24, 8), (6, 1024)])
 def test_the_typical_range_is_scipys(length, vocab_size):
     expected = scipy.stats.studentized_range.ppf(0.5 ** (1 / length), vocab_size, np.inf)
-    assert plan._typical_range(length, vocab_size) == pytest.approx(expected, abs=1e-9)
+    assert groups._typical_range(length, vocab_size) == pytest.approx(expected, abs=1e-9)
 
 
 def test_importing_the_library_does_not_import_what_it_may_never_need():
@@ -356,7 +357,9 @@ def test_progress_tells_all_runs():
     ],
 )
 def test_errors_name_the_field_the_value_and_what_is_allowed(monkeypatch, axes, options, words):
-    monkeypatch.setattr(grid, "_execute", lambda *_: pytest.fail("reached the compiler"))
+    monkeypatch.setattr(
+        execute.Execution, "results", lambda *_: pytest.fail("reached the compiler")
+    )
     with pytest.raises(ValueError) as error:
         run(axes, **options)
     message = str(error.value)
@@ -504,14 +507,14 @@ def test_a_metric_that_no_kernel_can_hold(largest):
 def test_programs_are_compiled_ahead_and_only_once(monkeypatch):
     sizes = Sizes(length=2, vocab_size=3, rollouts=5, steps=4, final_window=2)
     compiled = []
-    real = grid._compiled
+    real = programs._compiled
 
     def compile_one(program, *rest):
         compiled.append(program.algorithm)
         return real(program, *rest)
 
-    monkeypatch.setattr(grid, "_compiled", compile_one)
-    monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
+    monkeypatch.setattr(programs, "_compiled", compile_one)
+    monkeypatch.setattr(programs, "_PROGRAMS", programs._Programs())
     plans = [
         plan.plan_grid({"algorithm": names, "seed": range(3)}, width=8, sizes=sizes)
         for names in (["reinforce"], ["rloo", "reinforce"])
@@ -525,8 +528,8 @@ def test_programs_are_compiled_ahead_and_only_once(monkeypatch):
 
 
 def test_a_program_that_does_not_compile_is_told_by_who_computes_it(monkeypatch):
-    monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
-    monkeypatch.setattr(grid, "_compiled", lambda *_: 1 / 0)
+    monkeypatch.setattr(programs, "_PROGRAMS", programs._Programs())
+    monkeypatch.setattr(programs, "_compiled", lambda *_: 1 / 0)
     wanted = plan.plan_grid({"seed": range(3)}, width=8, sizes=SIZES)
     with grid.compiled_ahead([(wanted, wanted.groups[0])]), pytest.raises(ZeroDivisionError):
         list(grid.compute(wanted, wanted.chunks(8)))

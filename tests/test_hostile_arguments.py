@@ -12,7 +12,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Hints, Judge, Problem, Program, Sizes
-from sdpo_jax.judge import STRENGTHS
+from sdpo_jax.oracles.judges import STRENGTHS
 
 SIZES = Sizes(length=2, vocab_size=3, rollouts=4, steps=2, final_window=1)
 PROGRAM = Program("reinforce", SIZES, metrics=("reward",))

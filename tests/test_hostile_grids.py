@@ -14,11 +14,13 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Oracle, Sizes, grid, plan
+from sdpo_jax import Config, Metric, Oracle, Sizes
 from sdpo_jax.algorithm import what_is_told, what_is_told_at_first
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
+from sdpo_jax.grid import execute, limits, plan, programs
 from sdpo_jax.metrics import METRICS
+from sdpo_jax.program import NAMED_AXES, SEED_AXES
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
 
@@ -159,7 +161,7 @@ def nothing_is_compiled(monkeypatch):
     def not_trained(*_):
         raise NotTrained
 
-    monkeypatch.setattr(grid, "_execute", not_trained)
+    monkeypatch.setattr(execute.Execution, "results", not_trained)
 
 
 def names(message, *allowed):
@@ -189,9 +191,7 @@ def test_every_argument_is_taken_or_refused_by_its_name(name):
             names(message, name, *INSIDE.get(name, ()))
 
 
-@pytest.mark.parametrize(
-    "name", [*plan.NAMED_AXES, *plan.SEED_AXES, "noise", "steps", "vocab_size"]
-)
+@pytest.mark.parametrize("name", [*NAMED_AXES, *SEED_AXES, "noise", "steps", "vocab_size"])
 def test_every_axis_is_taken_or_refused_by_its_name(name):
     for value in POOL:
         for axes in ({name: value}, {"pair": {name: value}}, {name: [value]}):
@@ -321,34 +321,36 @@ def test_what_can_not_be_held_or_compiled_is_refused_with_the_number(axes, optio
 
 def test_a_block_must_fit_into_the_machine(monkeypatch):
     def bytes_of(**sizes):
-        return plan.block_bytes(sdpo_jax.Program("sdpo", Sizes(**sizes)), False, 64)
+        return limits.block_bytes(sdpo_jax.Program("sdpo", Sizes(**sizes)), False, 64)
 
     assert bytes_of(rollouts=64) > bytes_of(rollouts=32)
     # What the compiler reports for 4,096 rollouts is 12 megabytes.
     assert 0.5 < bytes_of(rollouts=4096) / 12.1e6 < 2
-    monkeypatch.setattr(plan, "machine_memory", lambda: 10**6)
+    monkeypatch.setattr(limits, "machine_memory", lambda: 10**6)
     message = asked({}, {"sizes": Sizes(rollouts=4096)})
     assert "block_width" in message and "GiB" in message
-    monkeypatch.setattr(plan, "machine_memory", lambda: None)
+    monkeypatch.setattr(limits, "machine_memory", lambda: None)
     assert asked({}, {"sizes": Sizes(rollouts=4096)}) is None
 
 
 def test_an_error_in_a_worker_names_its_program(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(grid, "_PROGRAMS", grid._Programs())
-    monkeypatch.setattr(grid, "_compiled", lambda *_: 1 / 0)
+    monkeypatch.setattr(programs, "_PROGRAMS", programs._Programs())
+    monkeypatch.setattr(programs, "_compiled", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as error:
         sdpo_jax.run_grid({"seed": range(3)}, sizes=SIZES)
     assert error.value.__notes__ == ["in the program of sdpo, continuous"]
 
 
 def test_programs_are_kept_by_use_and_not_for_ever(monkeypatch):
-    kept = grid._Programs(most=2)
+    kept = programs._Programs(most=2)
     compiled = []
     monkeypatch.setattr(
-        grid._Programs, "_compile", lambda _, program, *rest: compiled.append(program) or program
+        programs._Programs,
+        "_compile",
+        lambda _, program, *rest: compiled.append(program) or program,
     )
-    monkeypatch.setattr(grid, "_parts", lambda program: None)
+    monkeypatch.setattr(programs, "_parts", lambda program: None)
     inputs = {"seed": np.zeros(4)}
     for program in "abacab":
         assert kept.get(program, False, 16, inputs, None) == program

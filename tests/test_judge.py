@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracle, policies, streams
-from sdpo_jax import judge as judges
-from sdpo_jax.judge import BIASES, LOOKS, STRENGTHS
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracles, policies
+from sdpo_jax.engine import streams
+from sdpo_jax.oracles import judges
+from sdpo_jax.oracles.judges import BIASES, LOOKS, STRENGTHS
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 5, 4, 7, 3
 SIZES = Sizes(length=3, vocab_size=4, rollouts=6, steps=5, final_window=2)
@@ -34,7 +35,7 @@ def scene():
 
 def seen_by(scene, noise=None, **strengths):
     problem, policy, tokens, reward, drawn = scene
-    judge = oracle.judged(**strengths).judge
+    judge = oracles.judged(**strengths).judge
     noise = drawn if noise is None else noise
     return np.asarray(jax.jit(judges.judge)(judge, problem, policy, tokens, reward, noise))
 
@@ -140,7 +141,7 @@ def test_an_error_is_as_defined(scene, errors):
 def test_two_that_are_as_good_draw(scene):
     problem, policy, tokens, _, _ = scene
     level = jnp.full((ROLLOUTS, RUNS), 0.4)
-    judge = oracle.judged(preference=1.0).judge
+    judge = oracles.judged(preference=1.0).judge
     found = judges.judge(judge, problem, policy, tokens, level, jnp.zeros_like(level))
     np.testing.assert_array_equal(found, 0.5)
 
@@ -148,13 +149,13 @@ def test_two_that_are_as_good_draw(scene):
 def test_heavy_tails_make_normal_noise_students():
     runs = 400
     key = streams.stream(np.arange(runs), streams.Stream.JUDGE)
-    factor = judges.tails(oracle.judged(heavy_tails=1.0).judge, key, 3, 10)
+    factor = judges.tails(oracles.judged(heavy_tails=1.0).judge, key, 3, 10)
     assert factor.shape == (10, runs)
     normal = np.random.default_rng(1).normal(size=factor.shape)
     sample = (normal * factor).ravel()
     assert stats.kstest(sample, stats.t(2).cdf).pvalue > 1e-3
     assert stats.kstest(sample, stats.norm.cdf).pvalue < 1e-6
-    none = judges.tails(oracle.judged(heavy_tails=0.0).judge, key, 3, 10)
+    none = judges.tails(oracles.judged(heavy_tails=0.0).judge, key, 3, 10)
     np.testing.assert_array_equal(none, 1.0)
 
 
@@ -163,7 +164,7 @@ def test_heavy_tails_make_normal_noise_students():
 
 def test_a_judge_without_any_error_sees_what_the_plain_oracle_sees_to_the_bit(scene):
     _, _, _, reward, noise = scene
-    plain = oracle.noisy_reward(reward, noise)
+    plain = oracles.noisy_reward(reward, noise)
     np.testing.assert_array_equal(seen_by(scene), plain)
     assert ((plain == 0) | (plain == 1)).any()
 
@@ -256,7 +257,7 @@ def test_every_algorithm_learns_under_a_judge(algorithm):
 )
 def test_a_refused_judge_is_told_in_one_line(strengths, words):
     with pytest.raises(ValueError) as error:
-        oracle.judged(**strengths)
+        oracles.judged(**strengths)
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
@@ -265,7 +266,7 @@ def test_a_refused_judge_is_told_in_one_line(strengths, words):
 def test_a_judge_made_by_hand_is_checked_where_it_is_used():
     mine = Judge(leniency=np.float32(2.0))
     with pytest.raises(ValueError, match=r"judge\.leniency 2.0; allowed: 0 to 1"):
-        oracle.check_oracle(oracle.Oracle(None, 0.0, np.zeros(0), np.zeros(0), judge=mine))
+        oracles.check_oracle(oracles.Oracle(None, 0.0, np.zeros(0), np.zeros(0), judge=mine))
 
 
 def test_traced_strengths_are_not_checked():

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import grid, lanes
-from sdpo_jax.materialise import boundaries, materialise, or_zeros
+from sdpo_jax import grid
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import boundaries, materialise, or_zeros
 
 # Around the 64 terms that are written out, and beyond: one term over, several loops, no rest.
 LENGTHS = (1, 5, 64, 65, 128, 200)

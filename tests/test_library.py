@@ -16,7 +16,7 @@ import pytest
 
 import sdpo_jax
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.plan import AXES, TITLES
+from sdpo_jax.grid import AXES, TITLES
 from sdpo_jax.program import algorithm_of
 
 ROOT = Path(sdpo_jax.__file__).parent
@@ -78,6 +78,24 @@ def floors(graph):
 
 def test_no_module_imports_itself_by_way_of_another():
     floors(imports())
+
+
+def test_the_packages_stand_on_few_floors_and_none_leans_on_one_above():
+    def room(name):
+        return ".".join(name.split(".")[:2])
+
+    rooms = {room(name): set() for name in MODULES}
+    for name, others in imports().items():
+        rooms[room(name)] |= {room(other) for other in others} - {room(name)}
+    assert "sdpo_jax" in rooms
+    # All but what only gathers the public names, and the laboratory that stands on the engine.
+    assert max(floors(rooms)[name] for name in {*rooms} - {"sdpo_jax", "sdpo_jax.in_context"}) <= 11
+
+
+def test_what_knows_nothing_of_learning_imports_nothing_that_does():
+    for name, others in imports().items():
+        if name.startswith(("sdpo_jax.engine", "sdpo_jax.losses")):
+            assert {other.split(".")[1] for other in others} <= {name.split(".")[1]}, name
 
 
 @pytest.mark.parametrize("name", MODULES)

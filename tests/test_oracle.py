@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ORACLES, Hints, Oracle, oracle
+from sdpo_jax import ORACLES, Hints, Oracle, oracles
 
 EVEN = np.linspace(0, 1, 1001, dtype=np.float32)
 
@@ -47,7 +47,7 @@ DEFINITIONS = {
 
 @functools.cache
 def heard():
-    return jax.jit(oracle.feedback)
+    return jax.jit(oracles.feedback)
 
 
 def check(given, expected, seen=SEEN):
@@ -65,20 +65,20 @@ def test_each_oracle_says_what_it_is_defined_to_say(name):
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.75])
 def test_binary_is_strictly_above_its_threshold(threshold):
     seen = at_and_around([threshold])
-    check(oracle.binary(threshold), [0.0, 0.0, 1.0], seen)
+    check(oracles.binary(threshold), [0.0, 0.0, 1.0], seen)
 
 
 @pytest.mark.parametrize("levels", range(2, 12))
 def test_a_likert_scale_of_any_number_of_levels(levels):
     seen = np.concatenate((EVEN, at_and_around(np.arange(1, levels) / levels)))
-    check(oracle.ordinal(levels), likert(seen, levels), seen)
-    found = np.unique(np.asarray(heard()(oracle.ordinal(levels), seen)))
+    check(oracles.ordinal(levels), likert(seen, levels), seen)
+    found = np.unique(np.asarray(heard()(oracles.ordinal(levels), seen)))
     np.testing.assert_allclose(found, np.arange(1, levels + 1) / levels, atol=1e-6)
 
 
 def test_two_levels_differ_from_binary():
     # 1/2 and 1 where binary says 0 and 1, and the cut belongs to the level above.
-    check(oracle.ordinal(2), [0.5, 1.0, 1.0], at_and_around([0.5]))
+    check(oracles.ordinal(2), [0.5, 1.0, 1.0], at_and_around([0.5]))
 
 
 @pytest.mark.parametrize("name", ORACLES)
@@ -91,21 +91,21 @@ def test_feedback_rises_within_its_range(name):
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
 def test_a_constant_oracle_says_its_value(value):
-    check(oracle.constant(value), np.full_like(SEEN, value))
+    check(oracles.constant(value), np.full_like(SEEN, value))
 
 
-@pytest.mark.parametrize("reading", oracle.READINGS)
+@pytest.mark.parametrize("reading", oracles.READINGS)
 def test_a_critique_has_one_reading(reading):
-    given = oracle.critique(reading)
-    weights = {name: float(getattr(given.hints, name)) for name in oracle.READINGS}
-    assert weights == {name: float(name == reading) for name in oracle.READINGS}
+    given = oracles.critique(reading)
+    weights = {name: float(getattr(given.hints, name)) for name in oracles.READINGS}
+    assert weights == {name: float(name == reading) for name in oracles.READINGS}
     check(given, SEEN)
 
 
 def test_an_oracle_of_the_users_own():
     # Half of the reward, and a jump where it passes 0.7, on top of 0.1.
     mine = Oracle(np.float32(0.5), np.float32(0.1), np.float32([0.7]), np.float32([0.375]))
-    oracle.check_oracle(mine)
+    oracles.check_oracle(mine)
     check(mine, 0.1 + 0.5 * SEEN + np.where(np.float32(0.7) <= SEEN, 0.375, 0.0))
 
 
@@ -113,7 +113,7 @@ def test_a_falling_step_and_a_negative_gain():
     mine = Oracle(
         np.float32(-0.25), np.float32(1), np.float32([0.25, 0.5]), np.float32([-0.5, 0.5])
     )
-    oracle.check_oracle(mine)
+    oracles.check_oracle(mine)
     dip = (np.float32(0.25) <= SEEN) & (np.float32(0.5) > SEEN)
     check(mine, 1 - 0.25 * SEEN - np.where(dip, 0.5, 0.0))
 
@@ -121,7 +121,7 @@ def test_a_falling_step_and_a_negative_gain():
 def test_the_noisy_reward_is_clipped():
     reward = np.float32([0.5, 0.5, 0.9, 0.1, 0.0, 1.0])
     noise = np.float32([0.25, -0.75, 0.2, -0.2, 0.0, 1e9])
-    found = oracle.noisy_reward(reward, noise)
+    found = oracles.noisy_reward(reward, noise)
     np.testing.assert_array_equal(found, np.float32([0.75, 0.0, 1.0, 0.0, 0.0, 1.0]))
 
 
@@ -130,12 +130,12 @@ def test_the_noisy_reward_is_clipped():
 
 @pytest.mark.parametrize("levels", [2, 3, 5, 11])
 def test_level_frequencies_count_the_rollouts_of_each_level(levels):
-    given = oracle.ordinal(levels)
+    given = oracles.ordinal(levels)
     # Two runs, and none of the first's rollouts in the upper half.
     seen = np.random.default_rng(levels).uniform(size=(40, 2)).astype(np.float32) * [0.5, 1.0]
     seen = seen.astype(np.float32)
-    values = np.asarray(oracle.level_values(given))
-    found = jax.jit(oracle.level_frequencies)(given, seen)
+    values = np.asarray(oracles.level_values(given))
+    found = jax.jit(oracles.level_frequencies)(given, seen)
     np.testing.assert_allclose(values, np.arange(1, levels + 1) / levels, rtol=1e-6)
     expected = np.zeros((levels, 2))
     for run in range(2):
@@ -151,16 +151,16 @@ def test_level_frequencies_count_the_rollouts_of_each_level(levels):
 
 @pytest.mark.parametrize("value", [0.25, 1.0])
 def test_an_oracle_without_cuts_has_one_level(value):
-    given = oracle.constant(value)
-    np.testing.assert_array_equal(oracle.level_values(given), [value])
-    np.testing.assert_array_equal(oracle.level_frequencies(given, EVEN), [1.0])
+    given = oracles.constant(value)
+    np.testing.assert_array_equal(oracles.level_values(given), [value])
+    np.testing.assert_array_equal(oracles.level_frequencies(given, EVEN), [1.0])
 
 
 def test_binary_has_two_levels():
-    given = oracle.binary()
-    np.testing.assert_array_equal(oracle.level_values(given), [0.0, 1.0])
+    given = oracles.binary()
+    np.testing.assert_array_equal(oracles.level_values(given), [0.0, 1.0])
     seen = np.float32([0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_array_equal(oracle.level_frequencies(given, seen), [0.5, 0.5])
+    np.testing.assert_array_equal(oracles.level_frequencies(given, seen), [0.5, 0.5])
 
 
 # --- oracles as data ----------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def scale_of(threshold, low, high):
     return Oracle(None, np.float32(low), cuts, np.full(4, (high - low) / 4, np.float32))
 
 
-SCALES = [scale_of(0.1, 0.0, 1.0), scale_of(0.3, 0.2, 0.6), oracle.ordinal()]
+SCALES = [scale_of(0.1, 0.0, 1.0), scale_of(0.3, 0.2, 0.6), oracles.ordinal()]
 SCALE_REFERENCES = [
     lambda seen: np.digitize(seen, np.linspace(0.1, 0.9, 4, dtype=np.float32)) * 0.25,
     lambda seen: 0.2 + np.digitize(seen, np.linspace(0.3, 0.9, 4, dtype=np.float32)) * 0.1,
@@ -182,22 +182,22 @@ SCALE_REFERENCES = [
 
 def test_one_program_maps_over_a_batch_of_oracles():
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *SCALES)
-    found = jax.jit(jax.vmap(oracle.feedback, (0, None)))(stacked, SEEN)
+    found = jax.jit(jax.vmap(oracles.feedback, (0, None)))(stacked, SEEN)
     for row, reference in zip(found, SCALE_REFERENCES, strict=True):
         np.testing.assert_allclose(row, reference(SEEN), atol=1e-6)
 
 
 def test_an_oracles_arrays_may_carry_runs_behind():
     trailing = jax.tree.map(lambda *leaves: np.stack(leaves, -1), *SCALES)
-    oracle.check_oracle(trailing)
+    oracles.check_oracle(trailing)
     seen = np.stack([SEEN, SEEN[::-1], SEEN], -1)
     found = heard()(trailing, seen)
-    frequencies = oracle.level_frequencies(trailing, seen)
+    frequencies = oracles.level_frequencies(trailing, seen)
     for run, reference in enumerate(SCALE_REFERENCES):
         np.testing.assert_allclose(found[:, run], reference(seen[:, run]), atol=1e-6)
-        alone = oracle.level_values(SCALES[run])
-        np.testing.assert_allclose(oracle.level_values(trailing)[:, run], alone, rtol=1e-6)
-        alone = oracle.level_frequencies(SCALES[run], seen[:, run])
+        alone = oracles.level_values(SCALES[run])
+        np.testing.assert_allclose(oracles.level_values(trailing)[:, run], alone, rtol=1e-6)
+        alone = oracles.level_frequencies(SCALES[run], seen[:, run])
         np.testing.assert_allclose(frequencies[:, run], alone, atol=1e-6)
 
 
@@ -206,7 +206,7 @@ def test_an_oracles_arrays_may_carry_runs_behind():
 
 @pytest.mark.parametrize("name", ORACLES)
 def test_the_librarys_own_oracles_are_accepted(name):
-    oracle.check_oracle(ORACLES[name]())
+    oracles.check_oracle(ORACLES[name]())
 
 
 def levels(cuts, rises, base=0.0, gain=None, hints=None):
@@ -239,7 +239,7 @@ def levels(cuts, rises, base=0.0, gain=None, hints=None):
 )
 def test_a_refused_oracle_is_told_in_one_line_with_its_numbers(given, words):
     with pytest.raises(ValueError) as error:
-        oracle.check_oracle(given)
+        oracles.check_oracle(given)
     message = str(error.value)
     assert message.startswith("oracle: ")
     assert "allowed: " in message
@@ -253,8 +253,8 @@ def test_traced_numbers_are_not_checked():
     def heard_of(base):
         given = levels([0.5], [0.5])
         given = Oracle(None, base, given.cuts, given.rises)
-        oracle.check_oracle(given)
-        return oracle.feedback(given, jnp.float32([0.25, 0.75]))
+        oracles.check_oracle(given)
+        return oracles.feedback(given, jnp.float32([0.25, 0.75]))
 
     np.testing.assert_array_equal(heard_of(7.0), [7.0, 7.5])
 
@@ -262,7 +262,7 @@ def test_traced_numbers_are_not_checked():
 @pytest.mark.parametrize("count", [1, 0, -3])
 def test_a_scale_has_two_levels_or_more(count):
     with pytest.raises(ValueError, match=f"levels: {count}; allowed: integers, 2 to 10000"):
-        oracle.ordinal(count)
+        oracles.ordinal(count)
 
 
 def test_an_unknown_reading_is_refused():
@@ -273,4 +273,4 @@ def test_an_unknown_reading_is_refused():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_reward_that_is_no_number_has_no_feedback(value):
     with pytest.raises(ValueError, match=r"^seen: (nan|-?inf); allowed: .*finite numbers$"):
-        oracle.feedback(oracle.ordinal(), jnp.float32([0.5, value]))
+        oracles.feedback(oracles.ordinal(), jnp.float32([0.5, value]))

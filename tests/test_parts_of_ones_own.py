@@ -13,9 +13,10 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Algorithm, Config, Metric, Oracle, Program, Sizes, Update, streams
+from sdpo_jax import Algorithm, Config, Metric, Oracle, Program, Sizes, Update
 from sdpo_jax.algorithm import Cost, name_of, what_is_told
 from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.engine import streams
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=3, final_window=2)
 SEEDS = np.arange(2)

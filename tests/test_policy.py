@@ -12,7 +12,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from sdpo_jax import policies, streams
+from sdpo_jax import policies
+from sdpo_jax.engine import streams
 from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE
 
 # 65 is the first vocabulary that has cumulative sums by another branch.

@@ -10,19 +10,11 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import (
-    ALGORITHMS,
-    Config,
-    Program,
-    Sizes,
-    policies,
-    preference,
-    sequences,
-    streams,
-    surrogate,
-)
-from sdpo_jax import reward_model as reward_models
+from sdpo_jax import ALGORITHMS, Config, Program, Sizes, policies
 from sdpo_jax.algorithms.dpo import pair_gradient
+from sdpo_jax.credit import clipped, preferences, reward_models
+from sdpo_jax.engine import streams
+from sdpo_jax.policies import tables
 from tests import reference
 from tests.enumeration import ROLLOUTS, TOLERANCE, Case
 
@@ -124,15 +116,15 @@ def test_off_the_policy_the_gradient_is_that_of_the_published_objective(clip, pe
     advantage = draw.normal(size=shape).astype(np.float32)
     sizes = Sizes(length=length, vocab_size=vocab_size, rollouts=rollouts, epochs=2)
     before, after = policies.policy(jnp.asarray(old)), policies.policy(jnp.asarray(new))
-    memory = surrogate.no_batch(sizes, (), 1)
-    _, memory = surrogate.batch(memory, 0, sizes, before, tokens, advantage)
+    memory = clipped.no_batch(sizes, (), 1)
+    _, memory = clipped.batch(memory, 0, sizes, before, tokens, advantage)
     # The rollouts of the step between are another batch's, and not looked at.
-    batch, _ = surrogate.batch(memory, 1, sizes, after, tokens[:, ::-1], 5 * advantage)
+    batch, _ = clipped.batch(memory, 1, sizes, after, tokens[:, ::-1], 5 * advantage)
     expected = jax.grad(clipped_loss)(jnp.asarray(new), old, tokens, advantage, clip)
-    found = surrogate.gradient(after, batch, clip)
+    found = clipped.gradient(after, batch, clip)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     if clip == 0.2:
-        open_ = surrogate.gradient(after, batch, 10.0)
+        open_ = clipped.gradient(after, batch, 10.0)
         assert abs(found - open_).max() > 0.01
 
 
@@ -167,14 +159,14 @@ def test_preferences_follow_bradley_and_terry():
     signal = np.repeat(draw.uniform(size=(2 * pairs + 1, 1)), runs, axis=1).astype(np.float32)
     tokens = jnp.zeros((2, 2 * pairs + 1, runs), jnp.int32)
     key = streams.stream(np.arange(runs), streams.Stream.ALGORITHM)
-    found = preference.judged_pairs(tokens, jnp.asarray(signal), 3.0, key, 0)
+    found = preferences.judged_pairs(tokens, jnp.asarray(signal), 3.0, key, 0)
     assert found.verdict.shape == (pairs, runs)
     gap = signal[:pairs, 0] - signal[pairs : 2 * pairs, 0]
     expected = 1 / (1 + np.exp(-3.0 * gap))
     error = np.sqrt(expected * (1 - expected) / runs)
     assert (abs((found.verdict > 0).mean(1) - expected) < 4 * error).all()
     # The verdicts of different pairs and steps are independent of each other.
-    later = preference.judged_pairs(tokens, jnp.asarray(signal), 3.0, key, 1)
+    later = preferences.judged_pairs(tokens, jnp.asarray(signal), 3.0, key, 1)
     both = np.concatenate((found.verdict, later.verdict))
     off = np.corrcoef(both) - np.eye(2 * pairs)
     assert abs(off).max() < 4 / np.sqrt(runs)
@@ -182,10 +174,10 @@ def test_preferences_follow_bradley_and_terry():
 
 def test_the_best_is_put_before_the_worst():
     tokens = jnp.asarray([[[0], [1], [2], [3]]])
-    pairs = preference.best_and_worst(tokens, jnp.asarray([[0.3], [0.9], [0.1], [0.1]]))
+    pairs = preferences.best_and_worst(tokens, jnp.asarray([[0.3], [0.9], [0.1], [0.1]]))
     assert (int(pairs.first[0, 0, 0]), int(pairs.second[0, 0, 0])) == (1, 2)
     assert float(pairs.verdict[0, 0]) == 1
-    level = preference.best_and_worst(tokens, jnp.full((4, 1), 0.4))
+    level = preferences.best_and_worst(tokens, jnp.full((4, 1), 0.4))
     assert float(level.verdict[0, 0]) == 0
 
 
@@ -206,7 +198,7 @@ def test_dpos_gradient_is_that_of_its_loss(strength):
     verdict = jnp.asarray([1.0, -1.0, -1.0, 1.0, 1.0])
     winners, losers = jnp.where(verdict > 0, one, other), jnp.where(verdict > 0, other, one)
     expected = jax.grad(dpo_loss)(jnp.asarray(logits), first, winners, losers, strength)
-    pairs = preference.Pairs(one, other, verdict)
+    pairs = preferences.Pairs(one, other, verdict)
     student, start = policies.policy(jnp.asarray(logits)), policies.policy(jnp.asarray(first))
     found = pair_gradient(student, start, pairs, strength)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -252,7 +244,7 @@ def test_the_reward_model_is_fitted_by_its_loss():
         return -jnp.log(jax.nn.sigmoid(margin)).mean()
 
     slope = jax.grad(loss)(model)
-    found = reward_models.fit(model, preference.Pairs(one, other, verdict), 0.3)
+    found = reward_models.fit(model, preferences.Pairs(one, other, verdict), 0.3)
     for after, before, gradient in zip(found, model, slope, strict=True):
         np.testing.assert_allclose(after, before - 0.3 * gradient, rtol=1e-5, atol=1e-6)
 
@@ -309,10 +301,10 @@ def test_sequences_are_read_and_counted():
     weights = draw.normal(size=(3, 5)).astype(np.float32)
     table = draw.normal(size=(3, 4)).astype(np.float32)
     bigram = draw.normal(size=(4, 4)).astype(np.float32)
-    picked = sequences.pick(jnp.asarray(table), tokens)
-    pairs = sequences.pick_bigrams(jnp.asarray(bigram), tokens)
-    sums = sequences.token_sums(tokens, jnp.asarray(weights), 4)
-    counts = sequences.bigram_sums(tokens, jnp.asarray(weights[0]), 4)
+    picked = tables.pick(jnp.asarray(table), tokens)
+    pairs = tables.pick_bigrams(jnp.asarray(bigram), tokens)
+    sums = tables.token_sums(tokens, jnp.asarray(weights), 4)
+    counts = tables.bigram_sums(tokens, jnp.asarray(weights[0]), 4)
     expected, expected_counts = np.zeros((3, 4)), np.zeros((4, 4))
     for t, i in np.ndindex(3, 5):
         assert picked[t, i] == table[t, tokens[t, i]]

@@ -14,7 +14,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from sdpo_jax import policies, problems, streams
+from sdpo_jax import policies, problems
+from sdpo_jax.engine import streams
 from sdpo_jax.policies import MAX_VOCAB_SIZE
 from sdpo_jax.problems import MAX_SEQUENCES, Problem
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import METRICS, ORACLES, Program, Sizes, State, streams
-from sdpo_jax.streams import Stream
+from sdpo_jax import METRICS, ORACLES, Program, Sizes, State
+from sdpo_jax.engine import streams
+from sdpo_jax.engine.streams import Stream
 from tests import reference
 from tests.every_number import Numbers
 

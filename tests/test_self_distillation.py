@@ -11,8 +11,9 @@ import pytest
 from scipy import special
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, divergence, policies
-from sdpo_jax.divergence import DIVERGENCES
+from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, policies
+from sdpo_jax.teachers import divergences
+from sdpo_jax.teachers.divergences import DIVERGENCES
 from tests import reference
 from tests.enumeration import BETA, Case
 
@@ -56,7 +57,7 @@ def test_a_divergences_gradient_is_that_of_its_definition(name, mix):
         return LOSSES[name](jax.nn.softmax(logits), jax.nn.softmax(teacher), mix)
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student = divergence.log_softmax(jnp.asarray(logits))
+    student = divergences.log_softmax(jnp.asarray(logits))
     found = DIVERGENCES[name](student, teacher - logits, mix)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -140,8 +141,8 @@ def test_near_its_ends_the_jsd_is_a_small_share_of_the_kl(tilted, mix):
     mix = np.float32(mix)
     gentle = abs(shift).max((0, 1)) < 3
     share = np.float64(mix) * (1 - np.float64(mix))
-    found = divergence.jensen_shannon(logits, shift, mix)[..., gentle] / share
-    end = divergence.jensen_shannon(logits, shift, np.round(mix))[..., gentle]
+    found = divergences.jensen_shannon(logits, shift, mix)[..., gentle] / share
+    end = divergences.jensen_shannon(logits, shift, np.round(mix))[..., gentle]
     size = abs(end).max((0, 1))
     np.testing.assert_allclose(found / size, end / size, rtol=0, atol=1e-4)
 
@@ -183,8 +184,8 @@ def test_the_top_k_divergence_is_that_of_the_buckets(name, count):
         return total
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student = divergence.log_softmax(jnp.asarray(logits))
-    found = divergence.top_k(DIVERGENCES[name], student, teacher - logits, 0.3, count)
+    student = divergences.log_softmax(jnp.asarray(logits))
+    found = divergences.top_k(DIVERGENCES[name], student, teacher - logits, 0.3, count)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -192,14 +193,14 @@ def test_the_top_k_divergence_is_that_of_the_buckets(name, count):
 @pytest.mark.parametrize("count", [6, 7])
 def test_all_tokens_are_the_divergence_itself(count):
     logits, teacher = two_policies()
-    student, shift = divergence.log_softmax(jnp.asarray(logits)), teacher - logits
-    found = divergence.top_k(divergence.reverse_kl, student, shift, 0.5, count)
-    np.testing.assert_array_equal(found, divergence.reverse_kl(student, shift))
+    student, shift = divergences.log_softmax(jnp.asarray(logits)), teacher - logits
+    found = divergences.top_k(divergences.reverse_kl, student, shift, 0.5, count)
+    np.testing.assert_array_equal(found, divergences.reverse_kl(student, shift))
 
 
 def test_of_tokens_that_are_as_likely_the_lower_are_kept():
     np.testing.assert_array_equal(
-        divergence._rank(jnp.asarray([[1.0, 3.0, 1.0, 3.0, 2.0]])), [[3, 0, 4, 1, 2]]
+        divergences._rank(jnp.asarray([[1.0, 3.0, 1.0, 3.0, 2.0]])), [[3, 0, 4, 1, 2]]
     )
 
 
@@ -211,7 +212,7 @@ def test_the_entropys_gradient_is_that_of_its_definition():
         return (probs * jnp.log(probs)).sum()
 
     expected = jax.grad(negative_entropy)(jnp.asarray(logits))
-    found = divergence.entropy_gradient(policies.policy(jnp.asarray(logits)))
+    found = divergences.entropy_gradient(policies.policy(jnp.asarray(logits)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 

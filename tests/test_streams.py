@@ -12,8 +12,8 @@ import pytest
 import scipy.stats
 from jax.extend.random import threefry_2x32
 
-from sdpo_jax import streams
-from sdpo_jax.streams import Key, Stream
+from sdpo_jax.engine import streams
+from sdpo_jax.engine.streams import Key, Stream
 
 SEEDS = (0, 1, 7, 2**31, 2**32 - 1)
 

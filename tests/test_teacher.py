@@ -13,9 +13,10 @@ from scipy import stats
 from scipy.interpolate import BarycentricInterpolator
 from scipy.special import softmax
 
-from sdpo_jax import ORACLES, Config, Hints, Oracle, oracle, streams, teacher
+from sdpo_jax import ORACLES, Config, Hints, Oracle, oracles, teachers
+from sdpo_jax.engine import streams
 from sdpo_jax.policies import kl_divergence, policy
-from sdpo_jax.teacher import interpolation_error, nodes_for
+from sdpo_jax.teachers import interpolation_error, nodes_for
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 3, 5, 6, 48
 EPSILON = np.finfo(np.float32).eps
@@ -23,7 +24,7 @@ EPSILON = np.finfo(np.float32).eps
 # Each row of the table spans less than this.
 TABLE_RANGE = 1.8
 STRENGTHS = (0.5, 1.5, 3.0, 6.0, -1.5, -6.0)
-NODES = [nodes for nodes in teacher.NODE_CHOICES if nodes > 0]
+NODES = [nodes for nodes in teachers.NODE_CHOICES if nodes > 0]
 
 
 def batch():
@@ -45,15 +46,15 @@ def batch():
 
 @partial(jax.jit, static_argnames="nodes")
 def teach(feedback_type, strength, table, logits, seen, tokens, nodes=0, hint_noise=0.45):
-    return teacher.teach(
+    return teachers.teach(
         feedback_type,
-        teacher.prepare(feedback_type, strength, table, nodes),
+        teachers.prepare(feedback_type, strength, table, nodes),
         Config(feedback_strength=strength, hint_noise=hint_noise),
         table,
         policy(logits),
         tokens,
         seen,
-        oracle.feedback(feedback_type, seen),
+        oracles.feedback(feedback_type, seen),
         streams.stream(jnp.arange(RUNS), streams.Stream.HINTS),
         7,
     )
@@ -84,12 +85,12 @@ def likert(seen, levels):
 
 
 FEEDBACK = {
-    "continuous": (oracle.continuous(), lambda seen: seen),
-    "binary": (oracle.binary(), lambda seen: (seen > 0.5).astype(float)),
-    "binary at 0.7": (oracle.binary(0.7), lambda seen: (seen > 0.7).astype(float)),
-    "ordinal": (oracle.ordinal(), lambda seen: likert(seen, 5)),
-    "three levels": (oracle.ordinal(3), lambda seen: likert(seen, 3)),
-    "constant": (oracle.constant(0.6), lambda seen: np.full_like(seen, 0.6)),
+    "continuous": (oracles.continuous(), lambda seen: seen),
+    "binary": (oracles.binary(), lambda seen: (seen > 0.5).astype(float)),
+    "binary at 0.7": (oracles.binary(0.7), lambda seen: (seen > 0.7).astype(float)),
+    "ordinal": (oracles.ordinal(), lambda seen: likert(seen, 5)),
+    "three levels": (oracles.ordinal(3), lambda seen: likert(seen, 3)),
+    "constant": (oracles.constant(0.6), lambda seen: np.full_like(seen, 0.6)),
     "continuous with a jump": (
         Oracle(np.float32(0.5), np.float32(0.1), np.float32([0.4]), np.float32([0.3])),
         lambda seen: 0.1 + 0.5 * seen + 0.3 * (seen >= 0.4),
@@ -137,7 +138,7 @@ def test_the_rows_of_a_teacher_sum_to_one(name, nodes):
 @pytest.mark.parametrize("name", ["continuous", "constant", "critique"])
 def test_without_feedback_the_student_is_its_own_teacher(name, nodes):
     strength, table, logits, seen, tokens = batch()
-    silent = oracle.constant(0.0) if name == "constant" else ORACLES[name]()
+    silent = oracles.constant(0.0) if name == "constant" else ORACLES[name]()
     found = teach(silent, strength, table, logits, np.zeros_like(seen), tokens, nodes)
     bound = rounding(strength, table, logits)
     assert_within(found.mean, softmax(logits.astype(np.float64), axis=1), bound)
@@ -152,7 +153,7 @@ def test_interpolated_teachers_err_by_no_more_than_the_bound(strength):
     slope = strength * TABLE_RANGE
     nodes = nodes_for(slope)
     assert nodes > 0
-    feedback_type = oracle.continuous()
+    feedback_type = oracles.continuous()
     found = teach(feedback_type, strengths, table, logits, seen, tokens, nodes)
     mean, divergence = softmax_of_each_rollout(strengths, table, logits, seen.astype(np.float64))
     bound = rounding(strengths, table, logits)
@@ -164,16 +165,16 @@ def test_interpolated_teachers_err_by_no_more_than_the_bound(strength):
 @partial(jax.jit, static_argnames="nodes")
 def interpolated(strength, table, logits, seen, nodes):
     """From nodes, however steep the table."""
-    levels = teacher.prepare(oracle.continuous(), strength, table, nodes)
-    weights = teacher.weights(oracle.continuous(), seen, seen, levels)
-    return teacher.from_levels(levels, weights, policy(logits), table)
+    levels = teachers.prepare(oracles.continuous(), strength, table, nodes)
+    weights = teachers.weights(oracles.continuous(), seen, seen, levels)
+    return teachers.from_levels(levels, weights, policy(logits), table)
 
 
 @pytest.mark.parametrize("nodes", NODES)
 def test_interpolation_is_the_polynomial_through_chebyshevs_points(nodes):
     strength, table, logits, seen, _ = batch()
     # What is steeper takes no levels.
-    most = 0.99 * teacher.steepest(nodes, VOCAB_SIZE) / np.ptp(table, axis=1).max(0)
+    most = 0.99 * teachers.steepest(nodes, VOCAB_SIZE) / np.ptp(table, axis=1).max(0)
     strength = np.clip(strength, -most, most).astype(np.float32)
     found = interpolated(strength, table, logits, seen, nodes)
     points = 0.5 + 0.5 * np.polynomial.chebyshev.chebpts1(nodes)
@@ -196,8 +197,8 @@ def test_interpolation_is_the_polynomial_through_chebyshevs_points(nodes):
 @pytest.mark.parametrize("nodes", NODES)
 def test_weights_of_nodes_reproduce_polynomials(nodes):
     strength, table, _, seen, _ = batch()
-    levels = teacher.prepare(oracle.continuous(), strength, table, nodes)
-    weights = jax.jit(teacher.weights)(oracle.continuous(), seen, seen, levels)
+    levels = teachers.prepare(oracles.continuous(), strength, table, nodes)
+    weights = jax.jit(teachers.weights)(oracles.continuous(), seen, seen, levels)
     assert weights.shape == (nodes, RUNS)
     np.testing.assert_allclose(weights.sum(0), 1, rtol=0, atol=32 * EPSILON)
     points = np.polynomial.chebyshev.chebpts1(nodes)
@@ -260,7 +261,7 @@ def test_nodes_are_the_fewest_that_meet_the_tolerance(tolerance):
 
 EXTREME = {
     **{name: FEEDBACK[name] for name in ("binary", "ordinal", "constant", "continuous")},
-    "critique by position": (oracle.critique("position"), lambda seen: seen),
+    "critique by position": (oracles.critique("position"), lambda seen: seen),
 }
 
 
@@ -284,10 +285,10 @@ def test_teachers_are_right_at_any_slope(name, nodes):
     seen = seen.astype(np.float64)
     mean, divergence = softmax_of_each_rollout(strength, table, logits, feedback(seen))
     slope = abs(strength) * np.ptp(table, axis=1).max(0)
-    bound = 4 * rounding(strength, table, logits) + (teacher.LARGEST_ERROR if nodes else 0)
+    bound = 4 * rounding(strength, table, logits) + (teachers.LARGEST_ERROR if nodes else 0)
     assert_within(found.mean, mean, bound)
     # The divergence weighs errors of probabilities by shifts up to the slope, while there are any.
-    steepest = teacher.steepest(nodes, VOCAB_SIZE) if nodes else 0
+    steepest = teachers.steepest(nodes, VOCAB_SIZE) if nodes else 0
     assert_within(found.divergence, divergence, bound * (1 + np.minimum(slope, steepest)))
     assert (np.asarray(found.divergence) >= 0).all()
 
@@ -296,7 +297,7 @@ def test_a_steep_run_leaves_the_bits_of_the_others_alone():
     strength, table, logits, seen, tokens = batch()
     strength = np.full_like(strength, 1.5)
     steep = np.where(np.arange(RUNS) % 5 == 2, np.float32(400), strength)
-    for feedback_type, nodes in ((oracle.binary(), 0), (oracle.continuous(), 16)):
+    for feedback_type, nodes in ((oracles.binary(), 0), (oracles.continuous(), 16)):
         alone, beside = (
             teach(feedback_type, each, table, logits, seen, tokens, nodes)
             for each in (strength, steep)
@@ -321,8 +322,8 @@ def test_a_divergence_is_never_negative():
 
 def test_a_hint_on_the_position_cancels():
     numbers = batch()
-    found = teach(oracle.critique("position"), *numbers)
-    plain = teach(oracle.continuous(), *numbers)
+    found = teach(oracles.critique("position"), *numbers)
+    plain = teach(oracles.continuous(), *numbers)
     # The hint, of a few units, is added to the exponents before it cancels.
     bound = 4 * rounding(*numbers[:3])
     assert_within(found.mean, plain.mean, bound)
@@ -331,9 +332,9 @@ def test_a_hint_on_the_position_cancels():
 
 def test_a_critic_that_never_errs_is_the_continuous_oracle():
     numbers = batch()
-    critic = oracle.critique("token")
+    critic = oracles.critique("token")
     exact = teach(critic, *numbers, hint_noise=0.0)
-    plain = teach(oracle.continuous(), *numbers)
+    plain = teach(oracles.continuous(), *numbers)
     bound = rounding(*numbers[:3])
     assert_within(exact.mean, plain.mean, bound)
     assert_within(exact.divergence, plain.divergence, bound)
@@ -344,8 +345,8 @@ def test_a_critic_that_never_errs_is_the_continuous_oracle():
 @partial(jax.jit, static_argnames="reading")
 def hint_shift(reading, hint_noise, step):
     strength, table, _, seen, tokens = batch()
-    return teacher.hint_shift(
-        oracle.critique(reading),
+    return teachers.hint_shift(
+        oracles.critique(reading),
         Config(feedback_strength=strength, hint_noise=hint_noise),
         table,
         seen,
@@ -385,8 +386,8 @@ def test_the_errors_of_a_critic_are_standard_normal_and_new_at_each_step():
 def test_readings_may_be_blended():
     numbers = batch()
     half = Hints(np.float32(0.5), np.float32(0.5), np.float32(0))
-    blended = replace(oracle.continuous(), hints=half)
+    blended = replace(oracles.continuous(), hints=half)
     found = teach(blended, *numbers, hint_noise=0.0)
     # Both readings shift by the table, one of them less a constant of the row.
-    plain = teach(oracle.continuous(), *numbers)
+    plain = teach(oracles.continuous(), *numbers)
     assert_within(found.mean, plain.mean, 4 * rounding(*numbers[:3]))

@@ -29,7 +29,7 @@ from sdpo_jax import (
     Program,
     Sizes,
     Update,
-    teacher,
+    teachers,
 )
 from sdpo_jax.algorithm import what_is_told
 from sdpo_jax.program import needs_teacher
@@ -658,7 +658,7 @@ def test_an_algorithm_that_does_not_ask_for_the_teacher_has_none_computed(monkey
     def taught(*_):
         raise InterruptedError
 
-    monkeypatch.setattr(teacher, "teach", taught)
+    monkeypatch.setattr(teachers, "teach", taught)
     told = what_is_told(ALGORITHMS.get(algorithm, algorithm))
     asked = "teacher" in told
     assert needs_teacher(program(algorithm)) == (asked or "lessons" in told)

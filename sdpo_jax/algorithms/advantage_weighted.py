@@ -12,11 +12,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes, sequences
 from sdpo_jax.algorithm import Update
-from sdpo_jax.baseline import equal, less_mean
-from sdpo_jax.materialise import materialise
-from sdpo_jax.policies import Policy, has_contexts, mean_score
+from sdpo_jax.credit.baselines import equal, less_mean
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.policies import Policy, has_contexts, mean_score, tables
 
 
 def advantage_weighted(
@@ -28,7 +28,7 @@ def advantage_weighted(
 ) -> Update:
     """Eq. 5. ``tokens`` are ``[T, N, *runs]``, ``signal`` (R) is ``[N, *runs]``."""
     average = materialise(lambda: lanes.total(policy.probs * knowledge, 1))
-    chosen = materialise(lambda: sequences.take(knowledge, tokens))
+    chosen = materialise(lambda: tables.take(knowledge, tokens))
     level = equal(knowledge, 1)
     if has_contexts(knowledge, tokens):
         level = level[:, 0]

@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import problems, sequences
+from sdpo_jax import problems
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.numbers import DenseShare
-from sdpo_jax.baseline import less_mean
-from sdpo_jax.materialise import materialise
-from sdpo_jax.own_numbers import Number
-from sdpo_jax.policies import Policy, mean_score
+from sdpo_jax.credit.baselines import less_mean
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.own_numbers import Number
+from sdpo_jax.policies import Policy, mean_score, tables
 from sdpo_jax.problems import EquationOne, Problem
 
 
@@ -58,7 +58,7 @@ def dense_reward(
 
 def contributions(problem: Problem, tokens: Array) -> Array:
     """What each token adds to the score, ``[T, N, *runs]``; they sum to T times the score."""
-    own = sequences.pick(problems.token_scores(problem), tokens)
-    half = 0.5 * sequences.pick_bigrams(problem.bigram, tokens)
+    own = tables.pick(problems.token_scores(problem), tokens)
+    half = 0.5 * tables.pick_bigrams(problem.bigram, tokens)
     edge = jnp.zeros_like(own[:1])
     return own + jnp.concatenate((half, edge)) + jnp.concatenate((edge, half))

@@ -17,10 +17,10 @@ from jax import Array
 
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Config
-from sdpo_jax.divergence import forward_kl, log_softmax
-from sdpo_jax.materialise import materialise
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
+from sdpo_jax.teachers.divergences import forward_kl, log_softmax
 
 
 def distillation(

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, preference, sequences
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.numbers import DpoStrength, Sharpness
-from sdpo_jax.materialise import materialise
-from sdpo_jax.policies import Policy, has_contexts, mean_score
-from sdpo_jax.preference import Pairs
-from sdpo_jax.streams import Key
+from sdpo_jax.credit import preferences
+from sdpo_jax.credit.preferences import Pairs
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.streams import Key
+from sdpo_jax.policies import Policy, has_contexts, mean_score, tables
 
 
 def dpo(
@@ -37,7 +38,7 @@ def dpo(
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
     pairs = materialise(
-        lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step)
+        lambda: preferences.judged_pairs(tokens, signal, preference_sharpness, key, step)
     )
     return Update(pair_gradient(policy, reference, pairs, dpo_strength, tokens))
 
@@ -66,14 +67,13 @@ def pair_gradient(
 
     def pulls() -> Array:
         first, second = (
-            lanes.total(sequences.pick(log_ratio, tokens), 0)
-            for tokens in (pairs.first, pairs.second)
+            lanes.total(tables.pick(log_ratio, tokens), 0) for tokens in (pairs.first, pairs.second)
         )
         margin = strength * pairs.verdict * (first - second)
         return jnp.asarray(strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
 
     pull = materialise(pulls)
-    return sequences.token_sums(pairs.second, pull, vocab_size) - sequences.token_sums(
+    return tables.token_sums(pairs.second, pull, vocab_size) - tables.token_sums(
         pairs.first, pull, vocab_size
     )
 
@@ -85,14 +85,14 @@ def _pair_gradient_with_contexts(
     rollouts, count = tokens.shape[1], pairs.verdict.shape[0]
     assert pairs.first_place is not None and pairs.second_place is not None
     normalizers = policy.log_normalizer - reference.log_normalizer
-    log_ratio = sequences.pick(policy.logits - reference.logits, tokens) - normalizers
+    log_ratio = tables.pick(policy.logits - reference.logits, tokens) - normalizers
     ratio = lanes.total(log_ratio, 0)
     first, second = (
-        preference.of_places(ratio, places) for places in (pairs.first_place, pairs.second_place)
+        preferences.of_places(ratio, places) for places in (pairs.first_place, pairs.second_place)
     )
     margin = strength * pairs.verdict * (first - second)
     pull = jnp.asarray(strength * pairs.verdict * jax.nn.sigmoid(-margin) / max(count, 1))
-    weights = preference.to_places(pull, pairs.first_place, rollouts) - preference.to_places(
+    weights = preferences.to_places(pull, pairs.first_place, rollouts) - preferences.to_places(
         pull, pairs.second_place, rollouts
     )
     return -mean_score(policy.probs, tokens, rollouts * weights)

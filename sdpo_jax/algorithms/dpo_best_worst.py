@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from jax import Array
 
-from sdpo_jax import preference
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.dpo import pair_gradient
 from sdpo_jax.algorithms.numbers import DpoStrength
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import preferences
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -28,5 +28,5 @@ def dpo_best_worst(
     dpo_strength: DpoStrength = 1.0,
 ) -> Update:
     """``tokens`` are ``[T, N, *runs]``, ``signal`` is ``[N, *runs]``."""
-    pairs = materialise(lambda: preference.best_and_worst(tokens, signal))
+    pairs = materialise(lambda: preferences.best_and_worst(tokens, signal))
     return Update(pair_gradient(policy, reference, pairs, dpo_strength, tokens))

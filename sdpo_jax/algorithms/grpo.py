@@ -19,12 +19,12 @@ from typing import Any
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import surrogate
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import Clip
-from sdpo_jax.baseline import standardised
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import clipped
+from sdpo_jax.credit.baselines import standardised
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -41,7 +41,7 @@ def _update(
     clip: Clip = 0.2,
 ) -> Update:
     advantage = materialise(lambda: standardised(signal))
-    return surrogate.step_on(
+    return clipped.step_on(
         memory,
         step,
         sizes,
@@ -55,4 +55,4 @@ def _update(
     )
 
 
-grpo = Algorithm("grpo", surrogate.no_batch, _update)
+grpo = Algorithm("grpo", clipped.no_batch, _update)

@@ -16,9 +16,9 @@ from jax import Array
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.reinforce import reinforce
 from sdpo_jax.algorithms.sdpo import sdpo
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
-from sdpo_jax.teacher import Teacher
+from sdpo_jax.teachers import Teacher
 
 
 def hybrid(

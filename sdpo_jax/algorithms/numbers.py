@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine.own_numbers import Number
 
 Clip = Annotated[float, Number(least=0, title="width of the clipped ratio, epsilon")]
 

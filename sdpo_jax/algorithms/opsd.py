@@ -15,8 +15,8 @@ from jax import Array
 
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.algorithms.numbers import DemonstrationStrength, Mix
-from sdpo_jax.divergence import jensen_shannon
 from sdpo_jax.policies import Policy
+from sdpo_jax.teachers.divergences import jensen_shannon
 
 
 def opsd(

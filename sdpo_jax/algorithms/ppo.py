@@ -17,12 +17,12 @@ from typing import Any
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import surrogate
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import Clip
-from sdpo_jax.baseline import less_mean
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import clipped
+from sdpo_jax.credit.baselines import less_mean
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy
 
 
@@ -39,7 +39,7 @@ def _update(
     clip: Clip = 0.2,
 ) -> Update:
     advantage = materialise(lambda: less_mean(signal))
-    return surrogate.step_on(memory, step, sizes, policy, params, read, tokens, advantage, clip)
+    return clipped.step_on(memory, step, sizes, policy, params, read, tokens, advantage, clip)
 
 
-ppo = Algorithm("ppo", surrogate.no_batch, _update)
+ppo = Algorithm("ppo", clipped.no_batch, _update)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import prefixes, problems
+from sdpo_jax import problems
 from sdpo_jax.algorithm import Algorithm, Cost, Update
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import prefixes
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import prefixes
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import ModelRate
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import prefixes
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy, mean_score
 
 

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import preference, reward_model
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import ModelRate, Sharpness
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import preferences, reward_models
+from sdpo_jax.credit.reward_models import RewardModel
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.streams import Key
 from sdpo_jax.policies import Policy
-from sdpo_jax.reward_model import RewardModel
-from sdpo_jax.streams import Key
 
 
 def _init(*, sizes: Sizes, runs: tuple[int, ...]) -> RewardModel:
@@ -48,10 +48,10 @@ def _update(
     model_rate: ModelRate = 0.1,
 ) -> Update:
     pairs = materialise(
-        lambda: preference.judged_pairs(tokens, signal, preference_sharpness, key, step)
+        lambda: preferences.judged_pairs(tokens, signal, preference_sharpness, key, step)
     )
-    model = materialise(lambda: reward_model.fit(memory, pairs, model_rate))
-    reward = materialise(lambda: reward_model.score(model, tokens))
+    model = materialise(lambda: reward_models.fit(memory, pairs, model_rate))
+    reward = materialise(lambda: reward_models.score(model, tokens))
     gradient = rloo(policy=policy, tokens=tokens, signal=reward).gradient
     return Update(gradient, memory=model)
 

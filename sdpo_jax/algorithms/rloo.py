@@ -13,8 +13,8 @@ from __future__ import annotations
 from jax import Array
 
 from sdpo_jax.algorithm import Update
-from sdpo_jax.baseline import less_mean
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit.baselines import less_mean
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy, mean_score
 
 

@@ -3,7 +3,7 @@
     A_it = a phi_it + (1 - a) 1[t = T] R_i,   less its mean over the rollouts
     g = -(1/N) sum_i A_it (onehot(s_it) - pi_t)
 
-Cao et al. (2505.20417); phi as in ``sdpo_jax.shapley``, a the ``dense_share``. Theirs
+Cao et al. (2505.20417); phi as in ``sdpo_jax.credit.shapley``, a the ``dense_share``. Theirs
 leaves out tokens from the text that the reward model reads; here an absent token is drawn from the
 policy of step 0, exactly, so that phi of a token needs all ``(V + 1) ** T`` partial sequences: a
 table made before step 0. What a token gets is its own share and not a return, since positions are
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import shapley
 from sdpo_jax.algorithm import Algorithm, Cost, Update
 from sdpo_jax.algorithms.numbers import DenseShare
-from sdpo_jax.baseline import less_mean
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import shapley
+from sdpo_jax.credit.baselines import less_mean
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
 

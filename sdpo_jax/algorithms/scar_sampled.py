@@ -3,8 +3,8 @@
     A_it = a phi_it + (1 - a) 1[t = T] R_i,   less its mean over the rollouts
 
 As ``scar``, with the unbiased estimate of phi from ``Sizes.samples`` orders of the positions
-(``sdpo_jax.shapley.sampled``), as Cao et al. (2505.20417) do for long texts. A descent gradient,
-``[T, V, *runs]``.
+(``sdpo_jax.credit.shapley.sampled``), as Cao et al. (2505.20417) do for long texts. A descent
+gradient, ``[T, V, *runs]``.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from __future__ import annotations
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import shapley
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.algorithms.numbers import DenseShare
 from sdpo_jax.algorithms.scar import shared_out
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import shapley
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.streams import Key
 from sdpo_jax.policies import FactoredPolicy, mean_score
 from sdpo_jax.problems import AnyProblem
-from sdpo_jax.streams import Key
 
 
 def scar_sampled(

@@ -18,14 +18,14 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import preference
 from sdpo_jax.algorithm import Algorithm, Update
 from sdpo_jax.algorithms.numbers import DemonstrationStrength, TeacherRate
 from sdpo_jax.algorithms.self_distillation import average, first_average
-from sdpo_jax.divergence import reverse_kl
-from sdpo_jax.materialise import materialise
+from sdpo_jax.credit import preferences
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy, at_contexts
-from sdpo_jax.sequences import token_sums
+from sdpo_jax.policies.tables import token_sums
+from sdpo_jax.teachers.divergences import reverse_kl
 
 
 def _update(
@@ -41,7 +41,7 @@ def _update(
 ) -> Update:
     kept = materialise(lambda: average(memory, params, teacher_rate))
     base = read(kept)
-    pair = materialise(lambda: preference.best_and_worst(tokens, signal))
+    pair = materialise(lambda: preferences.best_and_worst(tokens, signal))
     student = policy.logits - policy.log_normalizer[:, None]
 
     def gradient() -> Array:

@@ -13,7 +13,7 @@ from jax import Array
 
 from sdpo_jax.algorithm import Update
 from sdpo_jax.policies import Policy
-from sdpo_jax.teacher import Teacher
+from sdpo_jax.teachers import Teacher
 
 
 def sdpo(*, policy: Policy, teacher: Teacher) -> Update:

@@ -17,10 +17,10 @@ from jax.typing import ArrayLike
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
 from sdpo_jax.config import Sizes
-from sdpo_jax.divergence import forward_kl
-from sdpo_jax.lessons import Lessons
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
+from sdpo_jax.teachers.divergences import forward_kl
+from sdpo_jax.teachers.lessons import Lessons
 
 
 def sdpo_annealed(

@@ -13,10 +13,10 @@ from typing import Annotated
 
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.sdpo import sdpo
-from sdpo_jax.divergence import entropy_gradient
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
-from sdpo_jax.teacher import Teacher
+from sdpo_jax.teachers import Teacher
+from sdpo_jax.teachers.divergences import entropy_gradient
 
 
 def sdpo_entropy(

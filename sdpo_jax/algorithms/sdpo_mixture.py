@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from jax import Array
 
-from sdpo_jax import lanes
 from sdpo_jax.algorithm import Update
 from sdpo_jax.algorithms.self_distillation import pull
-from sdpo_jax.divergence import forward_kl
-from sdpo_jax.lessons import Lessons
+from sdpo_jax.engine import lanes
 from sdpo_jax.policies import Policy
+from sdpo_jax.teachers.divergences import forward_kl
+from sdpo_jax.teachers.lessons import Lessons
 
 
 def _taught_by(lessons: Lessons, knowledge: Array, table: Array) -> Lessons:

@@ -3,15 +3,16 @@
     g = mean over lessons of grad D(S, Q_k),   Q_k = softmax(base + beta f_k c)
 
 Huebotter et al. (2601.20802). D is the forward KL ``KL(Q || S)``, the reverse KL ``KL(S || Q)`` or
-the generalised Jensen-Shannon divergence (``sdpo_jax.divergence``). The teacher's base is
+the generalised Jensen-Shannon divergence (``sdpo_jax.teachers.divergences``). The teacher's base is
 
     live           the student's logits l
     EMA            theta <- (1 - r) theta + r l,   from l_0 (r is ``teacher_rate``)
     trust region   l_0 + trust (l - l_0)
 
 With the forward KL and a live teacher it is Eq. 3 (``sdpo``), but for the mask: rollouts whose
-feedback is 0 teach nothing and do not count (``sdpo_jax.lessons``). The original teacher reads the
-feedback as text; here, as in the paper at hand, it is shown the table c, as strongly as f says.
+feedback is 0 teach nothing and do not count (``sdpo_jax.teachers.lessons``). The original teacher
+reads the feedback as text; here, as in the paper at hand, it is shown the table c, as strongly as f
+says.
 ``sdpo_jsd_ema_top_k`` is the authors' default: JSD of a = 1/2, EMA, top k and a tail bucket.
 A descent gradient, ``[T, V, *runs]``.
 """
@@ -26,18 +27,17 @@ import jax
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import divergence as divergences
-from sdpo_jax import lanes
-from sdpo_jax import lessons as lesson_plans
-from sdpo_jax import teacher as teachers
+from sdpo_jax import teachers
 from sdpo_jax.algorithm import Algorithm, Update, no_memory
 from sdpo_jax.algorithms.numbers import Mix, TeacherRate
 from sdpo_jax.config import Sizes
-from sdpo_jax.divergence import Divergence
-from sdpo_jax.lessons import Lessons
-from sdpo_jax.materialise import materialise
-from sdpo_jax.own_numbers import Number
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
+from sdpo_jax.teachers import divergences
+from sdpo_jax.teachers.divergences import Divergence
+from sdpo_jax.teachers.lessons import Lessons, mean_of
 
 
 def pull(
@@ -70,7 +70,7 @@ def pull(
         gradient = materialise(lambda: divergences.top_k(divergence, student, shift, mix, count))
         if own:
             return gradient * (lessons.weights.shape[0] * lessons.weights)
-        return lesson_plans.mean_of(gradient, lessons.weights, 2)
+        return mean_of(gradient, lessons.weights, 2)
 
     gradient, of_each = towards(lessons), lessons.of_each
     if of_each is None:

@@ -24,7 +24,7 @@ from sdpo_jax.in_context.methods import METHODS, NUMBERS, TEACHERS, Batch, Metho
 from sdpo_jax.in_context.network import GRU, Own, Transformer, parameter_count, without_cache
 from sdpo_jax.in_context.pretrain import Pretrained, Pretraining, pretrain
 from sdpo_jax.in_context.train import CURVES, Lab, Result, Setting, problem_of, sample, train
-from sdpo_jax.in_context.world import FEEDBACK, KINDS, Feedback, World, kinds, lessons
+from sdpo_jax.in_context.worlds import FEEDBACK, KINDS, Feedback, World, kinds, lessons
 
 __all__ = [
     "CURVES",

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import credit_correlation, policies, problems
 from sdpo_jax.in_context.network import Causal, Params
 from sdpo_jax.in_context.train import Lab, Run, Setting, State, read
-from sdpo_jax.in_context.world import World
+from sdpo_jax.in_context.worlds import World
 
 
 def all_answers(world: World) -> np.ndarray:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from sdpo_jax.checks import integer
+from sdpo_jax.engine.checks import integer
 
 Params = Any
 

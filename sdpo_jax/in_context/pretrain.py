@@ -19,9 +19,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from sdpo_jax import losses
-from sdpo_jax.checks import finite, integer
+from sdpo_jax.engine.checks import finite, integer
 from sdpo_jax.in_context.network import Causal, Params
-from sdpo_jax.in_context.world import KINDS, Lesson, World, asked, lessons
+from sdpo_jax.in_context.worlds import KINDS, Lesson, World, asked, lessons
 
 # Of random streams: what is drawn for the first parameters, the examples, the skill.
 _INIT, _LESSONS, _SKILL = range(3)

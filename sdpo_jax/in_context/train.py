@@ -29,15 +29,16 @@ import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from sdpo_jax import Problem, losses, policies, problems, reward_model
-from sdpo_jax.checks import integer
-from sdpo_jax.in_context import world as worlds
+from sdpo_jax import Problem, losses, policies, problems
+from sdpo_jax.credit import reward_models
+from sdpo_jax.credit.preferences import Pairs
+from sdpo_jax.credit.reward_models import RewardModel
+from sdpo_jax.engine.checks import integer
+from sdpo_jax.engine.streams import Stream
+from sdpo_jax.in_context import worlds
 from sdpo_jax.in_context.methods import NUMBERS, TEACHERS, Batch, Method, Teacher
 from sdpo_jax.in_context.network import Causal, Params
-from sdpo_jax.in_context.world import World
-from sdpo_jax.preference import Pairs
-from sdpo_jax.reward_model import RewardModel
-from sdpo_jax.streams import Stream
+from sdpo_jax.in_context.worlds import World
 
 CONTINUOUS = worlds.KINDS.index("continuous")
 
@@ -371,8 +372,8 @@ class Run:
             )
         model = state.reward_model
         if model is not None:
-            model = reward_model.fit(model, _pairs(tokens, said.score), self.numbers["model_rate"])
-            predicted = reward_model.score(model, tokens)
+            model = reward_models.fit(model, _pairs(tokens, said.score), self.numbers["model_rate"])
+            predicted = reward_models.score(model, tokens)
         batch = Batch(tokens.T, said.score, old, first, teacher, predicted)
         return batch, model, _Seen(reward, logits, context)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 from sdpo_jax.policies.bigram import Bigram
 from sdpo_jax.policies.contexts import (
     advantages_at,

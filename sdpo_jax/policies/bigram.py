@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams
-from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.own_numbers import OwnNumber
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes, meshes
+from sdpo_jax.engine import lanes, meshes
 from sdpo_jax.policies.factored import cumulative
 from sdpo_jax.policies.heads import policy
 

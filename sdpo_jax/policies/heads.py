@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from sdpo_jax import lanes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
 
 
 class Policy(NamedTuple):

@@ -8,7 +8,7 @@
 The logits at position t may depend on the tokens before t and on nothing behind them. Both may be
 of any library (``lambda key: model.init(key, tokens)`` and ``model.apply`` of Flax's linen); a
 parameter of either that has a number as its default is a number of the policy's own
-(``sdpo_jax.own_numbers``). Sampling asks for the whole sequence at each position.
+(``sdpo_jax.engine.own_numbers``). Sampling asks for the whole sequence at each position.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sdpo_jax import lanes, streams
-from sdpo_jax.checks import numbers, shown
-from sdpo_jax.own_numbers import OwnNumber, among, joined, of_function
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.checks import numbers, shown
+from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 
 _TOLD = frozenset(("length", "vocab_size"))
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax.checks import as_float32, numbers, over_runs, shown, under_own_settings
 from sdpo_jax.config import Config
-from sdpo_jax.own_numbers import OwnNumber
+from sdpo_jax.engine.checks import as_float32, numbers, over_runs, shown, under_own_settings
+from sdpo_jax.engine.own_numbers import OwnNumber
+from sdpo_jax.engine.streams import Key
 from sdpo_jax.problems import bigram
 from sdpo_jax.problems.bigram import Problem
 from sdpo_jax.problems.function import Function, FunctionProblem
-from sdpo_jax.streams import Key
 
 AnyProblem = Problem | FunctionProblem
 

@@ -20,8 +20,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, meshes, policies, streams
-from sdpo_jax.checks import (
+from sdpo_jax import policies
+from sdpo_jax.engine import lanes, meshes, streams
+from sdpo_jax.engine.checks import (
     WHOLE,
     as_float32,
     finite,
@@ -32,9 +33,9 @@ from sdpo_jax.checks import (
     over_runs,
     under_own_settings,
 )
-from sdpo_jax.materialise import materialise
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.streams import Key, Stream
 from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
-from sdpo_jax.streams import Key, Stream
 
 # Largest number of sequences, V ** T, that the exact expectations enumerate.
 MAX_SEQUENCES = 2**21

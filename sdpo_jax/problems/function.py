@@ -8,7 +8,7 @@
 
 ``data`` is any pytree. ``sample`` and ``quality`` may ask for ``length`` and ``vocab_size`` by
 name; a parameter of any of them that has a number as its default is a number of the problem's own
-(``sdpo_jax.own_numbers``). What is exact follows from the reward alone, by enumeration.
+(``sdpo_jax.engine.own_numbers``). What is exact follows from the reward alone, by enumeration.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sdpo_jax import lanes, policies, streams
-from sdpo_jax.checks import numbers, shown
-from sdpo_jax.own_numbers import OwnNumber, among, joined, of_function
+from sdpo_jax import policies
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.checks import numbers, shown
+from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
+from sdpo_jax.engine.streams import Key
 from sdpo_jax.problems.bigram import check_enumerable, conditional, expectation
-from sdpo_jax.streams import Key
 
 _TOLD = frozenset(("tokens", "data", "key", "length", "vocab_size"))
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sdpo_jax.judge import BIASES
+from sdpo_jax.oracles.judges import BIASES
 from sweeps import statistics
 from sweeps.audit import analysis
 from sweeps.audit.analysis import Results, Row

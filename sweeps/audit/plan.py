@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sdpo_jax import Sizes
-from sdpo_jax.judge import BIASES
+from sdpo_jax.oracles.judges import BIASES
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
 
 # Tuning and evaluation never share a seed: a seed draws the problem and everything else.

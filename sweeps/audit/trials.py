@@ -18,8 +18,9 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Oracle, Sizes, View, lanes
+from sdpo_jax import Config, Metric, Oracle, Sizes, View
 from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.engine import lanes
 from sdpo_jax.grid import default_block_width
 from sweeps import statistics
 from sweeps.audit.contenders import Contender

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from sdpo_jax.judge import BIASES
+from sdpo_jax.oracles.judges import BIASES
 from sweeps import statistics
 from sweeps.audit import analysis
 from sweeps.audit.analysis import Results

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 import sdpo_jax
-from sdpo_jax import Config, Plan, Sizes
-from sdpo_jax import oracle as oracles
-from sdpo_jax.grid import default_block_width
-from sdpo_jax.plan import default_nodes
+from sdpo_jax import Config, Plan, Sizes, oracles
+from sdpo_jax.grid import default_block_width, default_nodes
 
 # Runs of the baselines whose mean stands for the ten that are published.
 LUCKS = 4

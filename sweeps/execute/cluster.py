@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sdpo_jax import Progress
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 from sweeps.execute import worker
 from sweeps.folder import Folder, Task
 from sweeps.sweepfile import Sweep

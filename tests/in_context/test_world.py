@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import binary, continuous, oracle, ordinal, problems
+from sdpo_jax import binary, continuous, oracles, ordinal, problems
 from sdpo_jax.in_context import (
     KINDS,
     METHODS,
@@ -19,10 +19,10 @@ from sdpo_jax.in_context import (
     World,
     kinds,
     lessons,
+    worlds,
 )
-from sdpo_jax.in_context import world as worlds
 from sdpo_jax.in_context.methods import SCORE
-from sdpo_jax.in_context.world import BAD, FEEDBACK, GOOD, LEVELS, SILENT
+from sdpo_jax.in_context.worlds import BAD, FEEDBACK, GOOD, LEVELS, SILENT
 
 WORLD = World(length=3, vocab_size=4, bins=4)
 
@@ -30,19 +30,19 @@ WORLD = World(length=3, vocab_size=4, bins=4)
 @pytest.mark.parametrize("place", range(3))
 def test_feedback_is_that_of_the_grids_oracles(place):
     seen = jnp.linspace(0, 1, 41)
-    mine = oracle.feedback(worlds.oracle_of(place), seen)
-    theirs = oracle.feedback([binary(), ordinal(LEVELS), continuous()][place], seen)
+    mine = oracles.feedback(worlds.oracle_of(place), seen)
+    theirs = oracles.feedback([binary(), ordinal(LEVELS), continuous()][place], seen)
     np.testing.assert_array_equal(mine, theirs)
 
 
 def test_kinds_are_data():
     seen = jnp.linspace(0, 1, 21)
-    over = jax.jit(jax.vmap(lambda kind: oracle.feedback(worlds.oracle_of(kind), seen)))
+    over = jax.jit(jax.vmap(lambda kind: oracles.feedback(worlds.oracle_of(kind), seen)))
     found = over(kinds(FEEDBACK))
     for row, made in zip(
         found, (binary(), ordinal(LEVELS), continuous(), continuous()), strict=True
     ):
-        np.testing.assert_array_equal(row, oracle.feedback(made, seen))
+        np.testing.assert_array_equal(row, oracles.feedback(made, seen))
 
 
 def test_marks_are_of_a_critique_only_and_say_what_quality_says():

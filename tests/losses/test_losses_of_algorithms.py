@@ -15,16 +15,9 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import (
-    ALGORITHMS,
-    Program,
-    Sizes,
-    Update,
-    losses,
-    policies,
-    preference,
-)
+from sdpo_jax import ALGORITHMS, Program, Sizes, Update, losses, policies
 from sdpo_jax.algorithm import STEP, chosen, what_is_told, what_is_told_at_first
+from sdpo_jax.credit import preferences
 from sdpo_jax.program import algorithm_of
 from tests.every_number import Numbers
 
@@ -94,7 +87,7 @@ def rloo(step, logits):
 
 
 def rlhf(step, logits):
-    reward = sdpo_jax.reward_model.score(step.update.memory, step.told["tokens"])
+    reward = sdpo_jax.credit.reward_models.score(step.update.memory, step.told["tokens"])
     return step.rewarded(logits, losses.leave_one_out(reward))
 
 
@@ -137,7 +130,7 @@ def preferred(step, logits, pairs):
 
 def dpo(step, logits):
     told = step.told
-    pairs = preference.judged_pairs(
+    pairs = preferences.judged_pairs(
         told["tokens"], told["signal"], step.config.preference_sharpness, told["key"], told["step"]
     )
     return preferred(step, logits, pairs)
@@ -145,7 +138,7 @@ def dpo(step, logits):
 
 def dpo_best_worst(step, logits):
     told = step.told
-    return preferred(step, logits, preference.best_and_worst(told["tokens"], told["signal"]))
+    return preferred(step, logits, preferences.best_and_worst(told["tokens"], told["signal"]))
 
 
 def sdpo(step, logits):

@@ -26,7 +26,8 @@ import sdpo_jax
 import sweeps
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
-from sdpo_jax.plan import AXES, SEED_AXES
+from sdpo_jax.grid import AXES, programs
+from sdpo_jax.program import SEED_AXES
 from sweeps import blocks, estimate, folder, sweepfile, tell, text
 from sweeps.__main__ import main
 from sweeps.display import Display, console
@@ -234,7 +235,7 @@ class Writer:
 
 @pytest.fixture(autouse=True)
 def never_compiled(monkeypatch):
-    monkeypatch.setattr(grid._PROGRAMS, "get", lambda *_: pytest.fail("reached the compiler"))
+    monkeypatch.setattr(programs._PROGRAMS, "get", lambda *_: pytest.fail("reached the compiler"))
 
 
 def harmless(shown):

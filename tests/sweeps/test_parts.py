@@ -50,7 +50,7 @@ def harsh(reward, *, power=2.0):
     return reward ** power
 
 
-spiteful = sdpo_jax.oracle.binary(0.9)
+spiteful = sdpo_jax.oracles.binary(0.9)
 
 
 def slow(rate):

@@ -14,9 +14,10 @@ import pytest
 
 import sdpo_jax
 import sweeps
-from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, ORACLES, grid, judge
+from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, ORACLES, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
-from sdpo_jax.plan import AXES, TITLES
+from sdpo_jax.grid import AXES, TITLES, programs
+from sdpo_jax.oracles import judges
 from sweeps import opening, sweepfile
 from sweeps.sweepfile import SweepError, parse
 
@@ -34,7 +35,7 @@ def labels(text, name="main"):
 
 @pytest.fixture(autouse=True)
 def never_compiled(monkeypatch):
-    monkeypatch.setattr(grid._PROGRAMS, "get", lambda *_: pytest.fail("reached the compiler"))
+    monkeypatch.setattr(programs._PROGRAMS, "get", lambda *_: pytest.fail("reached the compiler"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -236,7 +237,7 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         ("[axes]\noracle = [{kind = 'ordinal', levels = {count = 20000000}}]", ["1000"]),
         (
             "[axes]\noracle = [{kind = 'rubric', judge = {"
-            + ", ".join(f"{bias} = {[i / 100 for i in range(100)]}" for bias in judge.BIASES[:5])
+            + ", ".join(f"{bias} = {[i / 100 for i in range(100)]}" for bias in judges.BIASES[:5])
             + "}}]",
             ["axes.oracle", "at most 1000 oracles"],
         ),

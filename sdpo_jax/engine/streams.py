@@ -24,8 +24,8 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax.checks import WHOLE, numbers, on_host, shown
-from sdpo_jax.materialise import materialise
+from sdpo_jax.engine.checks import WHOLE, numbers, on_host, shown
+from sdpo_jax.engine.materialise import materialise
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _KEY_PARITY = 0x1BD11BDA

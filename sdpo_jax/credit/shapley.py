@@ -18,7 +18,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, policies, problems, streams
+from sdpo_jax import policies, problems
+from sdpo_jax.engine import lanes, streams
 from sdpo_jax.problems import AnyProblem, FunctionProblem
 
 

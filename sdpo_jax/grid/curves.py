@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sdpo_jax.checks import shown
 from sdpo_jax.config import as_numbers
+from sdpo_jax.engine.checks import shown
+from sdpo_jax.grid.plan import Plan
 from sdpo_jax.metrics import Metric
-from sdpo_jax.plan import Plan
 from sdpo_jax.program import chosen_metrics
 
 BINS = 1000

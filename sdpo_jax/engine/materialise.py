@@ -20,7 +20,7 @@ from jax.extend.core import Primitive, get_opaque_trace_state
 from jax.interpreters import batching, mlir
 from jax.typing import ArrayLike
 
-from sdpo_jax.meshes import varied, varying
+from sdpo_jax.engine.meshes import varied, varying
 
 Tree = TypeVar("Tree")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from sdpo_jax import lanes
+from sdpo_jax.engine import lanes
 from sdpo_jax.policies import has_contexts, mean_score
 
 

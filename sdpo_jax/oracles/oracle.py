@@ -9,7 +9,7 @@ different teachers a batch of rollouts has; everything else is an array that pro
 input, next to noise and seed.
 
 R~ is what a verifier sees with some noise, or what a judge sees who looks at other things than the
-reward or errs in his own way (``sdpo_jax.judge``); a judge goes with every oracle.
+reward or errs in his own way (``sdpo_jax.oracles.judges``); a judge goes with every oracle.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from sdpo_jax import lanes, streams
-from sdpo_jax.checks import (
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.checks import (
     as_float32,
     finite,
     integer,
@@ -40,8 +40,8 @@ from sdpo_jax.checks import (
     shown,
     under_own_settings,
 )
-from sdpo_jax.judge import STRENGTHS, Judge, check_judge
-from sdpo_jax.own_numbers import OwnNumber, among, fixed_by_partial, joined, of_function
+from sdpo_jax.engine.own_numbers import OwnNumber, among, fixed_by_partial, joined, of_function
+from sdpo_jax.oracles.judges import STRENGTHS, Judge, check_judge
 
 # Each level has a teacher of its own.
 MAX_LEVELS = 10_000
@@ -118,7 +118,7 @@ def as_oracle(given: Any) -> Oracle:
         key               a typed key of the run and step
 
     A parameter that has a number as its default is a number of the oracle's own
-    (``sdpo_jax.own_numbers``).
+    (``sdpo_jax.engine.own_numbers``).
 
     Raises:
         ValueError: neither, or a parameter that there is nothing for, in one line.

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, sequences
-from sdpo_jax.materialise import materialise
-from sdpo_jax.preference import Pairs
+from sdpo_jax.credit.preferences import Pairs
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.policies import tables
 
 
 class RewardModel(NamedTuple):
@@ -33,8 +34,8 @@ class RewardModel(NamedTuple):
 
 def score(model: RewardModel, tokens: Array) -> Array:
     """``r`` of sequences ``[T, N, *runs]``: ``[N, *runs]``."""
-    bigrams = sequences.pick_bigrams(model.bigram, tokens)
-    value = lanes.total(sequences.pick(model.token, tokens), 0)
+    bigrams = tables.pick_bigrams(model.bigram, tokens)
+    value = lanes.total(tables.pick(model.token, tokens), 0)
     return value + lanes.total(bigrams, 0) if bigrams.shape[0] else value
 
 
@@ -49,6 +50,6 @@ def fit(model: RewardModel, pairs: Pairs, rate: ArrayLike) -> RewardModel:
     pull = materialise(pulls)
     token, bigram = (
         sums(pairs.first, pull, vocab_size) - sums(pairs.second, pull, vocab_size)
-        for sums in (sequences.token_sums, sequences.bigram_sums)
+        for sums in (tables.token_sums, tables.bigram_sums)
     )
     return RewardModel(model.token + token, model.bigram + bigram)

@@ -21,7 +21,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 
-from sdpo_jax.checks import shown
+from sdpo_jax.engine.checks import shown
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes
-from sdpo_jax.materialise import materialise
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy
 
 # From log S, the shift, and a where there is one, to the gradient.

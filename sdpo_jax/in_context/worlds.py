@@ -1,7 +1,7 @@
 """The world: what a network reads and writes, and what its answers are worth.
 
 An answer has T tokens of V. What it is worth is Eq. 1's reward of a problem of the family
-(``sdpo_jax.problems``), feedback comes from the oracles (``sdpo_jax.oracle``). Asked, the network
+(``sdpo_jax.problems``), feedback comes from the oracles (``sdpo_jax.oracles``). Asked, the network
 reads a start and writes an answer:
 
     start s_1 ... s_T
@@ -28,8 +28,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import Oracle, Problem, binary, continuous, oracle, ordinal, problems
-from sdpo_jax.checks import integer
+from sdpo_jax import Oracle, Problem, binary, continuous, oracles, ordinal, problems
+from sdpo_jax.engine.checks import integer
 
 # Feedback on an attempt, and two that hold an answer instead: a good one, and the best.
 FEEDBACK = ("binary", "ordinal", "continuous", "critique")
@@ -113,8 +113,8 @@ def feedback(
     Returns:
         With kind and score ``[N, *runs]``, marks ``[T, N, *runs]``, silent but of a critique.
     """
-    seen = oracle.noisy_reward(reward, noise)
-    score = oracle.feedback(oracle_of(kind), seen)
+    seen = oracles.noisy_reward(reward, noise)
+    score = oracles.feedback(oracle_of(kind), seen)
     vocabulary = jnp.arange(problem.quality.shape[1]).reshape((-1,) + (1,) * (attempts.ndim - 1))
     chosen = attempts[:, None] == vocabulary
     hint = jnp.where(chosen, problem.quality[:, :, None], 0.0).sum(1) + hint_noise

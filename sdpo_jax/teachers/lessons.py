@@ -20,12 +20,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams
-from sdpo_jax import oracle as oracles
-from sdpo_jax import teacher as teachers
+from sdpo_jax import oracles, teachers
 from sdpo_jax.config import Config
-from sdpo_jax.materialise import materialise
-from sdpo_jax.oracle import Oracle
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.oracles import Oracle
 
 
 class Lessons(NamedTuple):
@@ -56,7 +55,7 @@ class Lessons(NamedTuple):
         return change(self)._replace(of_each=lambda: change(of_each()))
 
 
-def plan(
+def lessons_of(
     oracle: Oracle,
     levels: teachers.Levels | None,
     config: Config,
@@ -67,7 +66,7 @@ def plan(
     hint_key: streams.Key,
     step: ArrayLike,
 ) -> Lessons:
-    """The lessons of one step; arguments as for ``teacher.teach``."""
+    """The lessons of one step; arguments as for ``teachers.teach``."""
 
     def of_each() -> Lessons:
         shift = teachers.hint_shift(oracle, config, knowledge, feedback, tokens, hint_key, step)

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, policies, sequences
+from sdpo_jax import policies
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Sizes
-from sdpo_jax.materialise import materialise
-from sdpo_jax.policies import Policy, has_contexts, mean_score
+from sdpo_jax.engine import lanes
+from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.policies import Policy, has_contexts, mean_score, tables
 
 # A token that became likelier by so much had a probability of 2e-35 or less.
 _LARGEST_LOG_RATIO = 80.0
@@ -114,7 +115,7 @@ def _with_contexts(
     clip: ArrayLike,
     scale: float,
 ) -> Update:
-    log_probs = sequences.pick(policy.logits, tokens) - policy.log_normalizer
+    log_probs = tables.pick(policy.logits, tokens) - policy.log_normalizer
     fresh = Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), log_probs)
     if sizes.epochs == 1:
         kept, now, after = fresh, policy, ()
@@ -124,7 +125,7 @@ def _with_contexts(
             *(jnp.where(begins, new, old) for new, old in zip(fresh, memory, strict=True))
         )
         now, after = policies.policy(read(params, kept.tokens)), kept
-        log_probs = sequences.pick(now.logits, kept.tokens) - now.log_normalizer
+        log_probs = tables.pick(now.logits, kept.tokens) - now.log_normalizer
     ratio = jnp.exp(jnp.minimum(log_probs - kept.log_probs, _LARGEST_LOG_RATIO))
     through = jnp.where(kept.advantage > 0, ratio <= 1 + clip, ratio >= 1 - clip)
     pull = jnp.where(through, ratio * kept.advantage, 0.0) / scale
@@ -155,7 +156,7 @@ def batch(
     def taken() -> Batch:
         rollouts, vocab_size = tokens.shape[1], policy.probs.shape[1]
         up, down = (
-            sequences.token_sums(tokens, part / rollouts, vocab_size)
+            tables.token_sums(tokens, part / rollouts, vocab_size)
             for part in (jnp.maximum(advantage, 0), jnp.minimum(advantage, 0))
         )
         return Batch(up, down, policy.logits - policy.log_normalizer[:, None])

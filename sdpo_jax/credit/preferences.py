@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, streams
+from sdpo_jax.engine import lanes, streams
 
 
 class Pairs(NamedTuple):

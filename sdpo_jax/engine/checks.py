@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from sdpo_jax import meshes
+from sdpo_jax.engine import meshes
 
 # Longer values are cut in messages.
 _SHOWN = 80

@@ -37,10 +37,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, sequences, streams
-from sdpo_jax.checks import finite, numbers, of_type, on_host
-from sdpo_jax.materialise import materialise, or_zeros
-from sdpo_jax.policies import Policy
+from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.checks import finite, numbers, of_type, on_host
+from sdpo_jax.engine.materialise import materialise, or_zeros
+from sdpo_jax.policies import Policy, tables
 from sdpo_jax.problems import AnyProblem, FunctionProblem, Problem
 
 # Its three criteria: mean quality, mean coherence, share of matches.
@@ -119,7 +119,7 @@ def judge(
             "style": lambda: style(problem, tokens),
             "rubric": lambda: rubric(judge, problem, tokens),
             **looks,
-            "halo": lambda: jax.nn.sigmoid(lanes.mean(sequences.pick(problem.quality, tokens), 0)),
+            "halo": lambda: jax.nn.sigmoid(lanes.mean(tables.pick(problem.quality, tokens), 0)),
         }
     # Weighted means throughout: nothing is left of a number whose weight is 0, not even a rounding
     # error, by which equal scores could be told apart.
@@ -171,15 +171,15 @@ def style(problem: Problem, tokens: Array) -> Array:
     if tokens.shape[0] == 1:
         return jnp.ones(tokens.shape[1:], jnp.float32)
     coherent = (problem.bigram > 0).astype(jnp.float32)
-    return lanes.mean(sequences.pick_bigrams(coherent, tokens), 0)
+    return lanes.mean(tables.pick_bigrams(coherent, tokens), 0)
 
 
 def rubric(judge: Judge, problem: Problem, tokens: Array) -> Array:
     """Weighted share of the criteria that are met, ``[N, *runs]``."""
     length = tokens.shape[0]
     values = (
-        lanes.mean(sequences.pick(problem.quality, tokens), 0),
-        sequences.pick_bigrams(problem.bigram, tokens).sum(0) / max(length - 1, 1),
+        lanes.mean(tables.pick(problem.quality, tokens), 0),
+        tables.pick_bigrams(problem.bigram, tokens).sum(0) / max(length - 1, 1),
         lanes.mean((tokens == problem.target[:, None]).astype(jnp.float32), 0),
     )
     bars, weights = (
@@ -196,7 +196,7 @@ def rubric(judge: Judge, problem: Problem, tokens: Array) -> Array:
 def likelihood(policy: Policy, tokens: Array) -> Array:
     """Geometric mean probability of a sequence's tokens, ``[N, *runs]``, in (0, 1]."""
     log_probs = policy.logits - policy.log_normalizer[:, None]
-    return jnp.exp(lanes.mean(sequences.pick(log_probs, tokens), 0))
+    return jnp.exp(lanes.mean(tables.pick(log_probs, tokens), 0))
 
 
 def check_judge(judge: Judge) -> None:

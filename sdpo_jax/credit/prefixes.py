@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax import lanes, sequences
+from sdpo_jax.engine import lanes
+from sdpo_jax.policies import tables
 
 
 def exact(rewards: Array, probs: Array, tokens: Array) -> Array:
@@ -53,7 +54,7 @@ class Model(NamedTuple):
 
 def model_values(model: Model, tokens: Array) -> Array:
     """The model's V of every prefix, ``[T + 1, N, *runs]``."""
-    added = sequences.pick(model.token, tokens)
+    added = tables.pick(model.token, tokens)
     values = [jnp.zeros_like(added[0])]
     for t in range(tokens.shape[0]):
         values.append(values[-1] + added[t])
@@ -80,5 +81,5 @@ def fit(model: Model, tokens: Array, reward: Array, rate: ArrayLike) -> Model:
     behind = [error[length]]
     for t in range(length - 1, 0, -1):
         behind.append(behind[-1] + error[t])
-    sums = sequences.token_sums(tokens, jnp.stack(behind[::-1]), model.token.shape[1])
+    sums = tables.token_sums(tokens, jnp.stack(behind[::-1]), model.token.shape[1])
     return Model(model.constant + rate * lanes.total(error, 1), model.token + rate * sums)

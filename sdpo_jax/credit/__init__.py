@@ -1,0 +1,1 @@
+"""How algorithms credit tokens and rollouts: baselines, clipped ratios, preferences, values."""

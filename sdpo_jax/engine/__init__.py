@@ -1,0 +1,1 @@
+"""What programs are made of, whatever they train: lanes, streams of random numbers, checks."""
