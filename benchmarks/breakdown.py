@@ -123,7 +123,7 @@ class _View:
 
 
 def _program(oracle: str) -> sdpo_jax.Program:
-    nodes = default_nodes(SIZES, CONFIG.feedback_strength, CONFIG.quality_scale)
+    nodes = default_nodes(SIZES, CONFIG.feedback_strength, 1.0)
     return sdpo_jax.Program(sizes=SIZES, teacher_nodes=nodes if oracle == "continuous" else 0)
 
 

@@ -22,7 +22,11 @@ Value = Any
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Config:
-    """Every number of an experiment, each a float or an array ``[*runs]``; all are traced.
+    """The engine's numbers, each a float or an array ``[*runs]``; all are traced.
+
+    Those of algorithms, policies, problems and oracles are the parts' own
+    (``sdpo_jax.engine.own_numbers``): the scales of Eq. 1 are its problem's, that of the first
+    logits is the policy's.
 
     Attributes:
         learning_rate: step size, 0 or more.
@@ -36,10 +40,6 @@ class Config:
             to have been.
         learn_from_feedback: 0 where ``signal`` is the true reward, 1 where it is the oracle's
             feedback; between, the blend of the two.
-        quality_scale: standard deviation of q; 0 or more.
-        bigram_scale: standard deviation of b; 0 or more.
-        pattern_weight: what each match with the target adds to the score.
-        init_scale: standard deviation of the first logits; 0 or more.
 
     A run can be differentiated by each of them, its sampled tokens and verdicts held. By
     ``knowledge`` at 1 the derivative is infinite: refused where the value is seen, and larger than
@@ -56,10 +56,6 @@ class Config:
     knowledge: Value = 1.0
     sign: Value = 1.0
     learn_from_feedback: Value = 0.0
-    quality_scale: Value = 1.0
-    bigram_scale: Value = 0.3
-    pattern_weight: Value = 0.3
-    init_scale: Value = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,10 +101,6 @@ _ALLOWED: dict[str, Number] = {
     "knowledge": _FRACTION,
     "sign": ANY,
     "learn_from_feedback": _FRACTION,
-    "quality_scale": _NOT_NEGATIVE,
-    "bigram_scale": _NOT_NEGATIVE,
-    "pattern_weight": ANY,
-    "init_scale": _NOT_NEGATIVE,
 }
 
 

@@ -30,7 +30,7 @@ from sdpo_jax.algorithm import (
     what_is_told_at_first,
 )
 from sdpo_jax.algorithms import ALGORITHMS
-from sdpo_jax.config import CONFIG_FIELDS, Config, Sizes, check_config
+from sdpo_jax.config import CONFIG_FIELDS, Config, check_config
 from sdpo_jax.engine import lanes, meshes, streams
 from sdpo_jax.engine.checks import (
     MAX_INTEGER,
@@ -230,7 +230,6 @@ def train(
 def problem_of(
     seed: ArrayLike,
     program: Program | None = None,
-    config: Config | None = None,
     numbers: Mapping[str, Any] | None = None,
 ) -> AnyProblem:
     """The problem that a run of this seed, or problem seed, is trained on.
@@ -238,21 +237,19 @@ def problem_of(
     Args:
         seed: ``[*runs]``.
         program: its problem and sizes; the paper's by default.
-        config: its numbers, the scales of Eq. 1's parts among them.
-        numbers: the problem's own.
+        numbers: by name the problem's own, each a float or ``[*runs]``; the scales of Eq. 1's
+            parts, where it is that.
     """
     program = Program() if program is None else program
     check_program(program)
     key = streams.root(seed)
-    config = _checked_config(Config() if config is None else config, key.high.shape)
-    own = checked_numbers(program, None, numbers)
-    return _drawn(program, key, config, own)
+    return _drawn(program, key, _own_numbers(program, None, numbers, key.high.shape))
 
 
-def _drawn(program: Program, key: Key, config: Config, own: Mapping[str, Any]) -> AnyProblem:
+def _drawn(program: Program, key: Key, own: Mapping[str, Any]) -> AnyProblem:
     kind, sizes = problems.problem_kind(program.problem), program.sizes
     values = {name: own[name] for name in kind.numbers}
-    return problems.draw(kind, key, sizes.length, sizes.vocab_size, config, values)
+    return problems.draw(kind, key, sizes.length, sizes.vocab_size, values)
 
 
 @under_own_settings
@@ -277,12 +274,9 @@ def init(
     config = _checked_config(config, runs)
     oracle = oracles.checked(oracle, runs)
     check_oracle_fits(program, oracle)
-    own = checked_numbers(program, oracle, numbers)
-    for name, value in own.items():
-        over_runs(name, value, runs)
-    own = {name: as_float32(value) for name, value in own.items()}
+    own = _own_numbers(program, oracle, numbers, runs)
     task = key if problem_seed is None else _task_key(problem_seed, runs)
-    with boundaries(config.init_scale):
+    with boundaries(config.learning_rate):
         return _begin(program, seed, task, config, oracle, own, problem, knowledge, params)
 
 
@@ -303,22 +297,24 @@ def _begin(
     sizes = program.sizes
     length, vocab_size = sizes.length, sizes.vocab_size
     if problem is None:
-        problem = materialise(lambda: _drawn(program, task, config, own))
+        problem = materialise(lambda: _drawn(program, task, own))
     kind = _bound(program, own)
     init_key = streams.stream(key, Stream.INIT)
     if params is None:
         # Of a function of the user's not even the shapes are computed twice.
-        first = partial(kind.first, init_key, length, vocab_size, config.init_scale)
+        first = partial(kind.first, init_key, length, vocab_size)
         params = materialise(first) if isinstance(kind, Factored) else first()
     else:
-        params = _checked_params(kind, params, init_key, length, vocab_size, config.init_scale)
+        params = _checked_params(kind, params, init_key, length, vocab_size)
     problem = _checked_problem(program, problem, (length, vocab_size, *runs))
+    errors = streams.stream(task, Stream.KNOWLEDGE)
+    # Of a table of one's own for a problem without q there may be a panel; its errors have scale 1.
+    known = partial(known_table, problem, config.knowledge, own.get("quality_scale", 1.0), errors)
     table = None
     if knowledge is not None or problems.problem_kind(program.problem).knows_quality:
         table = knowledge
         if table is None:
-            stream = streams.stream(task, Stream.KNOWLEDGE)
-            table = known_table(problem, config, stream, member=0)
+            table = known(0)
         table = jnp.asarray(as_float32(finite("knowledge", table)))
         if table.shape != (length, vocab_size, *runs):
             raise ValueError(
@@ -333,7 +329,7 @@ def _begin(
         levels = teachers.prepare(oracle, strength, table, program.teacher_nodes)
     panel = None
     if "panel" in asked and table is not None:
-        panel = _panel(problem, table, config, task, sizes)
+        panel = jnp.stack([table, *(known(member) for member in range(1, sizes.teachers))])
     solution = None
     if "solution" in asked:
         solution = materialise(lambda: problems.best_sequence(problem)[0])
@@ -523,6 +519,19 @@ def _step(program: Program, setting: Setting, state: State, index: Array) -> tup
     return State(params, optimizer, update.memory), view
 
 
+def _own_numbers(
+    program: Program,
+    oracle: Oracle | None,
+    given: Mapping[str, Any] | None,
+    runs: tuple[int, ...],
+) -> dict[str, Any]:
+    """The own numbers of a program's parts, checked, as float32."""
+    own = checked_numbers(program, oracle, given)
+    for name, value in own.items():
+        over_runs(name, value, runs)
+    return {name: as_float32(value) for name, value in own.items()}
+
+
 def _bound(program: Program, own: Mapping[str, Any]) -> PolicyKind:
     """The policy with its own numbers filled in."""
     kind = policies.policy_kind(program.policy)
@@ -577,11 +586,9 @@ def _trace(program: Program, structure: Any, shapes: tuple[tuple[int, ...], ...]
     jax.eval_shape(outcome, jax.ShapeDtypeStruct((runs,), jnp.int32), leaves)
 
 
-def _checked_params(
-    kind: PolicyKind, params: Any, key: Key, length: int, vocab_size: int, scale: Any
-) -> Any:
+def _checked_params(kind: PolicyKind, params: Any, key: Key, length: int, vocab_size: int) -> Any:
     """Parameters of the structure, shapes and types that the policy's own have."""
-    own = jax.eval_shape(lambda: kind.first(key, length, vocab_size, scale))
+    own = jax.eval_shape(lambda: kind.first(key, length, vocab_size))
     if isinstance(kind, Factored):
         params = as_float32(numbers("params", params, "an array of real numbers"))
     check_kept("params: given", params, own, "as the policy's own")
@@ -664,26 +671,22 @@ def _learning_rate(setting: Setting, runs: tuple[int, ...]) -> Array:
     return jnp.broadcast_to(jnp.asarray(setting.config.learning_rate, jnp.float32), runs)
 
 
-def _panel(problem: AnyProblem, first: Array, config: Config, task: Key, sizes: Sizes) -> Array:
-    """``Sizes.teachers`` tables of one fidelity and independent errors, ``[M, T, V, *runs]``."""
-    key = streams.stream(task, Stream.KNOWLEDGE)
-    others = [known_table(problem, config, key, member) for member in range(1, sizes.teachers)]
-    return jnp.stack([first, *others])
-
-
-def known_table(problem: AnyProblem, config: Config, key: Key, member: int) -> Array:
+def known_table(
+    problem: AnyProblem, rho: ArrayLike, scale: ArrayLike, key: Key, member: int
+) -> Array:
     """``rho q + sqrt(1 - rho^2) noise``, ``[T, V, *runs]``: a table of fidelity rho.
 
     Args:
         problem: the true reward landscape.
-        config: ``knowledge`` is rho; the errors have q's scale.
+        rho: one or ``[*runs]``.
+        scale: standard deviation of the errors, which is q's; one or ``[*runs]``.
         key: the stream of the errors.
         member: which table; each has errors of its own.
     """
     quality = problem.quality
     error = streams.normals(key, member, quality.shape[:2])
-    rho = jnp.asarray(config.knowledge, quality.dtype)
-    return rho * quality + _share_of_error(rho) * config.quality_scale * error
+    rho = jnp.asarray(rho, quality.dtype)
+    return rho * quality + _share_of_error(rho) * scale * error
 
 
 @jax.custom_jvp

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sdpo_jax import Config, Problem, Sizes, problems
+from sdpo_jax import Problem, Sizes, problems
 from sdpo_jax.engine import lanes
 
 # Problems side by side; each may have millions of sequences.
@@ -19,15 +19,7 @@ _WIDTH = 16
 
 def sample(seeds: jax.Array, sizes: Sizes) -> Problem:
     """The problems of these seeds, as training draws them by default."""
-    config = Config()
-    return problems.sample_problem(
-        seeds,
-        sizes.length,
-        sizes.vocab_size,
-        config.quality_scale,
-        config.bigram_scale,
-        config.pattern_weight,
-    )
+    return problems.sample_problem(seeds, sizes.length, sizes.vocab_size)
 
 
 def reward_range(

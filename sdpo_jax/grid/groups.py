@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sdpo_jax import teachers
+from sdpo_jax import problems, teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes
 from sdpo_jax.grid.axes import AXES, PROGRAM_AXES, Axis
 from sdpo_jax.grid.limits import check_cells, check_count, check_enumerated_parts
@@ -205,7 +205,7 @@ def groups_of(
     static = np.stack([
         *which,
         *(column(name, getattr(base.sizes, name)) for name in SIZE_FIELDS),
-        _nodes_of_cells(column, config, base.sizes, teacher_nodes),
+        _nodes_of_cells(column, config, fixed, base.sizes, teacher_nodes),
     ])  # fmt: skip
     rows, row_of_cell = np.unique(static, axis=1, return_inverse=True)
     row_of_cell = row_of_cell.reshape(-1)
@@ -302,13 +302,13 @@ def _read(
 def _nodes_of_cells(
     column: Callable[[str, Any], np.ndarray],
     config: Config,
+    fixed: Mapping[str, float],
     sizes: Sizes,
     teacher_nodes: int | None,
 ) -> np.ndarray:
-    strength, scale = (
-        column(name, getattr(config, name)).astype(np.float32)
-        for name in ("feedback_strength", "quality_scale")
-    )
+    scale = fixed.get("quality_scale", problems.PROBLEMS["bigram"].numbers["quality_scale"].default)
+    strength = column("feedback_strength", config.feedback_strength).astype(np.float32)
+    scale = column("quality_scale", scale).astype(np.float32)
     if teacher_nodes is not None:
         return np.full(strength.shape, teacher_nodes)
     length = column("length", sizes.length)

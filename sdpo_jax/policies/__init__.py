@@ -2,7 +2,7 @@
 
 A policy is a static, hashable object; its parameters are a pytree with the runs behind every array.
 
-    first(key, length, vocab_size, scale) -> params   before step 0
+    first(key, length, vocab_size) -> params          before step 0
     read(params, tokens) -> logits                 at the contexts that sequences visit
     after(params, tokens, place) -> logits         at one position of them, ``[V, N, *runs]``
     conditionals(params, length, vocab_size, runs)    after every prefix, for what is exact

@@ -11,16 +11,15 @@ exact test can hold it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes, streams
-from sdpo_jax.engine.own_numbers import OwnNumber
+from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
+from sdpo_jax.policies.first import TOLD, normal_logits
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,20 @@ class Bigram:
 
     name: str = "bigram"
 
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
     @property
     def numbers(self) -> Mapping[str, OwnNumber]:
-        """None of its own."""
-        return MappingProxyType({})
+        """The scale of its first logits."""
+        return joined(of_function(normal_logits, f"policy: {self.name}", TOLD))
 
     def bound(self, values: Mapping[str, Any]) -> Self:
-        """Itself: there are no numbers to fill in."""
-        return self
+        """The policy with its numbers, each one or ``[*runs]``, filled in."""
+        return replace(self, values=dict(values))
 
-    def first(self, key: streams.Key, length: int, vocab_size: int, scale: ArrayLike) -> Array:
+    def first(self, key: streams.Key, length: int, vocab_size: int) -> Array:
         """Equal rows of normal logits, ``[T, V, V, *runs]``."""
-        rows = scale * streams.normals(key, 0, (length, vocab_size))
+        rows = normal_logits(key, length, vocab_size, **self.values)
         return jnp.broadcast_to(rows[:, None], (length, vocab_size, *rows.shape[1:]))
 
     def read(self, params: Any, tokens: Array) -> Array:

@@ -6,8 +6,7 @@ Its parameters are its logits ``[T, V, *runs]``, and one context a position serv
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes, streams
-from sdpo_jax.engine.own_numbers import OwnNumber
+from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
+from sdpo_jax.policies.first import TOLD, normal_logits
 from sdpo_jax.policies.rollouts import GROUP, Rollouts, token_bits
 
 _LONG_VOCABULARY = 64
@@ -27,18 +27,20 @@ class Factored:
 
     name: str = "factored"
 
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
     @property
     def numbers(self) -> Mapping[str, OwnNumber]:
-        """None of its own."""
-        return MappingProxyType({})
+        """The scale of its first logits."""
+        return joined(of_function(normal_logits, f"policy: {self.name}", TOLD))
 
     def bound(self, values: Mapping[str, Any]) -> Self:
-        """Itself: there are no numbers to fill in."""
-        return self
+        """The policy with its numbers, each one or ``[*runs]``, filled in."""
+        return replace(self, values=dict(values))
 
-    def first(self, key: streams.Key, length: int, vocab_size: int, scale: ArrayLike) -> Array:
+    def first(self, key: streams.Key, length: int, vocab_size: int) -> Array:
         """Normal logits of a standard deviation, ``[T, V, *runs]``."""
-        return jnp.asarray(scale * streams.normals(key, 0, (length, vocab_size)))
+        return normal_logits(key, length, vocab_size, **self.values)
 
     def read(self, params: Any, tokens: Array) -> Array:
         """The logits, which are the parameters."""

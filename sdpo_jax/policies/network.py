@@ -66,7 +66,7 @@ class Network:
         """The network with its numbers, each one or ``[*runs]``, filled in."""
         return replace(self, values=dict(values))
 
-    def first(self, key: streams.Key, length: int, vocab_size: int, scale: Any) -> Any:
+    def first(self, key: streams.Key, length: int, vocab_size: int) -> Any:
         """The parameters before step 0, runs behind every array."""
         sizes = {"length": length, "vocab_size": vocab_size}
         names = inspect.signature(self.init).parameters
@@ -131,7 +131,7 @@ class Network:
 def _check(network: Network, length: int, vocab_size: int) -> None:
     owner = f"policy: {network.name}"
     try:
-        params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size, 1.0)
+        params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size)
     # Whatever a function of the user's raises: it is shown, and is the cause.
     except Exception as error:
         raise ValueError(
@@ -161,7 +161,7 @@ def _check(network: Network, length: int, vocab_size: int) -> None:
     parted = np.where(behind, (first + 1) % vocab_size, first)
     # Also where the caller is being traced.
     with jax.ensure_compile_time_eval():
-        params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size, 1.0)
+        params = network.first(streams.root(np.zeros((), np.int32)), length, vocab_size)
         # Somewhere beside the first parameters: those may be all zeros, and tell nothing.
         moves = np.random.default_rng(0)
         params = jax.tree.map(

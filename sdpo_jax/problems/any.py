@@ -5,22 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax.config import Config
 from sdpo_jax.engine.checks import as_float32, numbers, over_runs, shown, under_own_settings
-from sdpo_jax.engine.own_numbers import OwnNumber
+from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
 from sdpo_jax.engine.streams import Key
 from sdpo_jax.problems import bigram
 from sdpo_jax.problems.bigram import Problem
 from sdpo_jax.problems.function import Function, FunctionProblem
 
 AnyProblem = Problem | FunctionProblem
+
+# What Eq. 1's problem is drawn from, beside its numbers.
+_TOLD = frozenset(("seed", "length", "vocab_size"))
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Bigram:
 
     @property
     def numbers(self) -> Mapping[str, OwnNumber]:
-        """None of its own: those of ``Config`` are its numbers."""
-        return MappingProxyType({})
+        """The scales of its parts."""
+        return joined(of_function(bigram.sample_problem, f"problem: {self.name}", _TOLD))
 
     def check(self, length: int, vocab_size: int) -> None:
         """There is nothing of a user's to check."""
@@ -77,15 +78,12 @@ def draw(
     key: Key,
     length: int,
     vocab_size: int,
-    config: Config,
     values: Mapping[str, Any],
 ) -> AnyProblem:
     """The problems of some runs; see ``bigram.sample_problem`` and ``Function.draw``."""
     if isinstance(kind, Function):
         return kind.draw(key, length, vocab_size, values)
-    return bigram.sample_problem(
-        key, length, vocab_size, config.quality_scale, config.bigram_scale, config.pattern_weight
-    )
+    return bigram.sample_problem(key, length, vocab_size, **values)
 
 
 def kind_of(problem: AnyProblem) -> ProblemKind:

@@ -34,6 +34,7 @@ from sdpo_jax.engine.checks import (
     under_own_settings,
 )
 from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.engine.streams import Key, Stream
 from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE, Rollouts, token_bits
 
@@ -84,9 +85,13 @@ def sample_problem(
     seed: ArrayLike | Key,
     length: int,
     vocab_size: int,
-    quality_scale: ArrayLike = 1.0,
-    bigram_scale: ArrayLike = 0.3,
-    pattern_weight: ArrayLike = 0.3,
+    quality_scale: Annotated[
+        ArrayLike, Number(least=0, title="standard deviation of token quality")
+    ] = 1.0,
+    bigram_scale: Annotated[
+        ArrayLike, Number(least=0, title="standard deviation of bigram coherence")
+    ] = 0.3,
+    pattern_weight: Annotated[ArrayLike, Number(title="score of each match with the target")] = 0.3,
 ) -> Problem:
     """Draw a problem: q and b normal with the given scales, the target uniform.
 
