@@ -197,6 +197,34 @@ def metrics_need_teacher(program: Program) -> bool:
     return any(metric.needs_teacher for metric in chosen_metrics(program).values())
 
 
+# Who is told one of these sees what the teacher's table is made with.
+_OF_THE_TABLE = {"teacher", "lessons", "knowledge", "panel"}
+# Sizes that an algorithm alone may read, where it asks for ``sizes``.
+_OF_ALGORITHMS = ("epochs", "samples", "top_k")
+
+
+def not_read(program: Program, oracle: Oracle) -> frozenset[str]:
+    """Fields of ``Config`` and ``Sizes`` that no outcome of a program depends on.
+
+    Read off what its algorithm's parameters name. Of a metric or algorithm that may see the whole
+    of them nothing is said.
+    """
+    algorithm = algorithm_of(program.algorithm)
+    told = {*what_is_told(algorithm), *what_is_told_at_first(algorithm)}
+    ours = {id(metric) for metric in METRICS.values()}
+    if any(id(metric) not in ours for metric in chosen_metrics(program).values()):
+        return frozenset()
+    found: set[str] = set()
+    teacher = needs_teacher(program)
+    if "config" not in told:
+        found |= set() if teacher else {"feedback_strength"}
+        found |= set() if teacher and oracle.hints is not None else {"hint_noise"}
+        found |= set() if teacher or told & _OF_THE_TABLE else {"knowledge"}
+    if "sizes" not in told:
+        found |= {*_OF_ALGORITHMS, *(() if "panel" in told else ("teachers",))}
+    return frozenset(found)
+
+
 def check_program(program: Program) -> None:
     """Check what is static.
 

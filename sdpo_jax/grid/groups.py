@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,7 @@ from sdpo_jax.program import (
     Program,
     check_program,
     needs_teacher,
+    not_read,
     numbers_of_program,
 )
 from sdpo_jax.train import check_outcomes
@@ -55,12 +56,16 @@ class Columns:
         self._config = config
         self._numbers = numbers
 
-    def __call__(self, runs: np.ndarray, own: Mapping[str, float]) -> dict[str, Any]:
+    def __call__(
+        self, runs: np.ndarray, own: Mapping[str, float], unread: frozenset[str]
+    ) -> dict[str, Any]:
         """``seed``, ``problem_seed``, ``config`` and ``numbers`` of runs, by places in the grid.
 
         Args:
             runs: ``[n]``.
             own: the own numbers of their program by name, with their defaults.
+            unread: fields of ``Config`` that it does not read: at their defaults, so that runs
+                that are the same are given the same.
         """
         places = np.unravel_index(runs, self._shape) if self._shape else ()
 
@@ -74,7 +79,10 @@ class Columns:
             return values[place].astype(dtype)
 
         config = {
-            name: column(name, getattr(self._config, name), np.float32) for name in CONFIG_FIELDS
+            name: np.full(runs.shape, getattr(Config, name), np.float32)
+            if name in unread
+            else column(name, getattr(self._config, name), np.float32)
+            for name in CONFIG_FIELDS
         }
         numbers = {
             name: column(name, self._numbers.get(name, default), np.float32)
@@ -104,6 +112,7 @@ class Group:
         oracle: the oracles, each leaf ``[..., oracles]``.
         columns: what else the program takes.
         numbers: the own numbers of its parts by name, with their defaults.
+        unread: fields of ``Config`` and ``Sizes`` that it does not read.
         repeats: ``[r]``, from the place of a run to all places whose run is the same, as what
             differs between them is not read: 0 and what has to be added to it.
     """
@@ -115,6 +124,7 @@ class Group:
     oracle: Oracle
     columns: Columns
     numbers: Mapping[str, float]
+    unread: frozenset[str]
     repeats: np.ndarray
 
     def given(self, places: np.ndarray) -> dict[str, Any]:
@@ -126,7 +136,7 @@ class Group:
         """
         which = np.searchsorted(self.ends, places, side="right")
         oracle = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[..., which]), self.oracle)
-        return {**self.columns(self.runs[places], self.numbers), "oracle": oracle}
+        return {**self.columns(self.runs[places], self.numbers, self.unread), "oracle": oracle}
 
     def everywhere(
         self, runs: np.ndarray, arrays: Mapping[str, np.ndarray]
@@ -231,6 +241,9 @@ def groups_of(
             **{name: value for name, (_, value) in chosen.items() if name != "oracle"},
         )
         check_program(program)
+        idle = not_read(program, oracle)
+        same = {name: getattr(base.sizes, name) for name in SIZE_FIELDS if name in idle}
+        program = replace(program, sizes=replace(row_sizes, **same))
         check_enumerated_parts(program)
         check_outcomes(program, oracle)
         if not needs_teacher(program):
@@ -244,8 +257,12 @@ def groups_of(
             shown_names.append("oracle")
         shown_names += [n for n in ("policy", "problem", "optimizer") if n in values]
         title = [chosen[name][0] for name in shown_names]
-        title += [f"{name} {getattr(row_sizes, name)}" for name in SIZE_FIELDS if name in values]
-        titles[key] = title
+        title += [
+            f"{name} {getattr(row_sizes, name)}"
+            for name in SIZE_FIELDS
+            if name in values and name not in idle
+        ]
+        titles.setdefault(key, title)
         check_count(len(groups))
     columns = Columns(axes, held, config, fixed)
     return [
@@ -269,21 +286,27 @@ def _group(
 ) -> Group:
     own = numbers_of_program(program, members[0][1])
     numbers = {name: number.default for name, number in own.items()}
-    first, repeats = _read(axes, numbers)
+    unread = not_read(program, members[0][1])
+    first, repeats = _read(axes, {*AXES, *numbers} - unread)
     read = [(first(runs), oracle) for runs, oracle in members]
-    return Group(program, label, *_gathered(read), columns, numbers, repeats)
+    # All runs of a member may be those of another, in sizes that neither reads.
+    read = [(runs, oracle) for runs, oracle in read if len(runs)]
+    return Group(program, label, *_gathered(read), columns, numbers, unread, repeats)
 
 
 def _read(
-    axes: Sequence[Axis], own: Mapping[str, float]
+    axes: Sequence[Axis], given: Set[str]
 ) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """Of runs that differ only in numbers that their program does not read, one is trained.
+    """Of runs that differ only in what their program does not read, one is trained.
+
+    Args:
+        axes: of the grid.
+        given: names of the axes that it reads.
 
     Returns:
         first: those of some places that are the first along every dimension that is not read.
         repeats: see ``Group``.
     """
-    given = {*AXES, *own}
     shape = tuple(len(axis) for axis in axes)
     idle = [i for i, axis in enumerate(axes) if given.isdisjoint(axis.labels)]
     strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
