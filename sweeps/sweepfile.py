@@ -100,6 +100,8 @@ _MANY_PARTS = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MAX_DEPTH}}}")
 _RANGES = ("linspace", "logspace", "range", "count")
 # Axes that may decide which program a run needs.
 _DECIDING = (*NAMED_AXES, *SIZE_FIELDS, "feedback_strength", "quality_scale")
+# What a grid has that names nothing else; their own numbers are always at hand.
+_DEFAULT_PARTS = (("algorithm", "sdpo"), ("policy", "factored"), ("problem", "bigram"))
 # Numbers of an oracle that may be several.
 _OF_ORACLES = ("levels", "threshold", "value", "gain", "likelihood")
 _SEQUENCE = (
@@ -381,7 +383,7 @@ class _Reader:
             By name the own numbers of all parts that the file names.
         """
         numbers: dict[str, OwnNumber] = {}
-        for kind, name in [("algorithm", "sdpo"), *dict.fromkeys(_named_parts(raw))]:
+        for kind, name in dict.fromkeys([*_DEFAULT_PARTS, *_named_parts(raw)]):
             try:
                 if parts.is_elsewhere(name):
                     parts.bring(kind, name, beside)

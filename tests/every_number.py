@@ -1,4 +1,4 @@
-"""All numbers that any run may have, the engine's and those of every algorithm's own, as one."""
+"""All numbers that any run may have, the engine's and those of all parts' own, as one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 import jax
 
-from sdpo_jax import ALGORITHMS, Config, Program
+from sdpo_jax import ALGORITHMS, POLICIES, PROBLEMS, Config, Program
 from sdpo_jax import config as configs
 from sdpo_jax.algorithm import numbers_of
-from sdpo_jax.program import algorithm_of
+from sdpo_jax.program import algorithm_of, numbers_of_program
 
-OWN = {name: each for key in ALGORITHMS for name, each in numbers_of(algorithm_of(key)).items()}
+OWN = {
+    **PROBLEMS["bigram"].numbers,
+    **POLICIES["factored"].numbers,
+    **{name: each for key in ALGORITHMS for name, each in numbers_of(algorithm_of(key)).items()},
+}
 FIELDS = (*(each.name for each in fields(Config)), *OWN)
 
 _Base: Any = make_dataclass(
@@ -37,13 +41,12 @@ class Numbers(_Base):
 
     @property
     def all_own(self) -> dict[str, Any]:
-        """Those of every algorithm."""
+        """Those of every algorithm, and of the paper's problem and policy."""
         return {name: getattr(self, name) for name in OWN}
 
     def own(self, program: Program) -> dict[str, Any]:
-        """Those of a program's algorithm."""
-        names = numbers_of(algorithm_of(program.algorithm))
-        return {name: getattr(self, name) for name in names}
+        """Those of a program."""
+        return {name: getattr(self, name) for name in numbers_of_program(program)}
 
 
 def check_value(name: str, value: object) -> None:

@@ -12,17 +12,16 @@ import pytest
 
 from sdpo_jax import ALGORITHMS, Config, Program, Sizes
 from sdpo_jax import config as configs
-from sdpo_jax.algorithm import numbers_of
 from sdpo_jax.config import check_config, check_sizes
 from sdpo_jax.policies import MAX_VOCAB_SIZE
-from sdpo_jax.program import algorithm_of, checked_numbers
+from sdpo_jax.program import checked_numbers, numbers_of_program
 
 FIELDS = [field.name for field in fields(Config)]
-# Every number of an algorithm's own, with an algorithm that has it.
+# Every number of a part's own, with an algorithm whose program has it.
 OWN = {
     number: (name, rule.rule)
     for name in ALGORITHMS
-    for number, rule in numbers_of(algorithm_of(name)).items()
+    for number, rule in numbers_of_program(Program(name)).items()
 }
 NAMES = [*FIELDS, *OWN]
 ANYTHING = {
@@ -84,11 +83,12 @@ def check_all(name, value):
         check_config(Config(**{name: value}))
 
 
-def test_the_numbers_of_algorithms_are_those_that_were_meant():
+def test_the_numbers_of_parts_are_those_that_were_meant():
     assert OWN.keys() == {
         *("hybrid_threshold", "clip", "preference_sharpness", "dpo_strength", "model_rate"),
         *("dense_share", "attention_temperature", "divergence_mix", "teacher_rate", "trust"),
         *("demonstration_strength", "temperature", "entropy_bonus", "final_strength"),
+        *("quality_scale", "bigram_scale", "pattern_weight", "init_scale"),
     }
 
 

@@ -219,13 +219,14 @@ def test_the_outcome_model_is_fitted_by_its_loss():
 def correlations_of_learned_values(bigram_scale):
     """How a fitted model's pay for tokens goes with the exact one, at the first policy."""
     sizes = Sizes(length=3, vocab_size=4, rollouts=32, steps=300, final_window=1)
-    config = Config(learning_rate=0.0, bigram_scale=bigram_scale, pattern_weight=0.0)
+    config = Config(learning_rate=0.0)
+    own = {"model_rate": 0.3, "bigram_scale": bigram_scale, "pattern_weight": 0.0}
     program = Program("process_reward_learned", sizes)
     seeds = np.arange(4)
 
     @jax.jit
     def learn():
-        setting, state = sdpo_jax.init(seeds, program, config, numbers={"model_rate": 0.3})
+        setting, state = sdpo_jax.init(seeds, program, config, numbers=own)
 
         def body(state, index):
             return sdpo_jax.step(program, setting, state, index)[0], None

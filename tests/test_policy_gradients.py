@@ -270,8 +270,8 @@ def test_rlhf_follows_the_exact_gradient_of_its_model(case):
 def test_a_reward_model_learns_the_order_of_rewards():
     sizes = Sizes(length=3, vocab_size=3, rollouts=32, steps=300, final_window=1)
     # The policy stays where it is, so that the model is asked about what it was shown.
-    config = Config(learning_rate=0.0, init_scale=0.0)
-    own = {"model_rate": 1.0, "preference_sharpness": 20.0}
+    config = Config(learning_rate=0.0)
+    own = {"init_scale": 0.0, "model_rate": 1.0, "preference_sharpness": 20.0}
     program = Program("rlhf", sizes)
 
     @jax.jit

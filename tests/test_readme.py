@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from benchmarks.compare import TITLES
-from sdpo_jax import plan_grid
+from sdpo_jax import Program, plan_grid
 from sdpo_jax.config import CONFIG_FIELDS
+from sdpo_jax.program import numbers_of_program
 from sweeps.claims.write import tally
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def test_the_code_runs_from_top_to_bottom():
 
 def test_which_numbers_choose_a_program():
     choosing = set()
-    for name in CONFIG_FIELDS:
+    for name in (*CONFIG_FIELDS, *numbers_of_program(Program())):
         # Both ends of what every field allows.
         plan = plan_grid({name: [0.001, 1.0]}, width=16)
         if len({group.program for group in plan.groups}) > 1:

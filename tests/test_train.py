@@ -287,11 +287,12 @@ def test_a_table_of_ones_own_is_what_the_teacher_knows():
 
 def test_knowledge_is_the_correlation_of_the_table_with_the_truth():
     levels, each = (0.0, 0.3, 0.9, 1.0), 1000
-    config = Config(knowledge=jnp.repeat(jnp.array(levels), each), quality_scale=0.7)
+    config = Config(knowledge=jnp.repeat(jnp.array(levels), each))
+    scale = {"quality_scale": 0.7}
 
     @jax.jit
     def tables():
-        setting, _ = sdpo_jax.init(jnp.arange(4 * each), program(), config)
+        setting, _ = sdpo_jax.init(jnp.arange(4 * each), program(), config, numbers=scale)
         return setting.knowledge, setting.problem.quality
 
     known, true = (
