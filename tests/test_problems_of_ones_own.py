@@ -248,3 +248,17 @@ def test_metrics_may_read_what_an_algorithm_says_of_its_step():
     best = Metric(lambda view: view.update.info["best"], "best reward")
     data = run_grid({"seed": range(2)}, algorithm=says, metrics=[("best", best)], sizes=SIZES)
     assert (data.best > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["bigram", Function(lambda tokens: (tokens * 7 % 40).mean() / 40)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64])
+def test_tokens_of_any_integer_type_are_worth_the_same(kind, dtype):
+    sizes = Sizes(length=4, vocab_size=40)
+    problem = problem_of(np.arange(3), Program(problem=kind, sizes=sizes))
+    tokens = np.random.default_rng(0).integers(0, 40, (4, 6, 3))
+    expected = sdpo_jax.reward(problem, tokens.astype(np.int32))
+    np.testing.assert_array_equal(sdpo_jax.reward(problem, tokens.astype(dtype)), expected)
+    with pytest.raises(ValueError, match=r"tokens: 40; allowed: integers from 0 to 39"):
+        sdpo_jax.reward(problem, np.full((4, 6, 3), 40, dtype))
+    with pytest.raises(ValueError, match=r"tokens: shape \(4, 6\)"):
+        sdpo_jax.reward(problem, tokens[..., 0].astype(dtype))

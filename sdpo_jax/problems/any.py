@@ -99,7 +99,8 @@ def reward(problem: AnyProblem, tokens: ArrayLike) -> Array:
         ValueError: as ``bigram.reward``.
     """
     if isinstance(problem, FunctionProblem):
-        return problem.reward(jnp.asarray(tokens))
+        sizes = problem.length, problem.vocab_size
+        return problem.reward(bigram.checked_sequences(tokens, *sizes, problem.ones.shape))
     return bigram.reward(problem, tokens)
 
 

@@ -9,7 +9,7 @@ Everything acts on the leading axes and broadcasts over whatever trails (``*runs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -138,14 +138,25 @@ def reward(problem: Problem, tokens: ArrayLike) -> Array:
     """
     problem = _checked(problem)
     length, vocab_size, *runs = problem.quality.shape
+    packed = policies.pack(checked_sequences(tokens, length, vocab_size, runs), vocab_size)
+    return look_up(tabulate(problem), packed, length, vocab_size)
+
+
+def checked_sequences(
+    tokens: ArrayLike, length: int, vocab_size: int, runs: Sequence[int]
+) -> Array:
+    """Sequences ``[T, N, *runs]`` of a problem, as int32: small types would overflow.
+
+    Raises:
+        ValueError: as ``reward``.
+    """
     given: Any = _checked_tokens("tokens", tokens, vocab_size)
     if given.ndim < 2 or given.shape != (length, given.shape[1], *runs):
         raise ValueError(
             f"tokens: shape {given.shape}; allowed: "
             f"({', '.join(map(str, (length, 'sequences', *runs)))})"
         )
-    packed = policies.pack(jnp.asarray(given), vocab_size)
-    return look_up(tabulate(problem), packed, length, vocab_size)
+    return jnp.asarray(given)
 
 
 def token_scores(problem: Problem) -> Array:
