@@ -19,6 +19,7 @@ from sweeps.claims.rules import (
     number,
     percent,
     replicate,
+    risk,
     shown,
     smallest,
     verdict,
@@ -43,13 +44,17 @@ def loss_of_entropy(results: Results) -> Judgement:
     most = float(np.log(published()["protocol"]["vocab_size"]))
     count = len(FEEDBACK)
     reinforce = others[BASELINES.index("reinforce")]
-    reductions = statistics.ratio_of_means(reinforce - sdpo, reinforce, joint(count))
+    reductions = statistics.ratio_of_means(reinforce - sdpo, reinforce, joint(count, conditions=3))
     seeds = lost(reinforce, sdpo)
     printed = 1 - table(3, "sdpo") / table(3, "reinforce")
     likely = statistics.among(
-        printed, seeds, statistics.joint_central(seeds), tolerance=2 * ROUNDING / most
+        printed,
+        seeds,
+        statistics.joint_central(seeds),
+        tolerance=2 * ROUNDING / most,
+        risk=risk(printed.size, conditions=3),
     )
-    levels = statistics.mean(others, joint(2 * count))
+    levels = statistics.mean(others, joint(2 * count, conditions=3))
     near = inside(levels, most - NEAR_MOST, np.inf)
     mean = statistics.mean(seeds.mean(axis=0))
     low, high = int(reductions.estimate.argmin()), int(reductions.estimate.argmax())

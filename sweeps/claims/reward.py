@@ -20,6 +20,7 @@ from sweeps.claims.rules import (
     name,
     number,
     replicate,
+    risk,
     shown,
     smallest,
     verdict,
@@ -102,15 +103,16 @@ def size_of_margin(results: Results) -> Judgement:
     margins = sdpo - others
     printed = _published_margins()
     flat = margins.reshape(-1, margins.shape[-1])
-    single = statistics.among(
-        printed, margins, statistics.joint_central(flat), tolerance=2 * ROUNDING
-    )
     ranks = statistics.percentile_of(printed, margins)
 
     figure = published()["figure6_multiseed"]
     size, five = figure["seeds"], figure["reward_mean_std"]
     column = FEEDBACK.index(figure["feedback"])
     gaps = np.array([five["sdpo"][0] - five[algorithm][0] for algorithm in BASELINES])
+    share = risk(printed.size + gaps.size)
+    single = statistics.among(
+        printed, margins, statistics.joint_central(flat), tolerance=2 * ROUNDING, risk=share
+    )
     groups = statistics.group_draws(margins[:, column], size).mean(axis=-1)
     several = statistics.among(
         gaps,
@@ -118,6 +120,7 @@ def size_of_margin(results: Results) -> Judgement:
         statistics.joint_central(groups),
         tolerance=2 * ROUNDING,
         group=size,
+        risk=share,
     )
     group_ranks = statistics.percentile_of(gaps, groups)
     main = statistics.mean(margins[0, column])

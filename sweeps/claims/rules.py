@@ -4,8 +4,10 @@ A condition on an interval is true, false, or ``None``: the interval is too wide
 over several cells (feedback types, baselines, noise levels) is judged with joint intervals: each
 cell's is widened by Bonferroni's correction until all of them together cover at 95%. Then the
 smallest of the lower ends and the smallest of the upper ends hold the smallest true value, and
-"in every cell" and "not in every cell" are both safe to say. Nothing is corrected for the number
-of claims. What cannot be computed (a value that is not finite, too few seeds, no spread) decides
+"in every cell" and "not in every cell" are both safe to say. A claim with several conditions fails
+where one of them does, so that they share the risk: of a claim that is true a rule says "fails" in
+at most 5% of samples, however few the seeds are; too few make it undecided. Nothing is corrected
+for the number of claims. What cannot be computed (a value that is not finite, too few seeds, no spread) decides
 nothing.
 """
 
@@ -57,9 +59,21 @@ def lost(before: Floats, after: Floats) -> Floats:
     return 1 - after / before
 
 
-def joint(count: int) -> float:
-    """The level at which each of ``count`` intervals must cover, for all to cover at 95%."""
-    return 1 - (1 - LEVEL) / count
+def joint(count: int, conditions: int = 1) -> float:
+    """The level at which each of ``count`` intervals must cover, for all to cover at 95%.
+
+    An interval of 95% denies what is true in 2.5% of samples. A rule with more than two
+    ``conditions`` of which each may fail it has wider ones, for at most 5% in all.
+    """
+    return 1 - min(1.0, 2 / conditions) * (1 - LEVEL) / count
+
+
+def risk(numbers: int, conditions: int = 1) -> float:
+    """How often one of ``numbers`` published numbers may be called impossible though it is not.
+
+    For at most 5% over all of them and over the rule's other ``conditions``.
+    """
+    return (1 - LEVEL) / conditions / numbers
 
 
 def smallest(cells: Interval) -> Interval:
