@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -85,6 +86,22 @@ class Claim:
             "control": self.control,
         }
 
+    def whole(self) -> dict[str, Any]:
+        """Everything, ``rule`` and ``evidence`` too, as JSON can hold it."""
+        return {**self.row(), "rule": self.rule, "evidence": list(self.evidence)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Claim:
+        """The claim of which ``row`` is ``whole()``."""
+        unknown = row["estimate"] is None
+        numbers = {
+            "estimate": math.nan if unknown else row["estimate"],
+            "ci_low": math.nan if unknown else _or(row["ci_low"], -math.inf),
+            "ci_high": math.nan if unknown else _or(row["ci_high"], math.inf),
+        }
+        evidence = tuple(row["evidence"])
+        return cls(**{**row, **numbers, "verdict": Verdict(row["verdict"]), "evidence": evidence})
+
 
 Rule = Callable[[Results], Judgement]
 
@@ -138,6 +155,10 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _finite(value: float) -> float | None:

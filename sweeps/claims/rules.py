@@ -7,8 +7,8 @@ smallest of the lower ends and the smallest of the upper ends hold the smallest 
 "in every cell" and "not in every cell" are both safe to say. A claim with several conditions fails
 where one of them does, so that they share the risk: of a claim that is true a rule says "fails" in
 at most 5% of samples, however few the seeds are; too few make it undecided. Nothing is corrected
-for the number of claims. What cannot be computed (a value that is not finite, too few seeds, no spread) decides
-nothing.
+for the number of claims. What cannot be computed (a value that is not finite, too few seeds, no
+spread) decides nothing.
 """
 
 from __future__ import annotations
@@ -173,7 +173,10 @@ def best_rate(results: Results, algorithm: str) -> tuple[float, Interval]:
 
 
 def number(value: object, sign: bool = False) -> str:
-    """A number for readers: three decimals, fewer when large, powers of ten when tiny."""
+    """A number for readers: three decimals, fewer when large, one digit when small.
+
+    Below 0.0001 it is a power of ten; nothing is a negative zero.
+    """
     value = float(value)  # type: ignore[arg-type]
     plus = "+" if sign else ""
     if not np.isfinite(value):
@@ -186,7 +189,21 @@ def number(value: object, sign: bool = False) -> str:
         return f"{value:{plus}.0f}"
     if abs(value) >= 10:
         return f"{value:{plus}.1f}"
-    return f"{value:{plus}.3f}" if abs(value) >= 5e-4 else f"{value:{plus}.1e}"
+    if abs(value) >= 5e-4:
+        return f"{value:{plus}.3f}"
+    return f"{value:{plus}.4f}" if abs(value) >= 1e-4 else f"{value:{plus}.1e}"
+
+
+def decimals(value: object, sign: bool = False, places: int = 3) -> str:
+    """A number with so many decimals, whatever its size; zero has no sign."""
+    text = f"{float(value):{'+' if sign else ''}.{places}f}"  # type: ignore[arg-type]
+    return text if text.strip("+-0.") else text.lstrip("+-")
+
+
+def spelled(interval: Interval, sign: bool = False) -> str:
+    """``estimate [low, high]`` in three decimals each, for rewards and their differences."""
+    low, high = decimals(interval.low, sign), decimals(interval.high, sign)
+    return f"{decimals(interval.estimate, sign)} [{low}, {high}]"
 
 
 def shown(interval: Interval, sign: bool = False) -> str:

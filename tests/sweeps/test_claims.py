@@ -483,7 +483,7 @@ JUST_TRUE = {"C02": true_c02, "C10": true_c10, "C13": true_c13, "C14": true_c14,
 
 @pytest.mark.parametrize("identifier", JUST_TRUE)
 def test_what_is_just_true_is_seldom_said_to_fail(identifier, monkeypatch):
-    """In at most 5% of samples of 16 seeds, though each published number is where its range ends."""
+    """In at most 5% of samples of 16 seeds; each published number is where its range ends."""
     monkeypatch.setattr(statistics, "_SCORES", 2_000)
     monkeypatch.setattr(statistics, "group_draws", partial(statistics.group_draws, draws=1_000))
     rng = np.random.default_rng(20)
