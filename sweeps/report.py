@@ -16,7 +16,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sweeps import about, claims, drawing, figures, store, tables
+from sweeps import about, claims, drawing, figures, pinned, store, tables
 from sweeps.claims import Claim
 from sweeps.claims.rules import decimals, name, number
 from sweeps.claims.write import (
@@ -61,7 +61,7 @@ TABLE_TITLES = {
 
 
 def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None = None) -> Path:
-    """Write ``OUT/page.json`` from the results, and ``OUT/report.html`` from it.
+    """Write ``page.json`` and ``pinned.json`` from the results, and ``report.html`` from the first.
 
     Args:
         judged: the claims as ``claims.judge`` returns them; judged here if not given.
@@ -79,6 +79,7 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         "coverage": claims.coverage_text(results),
         "uncovered": [dataclasses.asdict(each) for each in claims.uncovered(results)],
     }
+    pinned.write(out_dir, pinned.of_paper(results))
     store.write_page_content(out_dir, content)
     return write_page(out_dir)
 

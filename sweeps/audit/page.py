@@ -7,11 +7,13 @@ import io
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from markupsafe import Markup
 
-from sweeps import about, store
+from sweeps import about, pinned, store
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
+from sweeps.audit.experiments import KNOBS
 from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.audit.readers import READINGS
 from sweeps.audit.summary import GROUPS, summary
@@ -22,6 +24,9 @@ from sweeps.web import inline_svg, style, template
 
 PAGE = "audit.html"
 SHOWN = 3
+
+# Contenders of whom runs are pinned: one of each kind that the reproduction has none of.
+PINNED = ("rlhf", "sdpo_reverse")
 
 # The figure at the top of the page.
 FIRST_FIGURE = "crossover"
@@ -56,8 +61,15 @@ def render(out: Path) -> list[Path]:
         "summary": summary(rows["league"], rows["crossover"]),
         "claims": [claim.whole() for claim in claims],
     }
+    paths.append(pinned.write(out, pins(analysis.league(results))))
     paths.append(store.write_page_content(out, content))
     return [*paths, write_page(out)]
+
+
+def pins(league: xr.Dataset) -> list[pinned.Pin]:
+    """The runs by which the audit shows whether its code has moved on (``sweeps.pinned``)."""
+    algorithms = {name: CONTENDERS[name].algorithm for name in PINNED}
+    return pinned.of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
 
 
 def markdown(claims: list[Claim]) -> str:

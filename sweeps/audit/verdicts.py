@@ -248,7 +248,7 @@ def f3(results: Results) -> Judgement:
         None,
         interval,
         verdict,
-        f"the best variant is {in_text(CONTENDERS[name].label)}: at an entropy of {floor:g} nats or "
+        f"the best variant is {in_text(CONTENDERS[name].label)}: at {floor:g} nats of entropy or "
         f"more its reward is {spelled(interval, True)} from that of SDPO with its KL weight swept",
         evidence=tuple(
             f"{CONTENDERS[n].label}, {f:g} nats or more: {spelled(i, True)}" for n, f, i in found

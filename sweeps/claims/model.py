@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -106,6 +107,10 @@ class Claim:
 Rule = Callable[[Results], Judgement]
 
 
+def _rule_text(rule: Callable[..., Any]) -> str:
+    return " ".join((inspect.getdoc(rule) or "").split())
+
+
 def undetermined(why: Undefined, results: Results) -> Judgement:
     """What a rule finds in results that do not determine its statistic: nothing, with the cause."""
     nothing = np.asarray(np.nan)
@@ -129,6 +134,7 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
         if identifier in RULES:
             raise ValueError(f"identifier: {identifier!r} has a rule already; allowed: one rule")
 
+        @functools.wraps(rule)
         def judged(results: Results) -> Claim:
             try:
                 found = rule(results)
@@ -147,7 +153,7 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
                 verdict=found.verdict,
                 reason=found.reason,
                 control=found.control,
-                rule=" ".join((inspect.getdoc(rule) or "").split()),
+                rule=_rule_text(rule),
                 evidence=found.evidence,
             )
 

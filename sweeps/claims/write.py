@@ -26,8 +26,9 @@ OPEN_CONSTANTS = (
 
 HOW_SURE = (
     "Intervals are 95% over seeds, wider where a claim spans several cells so that all of them "
-    'hold together; differences are taken within seeds. Of a claim that is true a rule says "fails" in '
-    "at most 5% of samples, however few the seeds; where they are too few the verdict is "
+    "hold together; differences are taken within seeds. Of a claim that is true a rule says "
+    '"fails" in at most 5% of samples, however few the seeds; where they are too few the verdict '
+    "is "
     '"undecided".'
 )
 
