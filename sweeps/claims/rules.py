@@ -21,6 +21,7 @@ from sweeps import statistics, store
 from sweeps.claims.model import Results, Verdict
 from sweeps.published import published, text_checks
 from sweeps.statistics import LEVEL, Among, Floats, Interval, Undefined
+from sweeps.style import readers_name
 
 Truth = bool | None
 
@@ -226,8 +227,7 @@ def listed(labels: Sequence[str], values: Iterable[object], sign: bool = False) 
 
 def name(label: str) -> str:
     """An algorithm's or feedback type's name in running text."""
-    spelled = {"sdpo": "SDPO", "reinforce": "REINFORCE", "advantage_weighted": "advantage-weighted"}
-    return spelled.get(label, label)
+    return readers_name(label)
 
 
 def names(labels: Iterable[str]) -> list[str]:
