@@ -32,6 +32,9 @@ BLOCKS = "blocks"
 class Reporter(Protocol):
     """Told how far the work is."""
 
+    def whole(self, title: str, runs: int) -> None:
+        """All experiments together have so many runs."""
+
     def begin(self, title: str, runs: int) -> None:
         """An experiment of so many runs begins."""
 
@@ -115,6 +118,7 @@ def _reproduce(
         for group in plan.groups
     ]
     mark = digest(fingerprint)
+    reporter.whole("reproduce", sum(each.runs(seeds) for each in experiments.values()))
     with compiled_ahead(ahead):
         for name, experiment in experiments.items():
             reporter.begin(experiment.title, experiment.runs(seeds))

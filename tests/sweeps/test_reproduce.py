@@ -17,6 +17,8 @@ from sweeps.reproduce import reproduce
 FILES = {
     "claims.json",
     "claims.md",
+    "page.json",
+    "pinned.json",
     "manifest.json",
     "report.html",
     *(f"tables/{name}.csv" for name in ("table1", "table2", "table3")),
