@@ -67,8 +67,8 @@ def c23(results: Results) -> Judgement:
         gap,
         verdict,
         f"at the paper's one learning rate SDPO leads REINFORCE by {gap_there:+.3f}; with a "
-        "setting of its own for each, it leads the best that is told only the feedback "
-        f"({in_text(CONTENDERS[name].label)}) by {spelled(gap, True)}. Dense credit alone, without "
+        "setting of its own for each, it leads the best that is told only the feedback, "
+        f"{in_text(CONTENDERS[name].label)}, by {spelled(gap, True)}. Dense credit alone, without "
         f"a table (exact process reward), leads REINFORCE by {spelled(dense, True)}",
         control="tuned: every algorithm at the best of equally many settings",
     )
@@ -156,8 +156,8 @@ def f1(results: Results) -> Judgement:
         large,
         Verdict.UNDECIDED,
         "a simulation cannot answer it. With full knowledge SDPO's lead over the best that is told "
-        f"only the feedback goes from {spelled(small, True)} (T={first[0]}, V={first[1]}, over "
-        f"{small_name}) to {spelled(large, True)} (T={last[0]}, V={last[1]}, over {large_name})",
+        f"only the feedback goes from {spelled(small, True)} over {small_name} at T={first[0]}, "
+        f"V={first[1]} to {spelled(large, True)} over {large_name} at T={last[0]}, V={last[1]}",
     )
 
 
@@ -196,7 +196,7 @@ def f2(results: Results) -> Judgement:
         verdict,
         f"of {len(found)} pairs of an algorithm and a bias, {len(own)} cost more or less reward, "
         "by over 0.01, than noise of the same mean square error"
-        + (f"; no algorithm tells {', '.join(harmless)} from noise" if harmless else ""),
+        + (f"; no pair with {' or '.join(harmless)} does" if harmless else ""),
         evidence=lines,
     )
 
@@ -249,7 +249,7 @@ def f3(results: Results) -> Judgement:
         interval,
         verdict,
         f"the best variant is {in_text(CONTENDERS[name].label)}: at {floor:g} nats of entropy or "
-        f"more its reward is {spelled(interval, True)} from that of SDPO with its KL weight swept",
+        f"more, its reward less that of SDPO with its KL weight swept is {spelled(interval, True)}",
         evidence=tuple(
             f"{CONTENDERS[n].label}, {f:g} nats or more: {spelled(i, True)}" for n, f, i in found
         ),
