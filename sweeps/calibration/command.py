@@ -325,9 +325,9 @@ def _against_the_earlier_fit(outcome: dict[str, Any]) -> list[str]:
         lines += [
             "",
             "The paper has ten different rewards for REINFORCE, which neither feedback nor "
-            "noise reaches, so its cells had luck of their own, and the first row is the one to go by. "
-            "The tables alone see little more than the product of q scale and beta; figure 6 adds "
-            "the spread over five seeds, which goes with the scale.",
+            "noise reaches, so its cells had luck of their own, and the first row is the one to go "
+            "by. The tables alone see little more than the product of q scale and beta; figure 6 "
+            "adds the spread over five seeds, which goes with the scale.",
             "",
         ]
     fit = outcome["eleven_fit"]

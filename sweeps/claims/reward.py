@@ -182,7 +182,7 @@ def worst_against_best(results: Results) -> Judgement:
         reason=(
             f"SDPO's worst ({worst}) less the baselines' best ({name(best)}) is "
             f"{shown(least, sign=True)}; within a single seed SDPO's worst is above in "
-            f"{100 * within:.1f}% of the seeds"
+            f"{100 * within:.3g}% of the seeds"
         ),
     )
 
@@ -218,7 +218,7 @@ def separation(results: Results) -> Judgement:
         reason=(
             f"half of the seeds have separated for good by step {shown(latest)} in the latest "
             f"feedback type ({listed(FEEDBACK, medians.estimate)}); {100 * early:.0f}% of the "
-            f"runs by step {bound:.0f}, {100 * never:.1f}% never"
+            f"runs by step {bound:.0f}, {100 * never:.3g}% never"
         ),
         evidence=(
             (

@@ -26,10 +26,10 @@ OPEN_CONSTANTS = (
 
 HOW_SURE = (
     "Intervals are 95% over seeds, wider where a claim spans several cells so that all of them "
-    "hold together; differences are taken within seeds. Of a claim that is true a rule says "
-    '"fails" in at most 5% of samples, however few the seeds; where they are too few the verdict '
-    "is "
-    '"undecided".'
+    "hold together; differences are taken within seeds. Published numbers are compared with the "
+    "central 99% of our seeds, where a single run like ours falls in 99 of 100 cases (joint: all "
+    'of its numbers at once). Of a claim that is true a rule says "fails" in at most 5% of '
+    'samples, however few the seeds; where they are too few the verdict is "undecided".'
 )
 
 # Below this an interval between order statistics does not exist at the joint level.
