@@ -203,6 +203,26 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Posterior:
+    """Judge the paper's claims over the posterior of the constants that it does not state.
+
+    The reproduction is run at each of the most probable settings of `calibrate`. What an
+    interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: Annotated[int | None, _default("N", "64; 16 with --quick")] = None
+    """Seeds of each setting."""
+    out: Annotated[
+        Path | None, _default("DIR", "results/posterior; results/posterior-quick with --quick")
+    ] = None
+    """Folder of the results."""
+    calibration: Path = Path("results/calibration")
+    """Folder that `calibrate` wrote."""
+    quick: bool = False
+    """A first look: 3 settings, 16 seeds."""
+
+
+@dataclass(frozen=True)
 class Audit:
     """Every algorithm at its own best, among those that are told the same: league, crossover,
     biases.
@@ -249,6 +269,7 @@ Command = (
     | Annotated[Replay, tyro.conf.subcommand("replay")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Posterior, tyro.conf.subcommand("posterior")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[InContext, tyro.conf.subcommand("in_context")]
 )
@@ -339,6 +360,8 @@ def _dispatch(command: object, line: str) -> int:
 
         cache.enable()
         return calibration.run(command.out, command.problems, command.quick, line)
+    if isinstance(command, Posterior):
+        return _posterior(command, line)
     if isinstance(command, Audit):
         return _audit(command, line)
     if isinstance(command, InContext):
@@ -499,6 +522,27 @@ def _reproduce(command: Reproduce, line: str) -> int:
             print("stopped; the same command goes on from what is saved", file=sys.stderr)
             return stop.status
     _print_outcome(out)
+    return 0
+
+
+def _posterior(command: Posterior, line: str) -> int:
+    from sweeps import cache, posterior
+    from sweeps.display import PaperDisplay
+    from sweeps.interrupts import Stopped, stoppable
+
+    if command.quick and command.seeds is not None:
+        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
+    seeds = 16 if command.quick else 64 if command.seeds is None else command.seeds
+    chosen = posterior.settings(command.calibration, 3 if command.quick else None)
+    out = command.out or Path("results/posterior-quick" if command.quick else "results/posterior")
+    cache.enable()
+    with PaperDisplay() as display, stoppable() as stop:
+        try:
+            posterior.study(out, chosen, seeds, display, line, stop)
+        except Stopped:
+            print("stopped; the same command goes on from what is saved", file=sys.stderr)
+            return stop.status
+    print(f"Table: {out / posterior.MARKDOWN_NAME}")
     return 0
 
 

@@ -137,6 +137,9 @@ class PaperDisplay(Display):
 
     def whole(self, title: str, runs: int) -> None:
         """All experiments together have so many runs."""
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._before = 0
         self._task = self._bar.add_task(plain(title), total=runs, doing="compiling")
 
     def begin(self, title: str, runs: int) -> None:

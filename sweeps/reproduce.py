@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import xarray as xr
 
-from sdpo_jax import Plan, Progress
+from sdpo_jax import Config, Plan, Progress
 from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
@@ -54,6 +54,8 @@ def reproduce(
     reporter: Reporter,
     command: str | None = None,
     stop: Callable[[], bool] | None = None,
+    base: Config | None = None,
+    pages: bool = True,
 ) -> None:
     """Run every experiment over ``seeds`` seeds, save each as it ends, and render the folder.
 
@@ -63,6 +65,8 @@ def reproduce(
         reporter: told how far the work is.
         command: how the caller was started, for the manifest.
         stop: once true, the block under way is finished and the rest left.
+        base: other numbers than the defaults.
+        pages: whether tables, figures, claims and report are made.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -76,7 +80,7 @@ def reproduce(
     out = Path(out_dir)
     check_writable(out, "--out")
     with locked(out) as held:
-        _reproduce(out, held, seeds, reporter, command, stop)
+        _reproduce(out, held, seeds, reporter, command, stop, base, pages)
 
 
 def _reproduce(
@@ -86,8 +90,10 @@ def _reproduce(
     reporter: Reporter,
     command: str | None,
     stop: Callable[[], bool] | None,
+    base: Config | None,
+    pages: bool,
 ) -> None:
-    configuration = {"seeds": seeds, "constants": paper.constants()}
+    configuration = {"seeds": seeds, "constants": paper.constants(base)}
     fingerprint = {
         "versions": provenance.versions(),
         "device": provenance.device(),
@@ -104,7 +110,7 @@ def _reproduce(
     under_way = out / store.DATA_FOLDER / BLOCKS
     clear_partial_files(out)
     remove_partial_files(under_way)
-    experiments = paper.experiments()
+    experiments = paper.experiments(base)
     plans = {
         name: [grid.plan(seeds) for grid in experiment.grids]
         for name, experiment in experiments.items()
@@ -136,6 +142,8 @@ def _reproduce(
             reporter.finish(time.perf_counter() - begun, name in saved)
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
+    if not pages:
+        return
     begun = time.perf_counter()
     held.check()
     render(out)

@@ -89,7 +89,7 @@ def test_the_engine_does_not_know_its_users(name):
 STUDIES = (
     "about", "audit", "calibration", "claims", "figures", "headline", "in_context", "landscape",
     "paper",
-    "pinned", "published", "render", "report", "reproduce", "tables",
+    "pinned", "posterior", "published", "render", "report", "reproduce", "tables",
 )  # fmt: skip
 
 

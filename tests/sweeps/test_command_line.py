@@ -16,7 +16,7 @@ from sweeps.overrides import overridden
 
 COMMANDS = (
     "run", "plan", "status", "resume", "prepare", "work", "render", "export", "replay",
-    "reproduce", "calibrate", "audit", "in_context",
+    "reproduce", "calibrate", "posterior", "audit", "in_context",
 )  # fmt: skip
 
 FILE = """
