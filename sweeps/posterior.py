@@ -233,7 +233,9 @@ def draw(found: Mapping[str, Any]) -> Figure:
         ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
         ax.set_xlabel("Share of the posterior (dot: at the defaults)")
         ax.grid(False, axis="y")
-        figure.legend(loc="outside upper center", ncols=2)
+        figure.legend(
+            loc="outside upper center", ncols=2, fontsize=7.5, handlelength=1.2, columnspacing=1.0
+        )
     return figure
 
 
