@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
+from sdpo_jax import Sizes
 from sweeps import about, pinned, store
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
@@ -47,7 +49,7 @@ def render(out: Path) -> list[Path]:
     if (out / store.PAGE_NAME).is_file() and not (out / store.DATA_FOLDER).is_dir():
         return [write_page(out)]
     results = store.Results(out)
-    store.read_manifest(out)
+    manifest = store.read_manifest(out)
     claims = verdicts.judge(results)
     rows = {name: make(results) for name, make in analysis.TABLES.items()}
     paths = [
@@ -61,7 +63,9 @@ def render(out: Path) -> list[Path]:
         "summary": summary(rows["league"], rows["crossover"]),
         "claims": [claim.whole() for claim in claims],
     }
-    paths.append(pinned.write(out, pins(analysis.league(results))))
+    # What a test trains again is of the default sizes, as the full audit is.
+    usual = manifest["plan"]["sizes"] == store.plain(dataclasses.asdict(Sizes()))
+    paths.append(pinned.write(out, pins(analysis.league(results)) if usual else []))
     paths.append(store.write_page_content(out, content))
     return [*paths, write_page(out)]
 
