@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -26,6 +26,12 @@ AUDIT_QUICK_OUT = Path("results/audit-quick")
 IN_CONTEXT_SEEDS = 32
 IN_CONTEXT_OUT = Path("results/in_context")
 IN_CONTEXT_QUICK_OUT = Path("results/in_context-quick")
+
+
+def _default(metavar: str, value: str) -> Any:
+    """What the help says of an option that is ``None`` where it is not given."""
+    hint = f"(default: {value})"
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,20 @@ class Run:
     `sweeps.open(DIR)` in Python, `render` or `export`.
     """
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """The sweep file."""
-    out: Path | None = None
-    """Folder of the results (default: results/NAME)."""
+    out: Annotated[Path | None, _default("DIR", "results/NAME")] = None
+    """Folder of the results."""
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
     """Where other code, versions or device computed what is there: refuse, keep it and go on, or
     redo all."""
-    on: str | None = None
+    set: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")
+    ] = ()
+    """A value other than the file's, such as base.noise=0.2 or "axes.noise=[0.0, 0.3]"."""
+    on: Annotated[str | None, _default("WHERE", "threads of this process")] = None
     """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
-    processes on this machine (default: threads of this process)."""
+    processes on this machine."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +76,21 @@ class Plan:
     The time comes from training a block of the largest programs on this machine.
     """
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """The sweep file, or a folder that `run` wrote: the sweep that it holds."""
     budget: float = 20.0
     """Seconds to spend on measuring."""
+    set: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")
+    ] = ()
+    """As for `run`, of a sweep file."""
 
 
 @dataclass(frozen=True)
 class Status:
     """Say how far a sweep is, and check every byte of it."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder that `run` wrote."""
 
 
@@ -84,11 +98,11 @@ class Status:
 class Resume:
     """Go on with a sweep from what is saved; repair what is damaged."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder that `run` wrote."""
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
     """As for `run`."""
-    on: str | None = None
+    on: Annotated[str | None, _default("WHERE", "threads of this process")] = None
     """As for `run`."""
 
 
@@ -103,21 +117,25 @@ class Work:
     2 for bad input.
     """
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder that `run` or `prepare` wrote."""
-    shard: str | None = None
-    """I/N: no more than every N-th block, from the I-th on (default: all that nobody has)."""
+    shard: Annotated[str | None, _default("I/N", "all that nobody has")] = None
+    """No more than every N-th block, from the I-th on."""
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Make the folder of a sweep file and compute nothing: for `work`."""
 
-    file: tyro.conf.Positional[Path]
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """The sweep file."""
-    out: Path | None = None
-    """Folder of the results (default: results/NAME)."""
+    out: Annotated[Path | None, _default("DIR", "results/NAME")] = None
+    """Folder of the results."""
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
+    """As for `run`."""
+    set: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")
+    ] = ()
     """As for `run`."""
 
 
@@ -125,31 +143,31 @@ class Prepare:
 class Render:
     """Make tables, figures and report again from saved results, without running."""
 
-    directory: tyro.conf.Positional[Path]
-    """Folder that `run` or `reproduce` wrote."""
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder that `run`, `reproduce`, `audit` or `in_context` wrote."""
 
 
 @dataclass(frozen=True)
 class Export:
     """Write a sweep's grids in the format of other tools, into DIR/export."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder that `run` wrote."""
     to: Literal["netcdf", "zarr", "parquet", "csv"]
     """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run."""
-    out: Path | None = None
-    """Folder of the files (default: DIR/export)."""
+    out: Annotated[Path | None, _default("DIR", "DIR/export")] = None
+    """Folder of the files."""
 
 
 @dataclass(frozen=True)
 class Replay:
     """Train one run of a sweep again, alone; compare every bit; save its full curves."""
 
-    directory: tyro.conf.Positional[Path]
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder that `run` wrote."""
-    run: tyro.conf.Positional[str]
+    run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run's number, or its labels: algorithm=sdpo,noise=0.1,seed=3."""
-    grid: str | None = None
+    grid: Annotated[str | None, _default("NAME", "the only one")] = None
     """Which grid, where there are several."""
 
 
@@ -160,10 +178,10 @@ class Reproduce:
     What an interrupted run had finished is kept: the same command goes on from there.
     """
 
-    seeds: int | None = None
-    """Number of seeds (default: 1000; 16 with --quick)."""
-    out: Path | None = None
-    """Folder of the results (default: results/paper; results/quick with --quick)."""
+    seeds: Annotated[int | None, _default("N", "1000; 16 with --quick")] = None
+    """Number of seeds."""
+    out: Annotated[Path | None, _default("DIR", "results/paper; results/quick with --quick")] = None
+    """Folder of the results."""
     quick: bool = False
     """A first look: 16 seeds."""
 
@@ -178,10 +196,30 @@ class Calibrate:
 
     out: Path = Path("results/calibration")
     """Folder of the results."""
-    problems: int | None = None
-    """Problems for each setting (default: 160; 64 with --quick)."""
+    problems: Annotated[int | None, _default("N", "160; 64 with --quick")] = None
+    """Problems for each setting."""
     quick: bool = False
     """A first look: few settings, few problems."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Judge the paper's claims over the posterior of the constants that it does not state.
+
+    The reproduction is run at each of the most probable settings of `calibrate`. What an
+    interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: Annotated[int | None, _default("N", "64; 16 with --quick")] = None
+    """Seeds of each setting."""
+    out: Annotated[
+        Path | None, _default("DIR", "results/posterior; results/posterior-quick with --quick")
+    ] = None
+    """Folder of the results."""
+    calibration: Path = Path("results/calibration")
+    """Folder that `calibrate` wrote."""
+    quick: bool = False
+    """A first look: 3 settings, 16 seeds."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +230,12 @@ class Audit:
     What an interrupted run had finished is kept: the same command goes on from there.
     """
 
-    seeds: int | None = None
-    """Number of evaluation seeds (default: 256; 16 with --quick)."""
-    out: Path | None = None
-    """Folder of the results (default: results/audit; results/audit-quick with --quick)."""
+    seeds: Annotated[int | None, _default("N", "256; 16 with --quick")] = None
+    """Number of evaluation seeds."""
+    out: Annotated[
+        Path | None, _default("DIR", "results/audit; results/audit-quick with --quick")
+    ] = None
+    """Folder of the results."""
     quick: bool = False
     """A first look: small problems, few contenders, 16 seeds."""
 
@@ -207,10 +247,12 @@ class InContext:
     What an interrupted run had finished is kept: the same command goes on from there.
     """
 
-    seeds: int | None = None
-    """Number of evaluation seeds (default: 32; 8 with --quick)."""
-    out: Path | None = None
-    """Folder of the results (default: results/in_context, or results/in_context-quick)."""
+    seeds: Annotated[int | None, _default("N", "32; 8 with --quick")] = None
+    """Number of evaluation seeds."""
+    out: Annotated[
+        Path | None, _default("DIR", "results/in_context; results/in_context-quick with --quick")
+    ] = None
+    """Folder of the results."""
     quick: bool = False
     """A first look: a tiny network and world, few contenders, 8 seeds."""
 
@@ -227,6 +269,7 @@ Command = (
     | Annotated[Replay, tyro.conf.subcommand("replay")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+    | Annotated[Posterior, tyro.conf.subcommand("posterior")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[InContext, tyro.conf.subcommand("in_context")]
 )
@@ -275,7 +318,7 @@ def _dispatch(command: object, line: str) -> int:
         from sweeps import sweepfile
         from sweeps.from_python import SWEEPS_OUT
 
-        sweep = sweepfile.read(command.file)
+        sweep = sweepfile.read(command.file, command.set)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change, command.on)
     if isinstance(command, Resume):
         from sweeps.folder import saved_sweep
@@ -289,16 +332,19 @@ def _dispatch(command: object, line: str) -> int:
     if isinstance(command, Plan):
         from sweeps import tell
 
-        tell.plan(command.file, command.budget)
+        tell.plan(command.file, command.budget, command.set)
         return 0
     if isinstance(command, Status):
         from sweeps import tell
 
         return tell.status(command.directory)
     if isinstance(command, Export):
+        from sweeps.display import working
         from sweeps.exports import export
 
-        for path in export(command.directory, command.to, command.out):
+        with working(f"writing {command.to}"):
+            paths = list(export(command.directory, command.to, command.out))
+        for path in paths:
             print(path)
         return 0
     if isinstance(command, Replay):
@@ -314,6 +360,8 @@ def _dispatch(command: object, line: str) -> int:
 
         cache.enable()
         return calibration.run(command.out, command.problems, command.quick, line)
+    if isinstance(command, Posterior):
+        return _posterior(command, line)
     if isinstance(command, Audit):
         return _audit(command, line)
     if isinstance(command, InContext):
@@ -373,7 +421,7 @@ def _prepare(command: Prepare) -> int:
     from sweeps import sweepfile
     from sweeps.from_python import SWEEPS_OUT
 
-    sweep = sweepfile.read(command.file)
+    sweep = sweepfile.read(command.file, command.set)
     out = command.out or SWEEPS_OUT / sweep.name
     folder = folders.prepare(out, sweep, command.on_change)
     blocks = len(folder.blocks.tasks)
@@ -412,33 +460,46 @@ def _work(command: Work) -> int:
 
 def _render(directory: Path) -> int:
     from sweeps import store
+    from sweeps.display import working
     from sweeps.folder import MANIFEST, clear_partial_files, is_sweep
     from sweeps.writing import Busy, locked
 
-    if directory.is_dir() and (directory / MANIFEST).is_file():
+    if not directory.is_dir() or not any(directory.iterdir()):
+        what = "not a folder" if directory.is_file() else "no such folder"
+        what = "an empty folder" if directory.is_dir() else what
+        raise ValueError(
+            f"{plain(str(directory))}: {what}; allowed: a folder that `run`, `reproduce`, `audit` "
+            "or `in_context` wrote"
+        )
+    if (directory / MANIFEST).is_file():
         # Of a command that was killed; while another one is at work there, it is left.
         with contextlib.suppress(Busy, PermissionError), locked(directory):
             clear_partial_files(directory)
     if is_sweep(directory):
         from sweeps.pages import render_sweep
 
-        print(f"Report: {render_sweep(directory)[-1]}")
+        with working("reading runs, making tables, figures and report"):
+            path = render_sweep(directory)[-1]
+        print(f"Report: {path}")
         return 0
     if (directory / MANIFEST).is_file() and "in_context" in store.read_manifest(directory):
         from sweeps.in_context import page as in_context
 
-        in_context.render(directory)
+        with working("making tables, figures and page"):
+            in_context.render(directory)
         print(f"Page: {directory / in_context.PAGE}")
         return 0
     if (directory / MANIFEST).is_file() and "plan" in store.read_manifest(directory):
         from sweeps.audit import page
 
-        page.render(directory)
+        with working("making tables, figures and page"):
+            page.render(directory)
         print(f"Page: {directory / page.PAGE}")
         return 0
     from sweeps.render import render
 
-    render(directory)
+    with working("judging claims, making tables, figures and report"):
+        render(directory)
     _print_outcome(directory)
     return 0
 
@@ -461,6 +522,27 @@ def _reproduce(command: Reproduce, line: str) -> int:
             print("stopped; the same command goes on from what is saved", file=sys.stderr)
             return stop.status
     _print_outcome(out)
+    return 0
+
+
+def _posterior(command: Posterior, line: str) -> int:
+    from sweeps import cache, posterior
+    from sweeps.display import PaperDisplay
+    from sweeps.interrupts import Stopped, stoppable
+
+    if command.quick and command.seeds is not None:
+        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
+    seeds = 16 if command.quick else 64 if command.seeds is None else command.seeds
+    chosen = posterior.settings(command.calibration, 3 if command.quick else None)
+    out = command.out or Path("results/posterior-quick" if command.quick else "results/posterior")
+    cache.enable()
+    with PaperDisplay() as display, stoppable() as stop:
+        try:
+            posterior.study(out, chosen, seeds, display, line, stop)
+        except Stopped:
+            print("stopped; the same command goes on from what is saved", file=sys.stderr)
+            return stop.status
+    print(f"Table: {out / posterior.MARKDOWN_NAME}")
     return 0
 
 

@@ -23,7 +23,7 @@ from sweeps import text as texts
 from sweeps.folder import Folder, digest
 from sweeps.health import broken_runs, health
 from sweeps.opening import of_grid
-from sweeps.style import ALGORITHM_LOOKS, RC, Look
+from sweeps.style import ALGORITHM_LOOKS, RC, Look, readers_name
 from sweeps.text import all_drawn, drawn, exact, plain
 from sweeps.web import NAME, inline_svg, style
 
@@ -121,7 +121,10 @@ def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
     lines = min(values.sizes[by], MAX_LINES) if by else 1
     labels = [_name(data, by, line) for line in range(lines)] if by else [""]
     looks = [ALGORITHM_LOOKS.get(label) if by == "algorithm" else None for label in labels]
-    names = [look.label if look else label for look, label in zip(looks, labels, strict=True)]
+    names = [
+        look.label if look else readers_name(label) if by == "algorithm" else label
+        for look, label in zip(looks, labels, strict=True)
+    ]
     shown = all_drawn(names)
     columns = min(panels, 2)
     rows = -(-panels // columns)
@@ -228,12 +231,32 @@ def _csv(rows: Sequence[summary.Row]) -> str:
     return file.getvalue()
 
 
+# Columns that hold names of algorithms.
+_OF_ALGORITHMS = ("algorithm", "first", "second")
+
+
+def _heading(column: str) -> str:
+    """A column of a table for readers: ``mean_low`` is the low end of the mean's interval."""
+    for end in ("low", "high"):
+        if column.endswith(f"_{end}"):
+            return f"{_heading(column.removesuffix(f'_{end}'))}, interval {end}"
+    return {"oracle": "feedback", "p_holm": "p, corrected", "iqm": "interquartile mean"}.get(
+        column, column.replace("_", " ")
+    )
+
+
 def _shown(rows: Sequence[summary.Row]) -> dict[str, Any]:
     if not rows:
         return {"header": [], "rows": []}
     return {
-        "header": [name.replace("_", " ") for name in rows[0]],
-        "rows": [list(map(plain, _texts(row, 4))) for row in rows[:SHOWN_ROWS]],
+        "header": [_heading(name) for name in rows[0]],
+        "rows": [
+            [
+                plain(readers_name(text) if name in _OF_ALGORITHMS else text)
+                for name, text in zip(row, _texts(row, 4), strict=True)
+            ]
+            for row in rows[:SHOWN_ROWS]
+        ],
     }
 
 

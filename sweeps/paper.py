@@ -97,9 +97,34 @@ class Experiment:
         return sum(grid.runs(seeds) for grid in self.grids)
 
 
-def experiments() -> dict[str, Experiment]:
+def experiments(base: Config | None = None) -> dict[str, Experiment]:
     """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the
-    controls."""
+    controls.
+
+    Args:
+        base: other numbers than the defaults, where an experiment does not set them itself.
+    """
+    found = _experiments()
+    if base is None:
+        return found
+    return {name: _based(experiment, base) for name, experiment in found.items()}
+
+
+def _based(experiment: Experiment, base: Config) -> Experiment:
+    defaults = dataclasses.asdict(Config())
+
+    def onto(config: Config) -> Config:
+        own = dataclasses.asdict(config)
+        kept = {name: value for name, value in own.items() if value != defaults[name]}
+        return dataclasses.replace(base, **kept)
+
+    grids = tuple(dataclasses.replace(grid, config=onto(grid.config)) for grid in experiment.grids)
+    # The range of rewards is that of problems of the defaults.
+    finish = _with_curves if experiment.finish is _with_optimality else experiment.finish
+    return dataclasses.replace(experiment, grids=grids, finish=finish)
+
+
+def _experiments() -> dict[str, Experiment]:
     continuous = oracles.continuous()
     silent = dataclasses.replace(continuous, gain=np.float32(0), base=np.float32(1))
     readings = {name: oracles.critique(name) for name in oracles.READINGS}
@@ -179,10 +204,11 @@ def experiments() -> dict[str, Experiment]:
     }
 
 
-def constants() -> dict[str, Any]:
+def constants(base: Config | None = None) -> dict[str, Any]:
     """Every number that the experiments are made of, for the manifest."""
+    config = Config() if base is None else base
     return {
-        "config": {name: float(value) for name, value in dataclasses.asdict(Config()).items()},
+        "config": {name: float(value) for name, value in dataclasses.asdict(config).items()},
         "numbers": {
             algorithm: {name: number.default for name, number in numbers.items()}
             for algorithm in (*ALGORITHMS, "hybrid")
@@ -201,9 +227,13 @@ def _scalars(data: xr.Dataset) -> xr.Dataset:
     return data[list(_SCALARS)]
 
 
+def _with_curves(data: xr.Dataset) -> xr.Dataset:
+    return data[[*_SCALARS, *(f"{name}_curve" for name in _CURVES)]]
+
+
 def _with_optimality(data: xr.Dataset) -> xr.Dataset:
     """The curves too, and how far the reward came from the uniform policy's to the best."""
-    kept = data[[*_SCALARS, *(f"{name}_curve" for name in _CURVES)]]
+    kept = _with_curves(data)
     uniform, best = landscape.reward_range(data.seed.values, SIZES)
     optimality = (kept.reward - xr.DataArray(uniform, dims="seed")) / (
         xr.DataArray(best, dims="seed") - xr.DataArray(uniform, dims="seed")

@@ -328,7 +328,7 @@ def _file(value: Any) -> bytes:
     if _root(value) in _VERSIONED:
         return b""
     try:
-        return _digest_of_file(Path(inspect.getfile(value)))
+        return digest_of_file(Path(inspect.getfile(value)))
     except (OSError, TypeError):
         if isinstance(value, types.FunctionType):
             return b""
@@ -351,8 +351,8 @@ def _has_docstring(code: types.CodeType) -> bool:
     return bool(code.co_flags & inspect.CO_NEWLOCALS) and isinstance(first, str)
 
 
-def _digest_of_file(path: Path) -> bytes:
-    """A digest of what the code in a file does: its comments, docstrings and asserts count not."""
+def digest_of_file(path: Path) -> bytes:
+    """A digest of what the code in a file does: comments, docstrings and asserts do not count."""
     data = path.read_bytes()
     try:
         tree = ast.parse(data)
@@ -427,7 +427,7 @@ def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.relative_to(_ROOT).as_posix().encode())
-        digest.update(_digest_of_file(path))
+        digest.update(digest_of_file(path))
     return digest.hexdigest()
 
 

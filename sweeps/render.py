@@ -8,13 +8,15 @@ from pathlib import Path
 from sweeps import claims, store
 from sweeps.claims.write import tally
 from sweeps.figures import write_figures
-from sweeps.headline import headline
-from sweeps.report import write_report
+from sweeps.report import write_page, write_report
 from sweeps.tables import write_tables
 
 
 def render(out_dir: str | os.PathLike[str]) -> list[Path]:
     """Write tables, figures, claims and report from the results under ``out_dir``.
+
+    Where the results themselves are not there, as in a clone of the repository, the report alone
+    is made again, from the tables, figures and verdicts that are.
 
     Returns:
         The paths, in the order of writing.
@@ -24,6 +26,8 @@ def render(out_dir: str | os.PathLike[str]) -> list[Path]:
             the command that writes it.
         ValueError: results that cannot be summarised, such as too few seeds.
     """
+    if has_page_only(out_dir):
+        return [write_page(out_dir)]
     # First what can be missing: nothing is written when something is.
     judged = claims.judge(out_dir)
     store.read_manifest(out_dir)
@@ -32,12 +36,19 @@ def render(out_dir: str | os.PathLike[str]) -> list[Path]:
     return [*paths, write_report(out_dir, judged)]
 
 
+def has_page_only(out_dir: str | os.PathLike[str]) -> bool:
+    """Whether a folder has what a page is made from, but not the results."""
+    out = Path(out_dir)
+    return (out / store.PAGE_NAME).is_file() and not (out / store.DATA_FOLDER).is_dir()
+
+
 def summary_lines(out_dir: str | os.PathLike[str]) -> list[str]:
     """The headline and the verdict counts, for a terminal.
 
     Raises:
-        MissingResults: there are no results, or ``render`` has not been run.
+        MissingResults: ``render`` has not been run.
     """
-    rows = claims.load_claims(out_dir)
-    count = f"{len(rows)} claims: {tally(row['verdict'] for row in rows)}."
-    return [*headline(store.Results(out_dir)), count]
+    content = store.read_page_content(out_dir)
+    rows = content["claims"]
+    count = f"Of {len(rows)} claims {tally(row['verdict'] for row in rows)}."
+    return [*content["headline"], count]

@@ -7,27 +7,48 @@ The page needs no network and no scripts.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from sweeps import claims, drawing, figures, store, tables
+from sweeps import about, claims, drawing, figures, pinned, store, tables
 from sweeps.claims import Claim
-from sweeps.claims.rules import number
-from sweeps.claims.write import OPEN_CONSTANTS, capital, counts, interval_text
+from sweeps.claims.rules import decimals, name, number
+from sweeps.claims.write import (
+    HOW_SURE,
+    OPEN_CONSTANTS,
+    capital,
+    counted,
+    counts,
+    interval_text,
+    tally,
+)
 from sweeps.headline import headline
-from sweeps.web import NAME, inline_svg, style
+from sweeps.web import NAME, inline_svg, style, template
 
 TEMPLATE = "report.html.j2"
 
+# The figure beside the findings: what the paper's main table of credit becomes.
+FIRST_FIGURE = "figure2"
+
 # The folder of the audit, beside that of the report.
 AUDIT = "audit"
+
+# Columns of the tables' files, as readers call them.
+HEADERS = {
+    "oracle": "feedback",
+    "ci_low": "interval low",
+    "ci_high": "interval high",
+    "seed_sd": "sd over seeds",
+    "published_percentile": "published at percentile",
+    "gap_frequency": "share of groups with so large a gap",
+    "gap_frequency_error": "its error",
+}
 
 TABLE_TITLES = {
     "table1": "Table 1: final reward",
@@ -40,7 +61,7 @@ TABLE_TITLES = {
 
 
 def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None = None) -> Path:
-    """Write ``OUT/report.html`` from the results, tables and figures under ``out_dir``.
+    """Write ``page.json`` and ``pinned.json`` from the results, and ``report.html`` from the first.
 
     Args:
         judged: the claims as ``claims.judge`` returns them; judged here if not given.
@@ -51,25 +72,51 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
     """
     results = store.Results(out_dir)
     judged = claims.judge(out_dir) if judged is None else judged
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("sweeps").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    page = environment.from_string(source).render(
+    content = {
+        "headline": headline(results),
+        "claims": [claim.whole() for claim in judged],
+        "findings": [dataclasses.asdict(finding) for finding in claims.find(results)],
+        "coverage": claims.coverage_text(results),
+        "uncovered": [dataclasses.asdict(each) for each in claims.uncovered(results)],
+    }
+    pinned.write(out_dir, pinned.of_paper(results))
+    store.write_page_content(out_dir, content)
+    return write_page(out_dir)
+
+
+def write_page(out_dir: str | os.PathLike[str]) -> Path:
+    """Write ``OUT/report.html`` from ``page.json``, the tables, the figures and the manifest.
+
+    None of them is large, so a page can be made again where the results themselves are not.
+
+    Raises:
+        MissingResults: one of them is not there.
+    """
+    content = store.read_page_content(out_dir)
+    manifest = store.read_manifest(out_dir)
+    judged = [claims.Claim.of(row) for row in content["claims"]]
+    page = template("sweeps", TEMPLATE).render(
         style=style(),
-        headline=headline(results),
+        about=about,
+        drawing=about.drawing(),
+        headline=content["headline"],
         open_constants=OPEN_CONSTANTS,
+        how_sure=HOW_SURE,
         claims=judged,
+        tally=tally(claim.verdict for claim in judged),
         counts=counts(claim.verdict for claim in judged),
-        findings=claims.find(results),
-        coverage=claims.coverage_text(results),
-        uncovered=claims.uncovered(results),
+        counted=counted,
+        findings=content["findings"],
+        coverage=content["coverage"],
+        uncovered=content["uncovered"],
         number=number,
-        tables=[_table(out_dir, name) for name in tables.ROWS],
-        figures=[_figure(out_dir, name) for name in figures.FIGURES],
+        name=name,
+        tables=[_table(out_dir, each) for each in tables.ROWS],
+        figures=[_figure(out_dir, each) for each in figures.FIGURES],
+        first_figure=FIRST_FIGURE,
         audit=_audit(out_dir),
-        manifest=list(_flat(results.manifest)),
-        run_command=results.manifest.get("command", "python -m sweeps reproduce"),
+        manifest=list(_flat(manifest)),
+        run_command=manifest.get("command", "python -m sweeps reproduce"),
         render_command=f"python -m sweeps render {_shown_path(out_dir)}",
         text=interval_text,
         capital=capital,
@@ -86,9 +133,11 @@ def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not (page.is_file() and verdicts.is_file()):
         return None
     rows = json.loads(verdicts.read_text(encoding="utf-8"))
+    has_content = (folder / store.PAGE_NAME).is_file()
     return {
         "link": f"../{AUDIT}/{page.name}",
         "rows": [row | {"verdict": claims.Verdict(row["verdict"])} for row in rows],
+        "summary": store.read_page_content(folder)["summary"] if has_content else [],
     }
 
 
@@ -100,6 +149,7 @@ def _figure(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:
         "title": entry.title,
         "caption": entry.caption,
         "svg": Markup(inline_svg(path.read_text(encoding="utf-8"), name)),
+        "first_svg": Markup(inline_svg(path.read_text(encoding="utf-8"), f"first-{name}")),
     }
 
 
@@ -110,9 +160,20 @@ def _table(out_dir: str | os.PathLike[str], name: str) -> dict[str, Any]:
     return {
         "name": name,
         "title": TABLE_TITLES.get(name, name),
-        "header": [column.replace("_", " ") for column in header],
-        "rows": rows,
+        "header": [HEADERS.get(column, column.replace("_", " ")) for column in header],
+        "rows": [
+            [_cell(column, cell) for column, cell in zip(header, row, strict=True)] for row in rows
+        ],
     }
+
+
+def _cell(column: str, text: str) -> str:
+    """A cell of a table's file for readers, with no more digits than the seeds support."""
+    places = {"published_percentile": 0, "gap_frequency": 4, "gap_frequency_error": 4}
+    _, point, fraction = text.partition(".")
+    if point and len(fraction) > places.get(column, 3):
+        return decimals(text, places=places.get(column, 3))
+    return name(text)
 
 
 def _existing(out_dir: str | os.PathLike[str], folder: str, name: str) -> Path:

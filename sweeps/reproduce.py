@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import xarray as xr
 
-from sdpo_jax import Plan, Progress
+from sdpo_jax import Config, Plan, Progress
 from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
@@ -31,6 +31,9 @@ BLOCKS = "blocks"
 
 class Reporter(Protocol):
     """Told how far the work is."""
+
+    def whole(self, title: str, runs: int) -> None:
+        """All experiments together have so many runs."""
 
     def begin(self, title: str, runs: int) -> None:
         """An experiment of so many runs begins."""
@@ -51,6 +54,8 @@ def reproduce(
     reporter: Reporter,
     command: str | None = None,
     stop: Callable[[], bool] | None = None,
+    base: Config | None = None,
+    pages: bool = True,
 ) -> None:
     """Run every experiment over ``seeds`` seeds, save each as it ends, and render the folder.
 
@@ -60,6 +65,8 @@ def reproduce(
         reporter: told how far the work is.
         command: how the caller was started, for the manifest.
         stop: once true, the block under way is finished and the rest left.
+        base: other numbers than the defaults.
+        pages: whether tables, figures, claims and report are made.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -73,7 +80,7 @@ def reproduce(
     out = Path(out_dir)
     check_writable(out, "--out")
     with locked(out) as held:
-        _reproduce(out, held, seeds, reporter, command, stop)
+        _reproduce(out, held, seeds, reporter, command, stop, base, pages)
 
 
 def _reproduce(
@@ -83,8 +90,10 @@ def _reproduce(
     reporter: Reporter,
     command: str | None,
     stop: Callable[[], bool] | None,
+    base: Config | None,
+    pages: bool,
 ) -> None:
-    configuration = {"seeds": seeds, "constants": paper.constants()}
+    configuration = {"seeds": seeds, "constants": paper.constants(base)}
     fingerprint = {
         "versions": provenance.versions(),
         "device": provenance.device(),
@@ -101,7 +110,7 @@ def _reproduce(
     under_way = out / store.DATA_FOLDER / BLOCKS
     clear_partial_files(out)
     remove_partial_files(under_way)
-    experiments = paper.experiments()
+    experiments = paper.experiments(base)
     plans = {
         name: [grid.plan(seeds) for grid in experiment.grids]
         for name, experiment in experiments.items()
@@ -115,6 +124,7 @@ def _reproduce(
         for group in plan.groups
     ]
     mark = digest(fingerprint)
+    reporter.whole("reproduce", sum(each.runs(seeds) for each in experiments.values()))
     with compiled_ahead(ahead):
         for name, experiment in experiments.items():
             reporter.begin(experiment.title, experiment.runs(seeds))
@@ -132,6 +142,8 @@ def _reproduce(
             reporter.finish(time.perf_counter() - begun, name in saved)
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
+    if not pages:
+        return
     begun = time.perf_counter()
     held.check()
     render(out)

@@ -488,8 +488,9 @@ class Among:
     """Whether published values lie where our seeds do: three arrays of booleans.
 
     ``inside``: in the central range as our seeds have it. Those seeds are a sample, so the true
-    range may be another: ``surely`` is in the range narrowed by its sampling error, and what is not
-    ``possible`` is outside even of the range widened by it (each one-sided, 95%).
+    range may be another: ``surely`` is in the range narrowed by its sampling error (one-sided,
+    95%), and what is not ``possible`` is outside even of the range widened by it (one-sided, at the
+    ``risk`` that ``among`` was given).
     """
 
     inside: Bools
@@ -504,13 +505,14 @@ def among(
     tolerance: float = 0.0,
     group: int = 1,
     deviation: bool = False,
+    risk: float = 1 - LEVEL,
 ) -> Among:
     """Where published values lie among the seeds, or among groups of ``group`` seeds.
 
     The range's shape is that of the seeds where there are enough of them to have order statistics
-    that far out, and of normal seeds where not. Its sampling error is that of normal seeds: the
-    one-sided tolerance factors of Natrella (1963), "Experimental statistics", section 2-5, for
-    means; chi-square's for standard deviations.
+    that far out, and of normal seeds where not. Its sampling error is that of normal seeds, exact
+    for them: the one-sided tolerance factors of the noncentral t distribution for means (Hahn and
+    Meeker (1991), "Statistical intervals", section 4.6), chi-square's for standard deviations.
 
     Args:
         published: ``[...]``, finite; single seeds, or the mean or standard deviation of a group.
@@ -519,15 +521,19 @@ def among(
         tolerance: how far the published value may be off from its rounding or reading, >= 0.
         group: how many seeds a published value is of.
         deviation: whether it is their standard deviation (n - 1 in the denominator), not the mean.
+        risk: how often a value that lies in the true range may be called not ``possible``, in
+            (0, 1/2). Of several values that are asked about together each has its share.
 
     Raises:
-        ValueError: as for ``mean``, or a published value that is not finite.
+        ValueError: as for ``mean``, a published value that is not finite, or a bad ``risk``.
     """
+    if not 0 < risk < 0.5:
+        raise ValueError(f"risk: {risk}; allowed: between 0 and 1/2")
     array = _checked(values, central, least=max(3, group))
     value = _published(published)
     count = array.shape[-1]
     centre = np.zeros(array.shape[:-1]) if deviation else array.mean(axis=-1)
-    ends, factors = (_spread_ends if deviation else _mean_ends)(central, group, count)
+    ends, factors = (_spread_ends if deviation else _mean_ends)(central, group, count, risk)
     if _reaches(count, central):
         low, high = _drawn_range(array, central, group, deviation)
     else:
@@ -541,29 +547,33 @@ def among(
     return Among(within((1.0, 1.0)), within(factors[0]), within(factors[1]))
 
 
-def _mean_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+def _mean_ends(
+    central: float, group: int, count: int, risk: float
+) -> tuple[_Pair, tuple[_Pair, _Pair]]:
     """Of normal seeds: a group's range in deviations, and by which factors sampling error moves it.
 
-    The end ``k`` of which the true end ``z`` is at most one-sided 95% away solves
-    ``(z - k)^2 = q^2 (1 / n + k^2 / (2 (n - 1)))``, the variance of mean plus k deviations.
+    For mean m and deviation s of n seeds, ``(true end - m) / s`` times sqrt(n) is noncentral t with
+    n - 1 degrees of freedom, its noncentrality the end in deviations times sqrt(n).
     """
     end = float(stats.norm.ppf((1 + central) / 2)) / np.sqrt(group)
-    squared = float(stats.norm.ppf(LEVEL)) ** 2
-    first = 1 - squared / (2 * (count - 1))
-    last = end**2 - squared / count
-    root = np.sqrt(end**2 - first * last)
-    narrow, wide = max((end - root) / first / end, 0.0), (end + root) / first / end
+    root = np.sqrt(count)
+    least, most = stats.nct.ppf([1 - LEVEL, 1 - risk], count - 1, end * root) / (end * root)
+    narrow, wide = max(float(least), 0.0), float(most)
     return (-end, end), ((narrow, narrow), (wide, wide))
 
 
-def _spread_ends(central: float, group: int, count: int) -> tuple[_Pair, tuple[_Pair, _Pair]]:
+def _spread_ends(
+    central: float, group: int, count: int, risk: float
+) -> tuple[_Pair, tuple[_Pair, _Pair]]:
     """``_mean_ends`` of the standard deviation of a group, in deviations of the seeds."""
     tails = ((1 - central) / 2, (1 + central) / 2)
     low, high = (float(np.sqrt(stats.chi2.ppf(t, group - 1) / (group - 1))) for t in tails)
-    up, down = (
-        float(np.sqrt((count - 1) / stats.chi2.ppf(t, count - 1))) for t in (1 - LEVEL, LEVEL)
-    )
-    return (low, high), ((up, down), (down, up))
+
+    def factor(tail: float) -> float:
+        return float(np.sqrt((count - 1) / stats.chi2.ppf(tail, count - 1)))
+
+    narrowed, widened = (factor(1 - LEVEL), factor(LEVEL)), (factor(1 - risk), factor(risk))
+    return (low, high), (narrowed, widened)
 
 
 def _drawn_range(

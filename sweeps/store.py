@@ -6,6 +6,7 @@ file of the final name is always whole: an interrupted write leaves the previous
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -21,6 +22,7 @@ from sweeps.writing import write_atomically
 
 DATA_FOLDER = "data"
 MANIFEST_NAME = "manifest.json"
+PAGE_NAME = "page.json"
 _SUFFIX = ".nc"
 
 
@@ -107,6 +109,41 @@ def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
     return manifest
+
+
+def write_page_content(out_dir: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write ``OUT/page.json``, all that a page says and no other file holds; return the path.
+
+    With it are the digests of the tables, figures and verdicts beside it and what made them, so
+    that a page put together from files of two runs can be told.
+    """
+    out, manifest = Path(out_dir), read_manifest(out_dir)
+    made = {key: manifest.get(key) for key in ("command", "commit", "source")}
+    return write_json(out / PAGE_NAME, {**content, "made": made, "files": file_digests(out)})
+
+
+def read_page_content(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read ``OUT/page.json``.
+
+    Raises:
+        MissingResults: there is none.
+    """
+    path = Path(out_dir) / PAGE_NAME
+    if not path.is_file():
+        again = shlex.quote(str(out_dir))
+        raise MissingResults(f"{path}: missing; `python -m sweeps render {again}` writes it")
+    return read_json(path)
+
+
+def file_digests(out_dir: str | os.PathLike[str]) -> dict[str, str]:
+    """SHA-256 of each file of tables, figures and verdicts below a folder of results."""
+    out = Path(out_dir)
+    found = [*out.glob("*.md"), *out.glob("tables/*.csv"), *out.glob("figures/*.svg")]
+    found += [path for path in out.glob("*.json") if path.name in ("claims.json", "verdicts.json")]
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(found)
+    }
 
 
 def is_saved(out_dir: str | os.PathLike[str], name: str) -> bool:

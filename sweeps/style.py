@@ -28,6 +28,44 @@ ALGORITHM_LOOKS = {
     "hybrid": Look("Hybrid", "#CC79A7", "D", "-."),
 }
 
+# Names of the other algorithms for readers; of these here it is their look's.
+_NAMES = {
+    "advantage_weighted": "advantage-weighted",
+    "dense_reward": "dense reward for free",
+    "distillation": "distillation",
+    "dpo": "DPO",
+    "dpo_best_worst": "DPO, best against worst",
+    "dr_grpo": "Dr. GRPO",
+    "grpo": "GRPO",
+    "hybrid": "hybrid",
+    "opsd": "OPSD",
+    "ppo": "PPO-clip",
+    "process_reward": "process reward, exact",
+    "process_reward_learned": "process reward, learned",
+    "reinforce": "REINFORCE",
+    "rlhf": "RLHF",
+    "rloo": "RLOO",
+    "scar": "SCAR",
+    "scar_sampled": "SCAR, sampled",
+    "sdft": "SDFT",
+    "sdpo": "SDPO",
+}
+_PARTS = {"ema": "EMA", "jsd": "JSD"}
+
+
+def readers_name(name: str) -> str:
+    """An algorithm's name in running text and tables: ``RLOO``, ``SDPO, JSD, EMA``.
+
+    A name that the library has not given stays as it is.
+    """
+    if name in _NAMES:
+        return _NAMES[name]
+    if name.startswith("sdpo_"):
+        rest = name.removeprefix("sdpo_").replace("top_k", "top-k").split("_")
+        return ", ".join(["SDPO", *(_PARTS.get(part, part) for part in rest)])
+    return name
+
+
 FEEDBACK_LABELS = {
     "binary": "Binary",
     "ordinal": "Ordinal",

@@ -58,6 +58,7 @@ from sdpo_jax.problems import MAX_SEQUENCES
 from sdpo_jax.program import NAMED_AXES, OWN_NAMES, SEED_AXES, STATISTICS, default_metrics
 from sdpo_jax.teachers import check_nodes
 from sweeps import parts
+from sweeps.overrides import overridden
 from sweeps.text import plain
 
 MAX_RUNS = 20_000_000
@@ -183,11 +184,16 @@ class Sweep:
     named: tuple[str, ...] = ()
 
 
-def read(path: str | os.PathLike[str]) -> Sweep:
+def read(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> Sweep:
     """Read and check a sweep file.
+
+    Args:
+        path: of the file.
+        settings: values that are to be others than the file says, as ``overridden`` takes them.
 
     Raises:
         SweepError: mistakes in it, all of them.
+        ValueError: a setting that can't be read.
         OSError: the file can't be read.
     """
     path = Path(path)
@@ -196,6 +202,10 @@ def read(path: str | os.PathLike[str]) -> Sweep:
         try:
             # Some editors put a mark of the byte order first.
             text = path.read_text(encoding="utf-8-sig")
+            if settings:
+                # What is wrong with the file itself is said first.
+                _loaded(text, str(path))
+                text = overridden(text, settings)
             return parse(text, path.stem, str(path), path.parent)
         except UnicodeDecodeError as error:
             problem, allowed = error.reason, "UTF-8 text"

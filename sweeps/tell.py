@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from sweeps.replay import replay
 from sweeps.text import exact, plain
 
 
-def plan(file: Path, budget: float) -> None:
+def plan(file: Path, budget: float, settings: Sequence[str] = ()) -> None:
     """Print what a sweep file would take, or the sweep that a folder holds.
 
     Raises:
@@ -27,6 +28,8 @@ def plan(file: Path, budget: float) -> None:
     """
     if not budget >= 0:
         raise ValueError(f"--budget: {budget}; allowed: seconds, 0 or more")
+    if file.is_dir() and settings:
+        raise ValueError(f"--set: beside the folder {plain(str(file))}; allowed: a sweep file")
     if file.is_dir():
         manifest = Manifest.read(file)
         sweep = sweepfile.parse(manifest.text, manifest.name, str(file))
@@ -36,7 +39,7 @@ def plan(file: Path, budget: float) -> None:
             "folder that `run` wrote"
         )
     else:
-        sweep = sweepfile.read(file)
+        sweep = sweepfile.read(file, settings)
     show = console().print
     title = plain(sweep.title or sweep.name)
     table = Table("grid", "axes", "runs", "programs", title=title)

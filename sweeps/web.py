@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
+import jinja2
 from markupsafe import Markup
 
 NAME = "report.html"
@@ -13,6 +14,15 @@ NAME = "report.html"
 def style() -> Markup:
     """The style sheet of every page."""
     return Markup(resources.files("sweeps").joinpath("page.css").read_text(encoding="utf-8"))
+
+
+def template(package: str, name: str) -> jinja2.Template:
+    """A page's template, strict: what it names and is not given is an error."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def inline_svg(text: str, prefix: str) -> str:

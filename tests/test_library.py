@@ -105,8 +105,9 @@ def test_the_engine_does_not_know_its_users(name):
 
 
 STUDIES = (
-    "audit", "calibration", "claims", "figures", "headline", "in_context", "landscape", "paper",
-    "published", "render", "report", "reproduce", "tables",
+    "about", "audit", "calibration", "claims", "figures", "headline", "in_context", "landscape",
+    "paper",
+    "pinned", "posterior", "published", "render", "report", "reproduce", "tables",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from benchmarks.compare import TITLES
 from sdpo_jax import Program, plan_grid
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.program import numbers_of_program
+from sweeps import about
 from sweeps.claims.write import tally
 
 ROOT = Path(__file__).parents[1]
@@ -48,18 +49,18 @@ def test_the_headline_table_is_that_of_the_results():
     assert rows == headline_rows()
 
 
-def test_the_verdicts_are_those_of_the_results():
-    assert tally(row["verdict"] for row in claims()) in README.replace("\n", " ")
+def test_the_outcome_is_that_of_the_results():
+    content = json.loads((RESULTS / "page.json").read_text())
+    count = tally(row["verdict"] for row in claims())
+    said = f"Of the paper's {len(claims())} claims {count}. {' '.join(content['headline'])}"
+    assert said in " ".join(marked("outcome: results/paper").split())
 
 
-def test_the_best_learning_rates_are_those_of_the_results():
-    control = next(row["control"] for row in claims() if row["id"] == "C01")
-    quoted = re.search(r"At the best of the learning rates tried, (.*?)\.\s", README, re.DOTALL)
-    assert quoted is not None
-    numbers = re.findall(r"(\S+) reaches (0\.\d{3})", quoted[1].replace("\n", " "))
-    assert len(numbers) == 2
-    for name, value in numbers:
-        assert f"{name} {value} [" in control
+def test_the_paper_is_cited_and_sdpo_explained_in_the_words_of_the_pages():
+    text = " ".join(README.split())
+    assert about.TITLE in text
+    for sentence in about.SENTENCES:
+        assert sentence in text
 
 
 def marked(name: str) -> str:

@@ -306,7 +306,7 @@ FIGURES: Mapping[str, Entry] = {
     ),
     "crossover": Entry(
         crossover,
-        "How much has the teacher to know",
+        "What SDPO's teacher must know",
         "SDPO's final reward less that of the best algorithm told only the feedback, against the "
         "correlation of the teacher's table with q. Both tuned in every cell. Above 0 SDPO wins.",
     ),

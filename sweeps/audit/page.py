@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import xarray as xr
 from markupsafe import Markup
 
-from sweeps import store
+from sdpo_jax import Sizes
+from sweeps import about, pinned, store
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
+from sweeps.audit.experiments import KNOBS
 from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
+from sweeps.audit.readers import READINGS
+from sweeps.audit.summary import GROUPS, summary
 from sweeps.claims.model import Claim
+from sweeps.claims.rules import decimals
 from sweeps.claims.write import capital, interval_text
-from sweeps.web import inline_svg, style
+from sweeps.web import inline_svg, style, template
 
 PAGE = "audit.html"
 SHOWN = 3
+
+# Contenders of whom runs are pinned: one of each kind that the reproduction has none of.
+PINNED = ("rlhf", "sdpo_reverse")
+
+# The figure at the top of the page.
+FIRST_FIGURE = "crossover"
 
 # Reward from the end of a range that a reader is told of.
 EDGE_GAIN = 0.005
@@ -30,9 +40,14 @@ EDGE_GAIN = 0.005
 def render(out: Path) -> list[Path]:
     """Write tables, figures, verdicts and the page from what is saved under ``out``.
 
+    Where the results themselves are not there, as in a clone of the repository, the page alone is
+    made again, from the tables, figures and verdicts that are.
+
     Raises:
         MissingResults: a data set or the manifest is not there.
     """
+    if (out / store.PAGE_NAME).is_file() and not (out / store.DATA_FOLDER).is_dir():
+        return [write_page(out)]
     results = store.Results(out)
     manifest = store.read_manifest(out)
     claims = verdicts.judge(results)
@@ -44,8 +59,21 @@ def render(out: Path) -> list[Path]:
     paths += figures.write_figures(results, out)
     paths.append(store.write_json(out / "verdicts.json", [claim.row() for claim in claims]))
     paths.append(store.write_text(out / "verdicts.md", markdown(claims)))
-    paths.append(store.write_text(out / PAGE, _page(out, claims, rows, manifest)))
-    return paths
+    content = {
+        "summary": summary(rows["league"], rows["crossover"]),
+        "claims": [claim.whole() for claim in claims],
+    }
+    # What a test trains again is of the default sizes, as the full audit is.
+    usual = manifest["plan"]["sizes"] == store.plain(dataclasses.asdict(Sizes()))
+    paths.append(pinned.write(out, pins(analysis.league(results)) if usual else []))
+    paths.append(store.write_page_content(out, content))
+    return [*paths, write_page(out)]
+
+
+def pins(league: xr.Dataset) -> list[pinned.Pin]:
+    """The runs by which the audit shows whether its code has moved on (``sweeps.pinned``)."""
+    algorithms = {name: CONTENDERS[name].algorithm for name in PINNED}
+    return pinned.of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
 
 
 def markdown(claims: list[Claim]) -> str:
@@ -67,61 +95,95 @@ def markdown(claims: list[Claim]) -> str:
 
 
 def summary_lines(out: Path) -> list[str]:
-    """The verdicts in a line each, for a terminal."""
-    return [
-        f"{claim.id}: {claim.verdict.value}; {claim.reason}"
-        for claim in verdicts.judge(store.Results(out))
-    ]
+    """The outcome and the verdicts in a line each, for a terminal.
+
+    Raises:
+        MissingResults: ``render`` has not been run.
+    """
+    content = store.read_page_content(out)
+    verdicts_told = [f"{row['id']}: {row['verdict']}; {row['reason']}" for row in content["claims"]]
+    return [*content["summary"], *verdicts_told]
 
 
-def _page(
-    out: Path, claims: list[Claim], rows: Mapping[str, list[analysis.Row]], manifest: Any
-) -> str:
-    groups: dict[str, list[analysis.Row]] = {}
+def write_page(out: Path) -> Path:
+    """Write the page from ``page.json``, the tables, the figures and the manifest.
+
+    Raises:
+        MissingResults: one of them is not there.
+    """
+    content, manifest = store.read_page_content(out), store.read_manifest(out)
+    league, crossovers = (_read(out, name) for name in ("league", "crossover"))
+    cells: dict[str, list[analysis.Row]] = {}
     taken: dict[Any, int] = {}
-    for row in rows["league"]:
+    for row in league:
         where = (row["group"], row["oracle"], row["noise"])
         taken[where] = taken.get(where, 0) + 1
         if taken[where] <= SHOWN:
-            groups.setdefault(row["group"], []).append(row)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("sweeps.audit").joinpath("audit.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+            cells.setdefault(row["group"], []).append(row)
+    drawn = [_figure(out, name, f"audit-{name}") for name in figures.FIGURES]
+    plan = manifest["plan"]
+    took_part = [name for name in CONTENDERS if any(row["contender"] == name for row in league)]
+    page = template("sweeps.audit", "audit.html.j2").render(
         style=style(),
-        claims=claims,
-        groups=groups,
+        about=about,
+        drawing=about.drawing(),
+        summary=content["summary"],
+        claims=[Claim.of(row) for row in content["claims"]],
+        groups=cells,
+        titles=GROUPS,
+        contenders=[(CONTENDERS[name], READINGS[name]) for name in took_part],
         edge=EDGE_GAIN,
-        crossovers=rows["crossover"],
+        crossovers=crossovers,
         crossing=verdicts.crossover_text,
         labels={name: contender.label for name, contender in CONTENDERS.items()},
-        figures=[
-            {
-                "name": name,
-                "title": entry.title,
-                "caption": entry.caption,
-                "svg": Markup(
-                    inline_svg(
-                        (out / figures.FOLDER / f"{name}.svg").read_text(encoding="utf-8"),
-                        f"audit-{name}",
-                    )
-                ),
-            }
-            for name, entry in figures.FIGURES.items()
-        ],
-        seeds=manifest["plan"]["seeds"],
-        tuning_seeds=manifest["plan"]["tuning_seeds"],
-        settings=manifest["plan"]["settings"],
+        figures=drawn,
+        first_figure=_figure(out, FIRST_FIGURE, "first"),
+        seeds=plan["seeds"],
+        tuning_seeds=plan["tuning_seeds"],
+        settings=plan["settings"],
         first_tuning_seed=FIRST_TUNING_SEED,
         first_evaluation_seed=FIRST_EVALUATION_SEED,
         command=manifest["command"],
+        source=manifest["source"],
+        commit=manifest["commit"],
         versions=", ".join(f"{k} {v}" for k, v in manifest["versions"].items()),
-        wall=f"{sum(manifest['wall_time'].values()):.0f}",
+        wall=f"{sum(manifest['wall_time'].values()) / 60:.0f}",
         text=interval_text,
         capital=capital,
+        decimals=decimals,
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
+    return store.write_text(out / PAGE, page)
+
+
+def _figure(out: Path, name: str, prefix: str) -> dict[str, Any]:
+    path = _existing(out / figures.FOLDER / f"{name}.svg", out)
+    svg = Markup(inline_svg(path.read_text(encoding="utf-8"), prefix))
+    entry = figures.FIGURES[name]
+    return {"name": name, "title": entry.title, "caption": entry.caption, "svg": svg}
+
+
+# Columns of the tables' files that are not numbers.
+_WORDS = ("group", "oracle", "contender", "label", "setting", "best_told_feedback")
+
+
+def _read(out: Path, name: str) -> list[analysis.Row]:
+    """The rows of a table's file: numbers, ``None`` for an empty field."""
+    path = _existing(out / "tables" / f"{name}.csv", out)
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {
+                column: text if column in _WORDS else float(text) if text else None
+                for column, text in row.items()
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def _existing(path: Path, out: Path) -> Path:
+    if not path.is_file():
+        raise store.MissingResults(f"{path}: missing; `python -m sweeps render {out}` writes it")
+    return path
 
 
 def _csv(rows: list[analysis.Row]) -> str:

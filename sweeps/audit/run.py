@@ -157,5 +157,5 @@ def source_digest() -> str:
     digest = hashlib.sha256(provenance.source_digest().encode())
     here = Path(__file__).parent
     for name in ("contenders", "plan", "trials", "experiments"):
-        digest.update((here / f"{name}.py").read_bytes())
+        digest.update(provenance.digest_of_file(here / f"{name}.py"))
     return digest.hexdigest()

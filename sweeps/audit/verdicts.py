@@ -17,9 +17,19 @@ from sweeps.audit import analysis
 from sweeps.audit.analysis import Results
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import league
+from sweeps.audit.summary import in_text
 from sweeps.claims import rules
 from sweeps.claims.model import Claim, Judgement, Verdict, undetermined
-from sweeps.claims.rules import REWARD_MARGIN, above, every, inside, joint, opposite, shown
+from sweeps.claims.rules import (
+    REWARD_MARGIN,
+    above,
+    decimals,
+    every,
+    inside,
+    joint,
+    opposite,
+    spelled,
+)
 from sweeps.published import published
 from sweeps.statistics import Interval, Undefined
 
@@ -56,9 +66,10 @@ def c23(results: Results) -> Judgement:
         gap_there,
         gap,
         verdict,
-        f"the gap, {gap_there:+.3f} at the paper's one learning rate, is {shown(gap, True)} "
-        f"against {CONTENDERS[name].label} when each has its own; exact dense credit without a "
-        f"table brings {shown(dense, True)} over REINFORCE",
+        f"at the paper's one learning rate SDPO leads REINFORCE by {gap_there:+.3f}; with a "
+        "setting of its own for each, it leads the best that is told only the feedback, "
+        f"{in_text(CONTENDERS[name].label)}, by {spelled(gap, True)}. Dense credit alone, without "
+        f"a table (exact process reward), leads REINFORCE by {spelled(dense, True)}",
         control="tuned: every algorithm at the best of equally many settings",
     )
 
@@ -75,7 +86,7 @@ def c24(results: Results) -> Judgement:
     verdict = rules.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
     lines = tuple(
-        f"{row['oracle']}, noise {row['noise']:g}: knowledge at which SDPO overtakes "
+        f"{row['oracle']} feedback, noise {row['noise']:g}: knowledge from which SDPO is above "
         f"{CONTENDERS[row['best_told_feedback']].label}: {crossover_text(row)}"
         for row in rows
     )
@@ -85,8 +96,9 @@ def c24(results: Results) -> Judgement:
         None,
         gap,
         verdict,
-        f"without knowledge of q SDPO is {shown(gap, True)} from {CONTENDERS[name].label}; the "
-        f"knowledge at which it overtakes is {crossover_text(here)}",
+        f"with a teacher that knows nothing of q, SDPO's reward less that of "
+        f"{in_text(CONTENDERS[name].label)} is {spelled(gap, True)}; SDPO is above from knowledge "
+        f"{crossover_text(here)} on (the correlation of the teacher's table with q)",
         control="knowledge: the teacher's table is rho q + sqrt(1 - rho^2) noise",
         evidence=lines,
     )
@@ -133,7 +145,7 @@ def f1(results: Results) -> Judgement:
         other = at.isel(cell=int(np.flatnonzero(at.contender.values == best)[0]))
         span = data[f"best_{length}_{vocab_size}"] - data[f"uniform_{length}_{vocab_size}"]
         difference = (mine.reward.values - other.reward.values) / span.values
-        return statistics.mean(difference), CONTENDERS[best].label
+        return statistics.mean(difference), in_text(CONTENDERS[best].label)
 
     shapes = list(dict.fromkeys((r["length"], r["vocab_size"]) for r in rows))
     first, last = shapes[0], max(shapes, key=lambda s: s[0] * np.log(s[1]))
@@ -143,9 +155,9 @@ def f1(results: Results) -> Judgement:
         None,
         large,
         Verdict.UNDECIDED,
-        "not a question for a simulation; with full knowledge the gap goes from "
-        f"{shown(small, True)} (T={first[0]}, V={first[1]}, {small_name}) to {shown(large, True)} "
-        f"(T={last[0]}, V={last[1]}, {large_name})",
+        "a simulation cannot answer it. With full knowledge SDPO's lead over the best that is told "
+        f"only the feedback goes from {spelled(small, True)} over {small_name} at T={first[0]}, "
+        f"V={first[1]} to {spelled(large, True)} over {large_name} at T={last[0]}, V={last[1]}",
     )
 
 
@@ -169,20 +181,22 @@ def f2(results: Results) -> Judgement:
     verdict = rules.verdict(opposite(every(*alike)))
     row, interval = max(found, key=lambda each: abs(float(each[1].estimate)))
     harmless = sorted({r["bias"] for r, i in found} - {r["bias"] for r, i in own})
+    harmless = [bias.replace("_", " ") for bias in harmless]
     lines = tuple(
         f"{CONTENDERS[r['contender']].label}, {r['bias'].replace('_', ' ')} {r['strength']:g}: "
-        f"loses {r['loss']:+.3f} [{r['loss_low']:+.3f}, {r['loss_high']:+.3f}], "
-        f"{shown(i, True)} beyond noise"
+        f"loses {decimals(r['loss'])} [{decimals(r['loss_low'])}, {decimals(r['loss_high'])}], "
+        f"{spelled(i, True)} more than noise costs"
         for r, i in found
     )
     return Judgement(
-        f"largest loss beyond noise of the same error ({CONTENDERS[row['contender']].label}, "
-        f"{row['bias'].replace('_', ' ')})",
+        "largest difference to the loss under noise of the same error "
+        f"({CONTENDERS[row['contender']].label}, {row['bias'].replace('_', ' ')})",
         None,
         interval,
         verdict,
-        f"{len(own)} of {len(found)} pairs of an algorithm and a bias differ from noise of the "
-        f"same error by more than 0.01; none of {', '.join(harmless) or 'the biases'} does",
+        f"of {len(found)} pairs of an algorithm and a bias, {len(own)} cost more or less reward, "
+        "by over 0.01, than noise of the same mean square error"
+        + (f"; no pair with {' or '.join(harmless)} does" if harmless else ""),
         evidence=lines,
     )
 
@@ -234,10 +248,10 @@ def f3(results: Results) -> Judgement:
         None,
         interval,
         verdict,
-        f"the largest difference is {shown(interval, True)}: {CONTENDERS[name].label} at {floor:g} "
-        "nats or more",
+        f"the best variant is {in_text(CONTENDERS[name].label)}: at {floor:g} nats of entropy or "
+        f"more, its reward less that of SDPO with its KL weight swept is {spelled(interval, True)}",
         evidence=tuple(
-            f"{CONTENDERS[n].label}, {f:g} nats or more: {shown(i, True)}" for n, f, i in found
+            f"{CONTENDERS[n].label}, {f:g} nats or more: {spelled(i, True)}" for n, f, i in found
         ),
     )
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
 from sdpo_jax.grid import default_block_width
-from sweeps import drawing, provenance, store
+from sweeps import about, drawing, provenance, store
 from sweeps.blocks import SUFFIX
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import QUICK, Settings, plans
@@ -324,10 +324,10 @@ def _against_the_earlier_fit(outcome: dict[str, Any]) -> list[str]:
             lines.append(f"| {WEIGHINGS[name]} | {cells} |")
         lines += [
             "",
-            "The paper has ten different rewards for REINFORCE, which hears neither feedback nor "
-            "noise, so its cells had luck of their own, and the first row is the one to go by. "
-            "The tables alone see little more than the product of q scale and beta; figure 6 adds "
-            "the spread over five seeds, which goes with the scale.",
+            "The paper has ten different rewards for REINFORCE, which neither feedback nor "
+            "noise reaches, so its cells had luck of their own, and the first row is the one to go "
+            "by. The tables alone see little more than the product of q scale and beta; figure 6 "
+            "adds the spread over five seeds, which goes with the scale.",
             "",
         ]
     fit = outcome["eleven_fit"]
@@ -344,6 +344,8 @@ def _markdown(settings: Settings, outcome: dict[str, Any], made: dict[str, Any])
     count = int(np.prod([len(values) for values in outcome["axes"].values()]))
     lines = [
         "# The paper's unstated constants",
+        "",
+        f"The paper: *{about.TITLE}* ({about.AUTHORS}).",
         "",
         f"{count:,} settings, {settings.problems} problems each, {made['runs']:,} training runs"
         + (f" in {made['seconds']:.0f} s" if made["seconds"] else "")

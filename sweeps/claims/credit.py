@@ -48,10 +48,10 @@ def _steps(differences: Interval) -> str:
     )
 
 
-def _order(results: Results) -> Interval:
+def _order(results: Results, conditions: int = 1) -> Interval:
     """Differences in credit between neighbouring feedback types, each run at its own policy."""
     credit = cells(results, "algorithms", "credit", algorithm="sdpo", oracle=FEEDBACK)
-    return _neighbours(credit, joint(len(FEEDBACK) - 1))
+    return _neighbours(credit, joint(len(FEEDBACK) - 1, conditions))
 
 
 def along_the_run(results: Results) -> tuple[Interval, Interval]:
@@ -102,11 +102,11 @@ def information(results: Results) -> Judgement:
     noisiest = float(results["noise"]["noise"].values.max())
     drowned = cells(results, "noise", "credit", algorithm="sdpo", noise=noisiest)
     ordinal = cells(results, "algorithms", "credit", algorithm="sdpo", oracle="ordinal")
-    place = statistics.paired_difference(drowned, ordinal)
-    in_runs = above(smallest(_order(results)), 0, negligible=CREDIT_MARGIN)
+    place = statistics.paired_difference(drowned, ordinal, joint(1, conditions=3))
+    in_runs = above(smallest(_order(results, conditions=3)), 0, negligible=CREDIT_MARGIN)
     matched = cells(results, "matched", "credit", oracle=FEEDBACK)
     steps = results["matched"]["step"].values
-    rises = _neighbours(matched.mean(axis=1), joint(len(FEEDBACK) - 1))
+    rises = _neighbours(matched.mean(axis=1), joint(len(FEEDBACK) - 1, conditions=3))
     ordered = (np.diff(matched.mean(axis=-1), axis=0) > 0).all(axis=0)
     within, sharpened = along_the_run(results)
     blank = statistics.mean(cells(results, "no_feedback", "credit"))

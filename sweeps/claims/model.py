@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -85,8 +87,28 @@ class Claim:
             "control": self.control,
         }
 
+    def whole(self) -> dict[str, Any]:
+        """Everything, ``rule`` and ``evidence`` too, as JSON can hold it."""
+        return {**self.row(), "rule": self.rule, "evidence": list(self.evidence)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Claim:
+        """The claim of which ``row`` is ``whole()``."""
+        unknown = row["estimate"] is None
+        numbers = {
+            "estimate": math.nan if unknown else row["estimate"],
+            "ci_low": math.nan if unknown else _or(row["ci_low"], -math.inf),
+            "ci_high": math.nan if unknown else _or(row["ci_high"], math.inf),
+        }
+        evidence = tuple(row["evidence"])
+        return cls(**{**row, **numbers, "verdict": Verdict(row["verdict"]), "evidence": evidence})
+
 
 Rule = Callable[[Results], Judgement]
+
+
+def _rule_text(rule: Callable[..., Any]) -> str:
+    return " ".join((inspect.getdoc(rule) or "").split())
 
 
 def undetermined(why: Undefined, results: Results) -> Judgement:
@@ -112,6 +134,7 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
         if identifier in RULES:
             raise ValueError(f"identifier: {identifier!r} has a rule already; allowed: one rule")
 
+        @functools.wraps(rule)
         def judged(results: Results) -> Claim:
             try:
                 found = rule(results)
@@ -130,7 +153,7 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
                 verdict=found.verdict,
                 reason=found.reason,
                 control=found.control,
-                rule=" ".join((inspect.getdoc(rule) or "").split()),
+                rule=_rule_text(rule),
                 evidence=found.evidence,
             )
 
@@ -138,6 +161,10 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _finite(value: float) -> float | None:

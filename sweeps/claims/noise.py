@@ -21,6 +21,7 @@ from sweeps.claims.rules import (
     number,
     percent,
     replicate,
+    risk,
     shown,
     smallest,
     verdict,
@@ -49,7 +50,9 @@ def cost_of_noise(results: Results) -> Judgement:
     seeds = lost(reward[0], reward[-1])
     printed = _printed("reward", "sdpo")
     value = float(1 - printed[-1] / printed[0])
-    likely = statistics.among(value, seeds, tolerance=2 * ROUNDING / printed[0])
+    likely = statistics.among(
+        value, seeds, tolerance=2 * ROUNDING / printed[0], risk=risk(1, conditions=2)
+    )
     rank = float(statistics.percentile_of(value, seeds))
     return Judgement(
         statistic="loss of final reward at noise 0.5, as a share of that without noise",
@@ -77,14 +80,20 @@ def gap_under_noise(results: Results) -> Judgement:
     sdpo, reinforce = cells(
         results, "noise", "reward", algorithm=["sdpo", "reinforce"], noise=LEVELS
     )
-    gaps = statistics.paired_difference(sdpo, reinforce, joint(len(LEVELS)))
+    gaps = statistics.paired_difference(sdpo, reinforce, joint(len(LEVELS), conditions=3))
     least = smallest(gaps)
-    narrowing = statistics.paired_difference((sdpo - reinforce)[0], (sdpo - reinforce)[-1])
+    narrowing = statistics.paired_difference(
+        (sdpo - reinforce)[0], (sdpo - reinforce)[-1], joint(1, conditions=3)
+    )
     printed = _printed("reward", "sdpo") - _printed("reward", "reinforce")
     ends = [0, -1]
     among = (sdpo - reinforce)[ends]
     likely = statistics.among(
-        printed[ends], among, statistics.joint_central(among), tolerance=2 * ROUNDING
+        printed[ends],
+        among,
+        statistics.joint_central(among),
+        tolerance=2 * ROUNDING,
+        risk=risk(len(ends), conditions=3),
     )
     return Judgement(
         statistic="smallest mean paired gap to REINFORCE over noise levels, joint 95% interval",

@@ -20,6 +20,7 @@ from sweeps.claims.rules import (
     name,
     number,
     replicate,
+    risk,
     shown,
     smallest,
     verdict,
@@ -102,15 +103,16 @@ def size_of_margin(results: Results) -> Judgement:
     margins = sdpo - others
     printed = _published_margins()
     flat = margins.reshape(-1, margins.shape[-1])
-    single = statistics.among(
-        printed, margins, statistics.joint_central(flat), tolerance=2 * ROUNDING
-    )
     ranks = statistics.percentile_of(printed, margins)
 
     figure = published()["figure6_multiseed"]
     size, five = figure["seeds"], figure["reward_mean_std"]
     column = FEEDBACK.index(figure["feedback"])
     gaps = np.array([five["sdpo"][0] - five[algorithm][0] for algorithm in BASELINES])
+    share = risk(printed.size + gaps.size)
+    single = statistics.among(
+        printed, margins, statistics.joint_central(flat), tolerance=2 * ROUNDING, risk=share
+    )
     groups = statistics.group_draws(margins[:, column], size).mean(axis=-1)
     several = statistics.among(
         gaps,
@@ -118,6 +120,7 @@ def size_of_margin(results: Results) -> Judgement:
         statistics.joint_central(groups),
         tolerance=2 * ROUNDING,
         group=size,
+        risk=share,
     )
     group_ranks = statistics.percentile_of(gaps, groups)
     main = statistics.mean(margins[0, column])
@@ -179,7 +182,7 @@ def worst_against_best(results: Results) -> Judgement:
         reason=(
             f"SDPO's worst ({worst}) less the baselines' best ({name(best)}) is "
             f"{shown(least, sign=True)}; within a single seed SDPO's worst is above in "
-            f"{100 * within:.1f}% of the seeds"
+            f"{100 * within:.3g}% of the seeds"
         ),
     )
 
@@ -215,7 +218,7 @@ def separation(results: Results) -> Judgement:
         reason=(
             f"half of the seeds have separated for good by step {shown(latest)} in the latest "
             f"feedback type ({listed(FEEDBACK, medians.estimate)}); {100 * early:.0f}% of the "
-            f"runs by step {bound:.0f}, {100 * never:.1f}% never"
+            f"runs by step {bound:.0f}, {100 * never:.3g}% never"
         ),
         evidence=(
             (

@@ -4,9 +4,11 @@ A condition on an interval is true, false, or ``None``: the interval is too wide
 over several cells (feedback types, baselines, noise levels) is judged with joint intervals: each
 cell's is widened by Bonferroni's correction until all of them together cover at 95%. Then the
 smallest of the lower ends and the smallest of the upper ends hold the smallest true value, and
-"in every cell" and "not in every cell" are both safe to say. Nothing is corrected for the number
-of claims. What cannot be computed (a value that is not finite, too few seeds, no spread) decides
-nothing.
+"in every cell" and "not in every cell" are both safe to say. A claim with several conditions fails
+where one of them does, so that they share the risk: of a claim that is true a rule says "fails" in
+at most 5% of samples, however few the seeds are; too few make it undecided. Nothing is corrected
+for the number of claims. What cannot be computed (a value that is not finite, too few seeds, no
+spread) decides nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from sweeps import statistics, store
 from sweeps.claims.model import Results, Verdict
 from sweeps.published import published, text_checks
 from sweeps.statistics import LEVEL, Among, Floats, Interval, Undefined
+from sweeps.style import readers_name
 
 Truth = bool | None
 
@@ -57,9 +60,21 @@ def lost(before: Floats, after: Floats) -> Floats:
     return 1 - after / before
 
 
-def joint(count: int) -> float:
-    """The level at which each of ``count`` intervals must cover, for all to cover at 95%."""
-    return 1 - (1 - LEVEL) / count
+def joint(count: int, conditions: int = 1) -> float:
+    """The level at which each of ``count`` intervals must cover, for all to cover at 95%.
+
+    An interval of 95% denies what is true in 2.5% of samples. A rule with more than two
+    ``conditions`` of which each may fail it has wider ones, for at most 5% in all.
+    """
+    return 1 - min(1.0, 2 / conditions) * (1 - LEVEL) / count
+
+
+def risk(numbers: int, conditions: int = 1) -> float:
+    """How often one of ``numbers`` published numbers may be called impossible though it is not.
+
+    For at most 5% over all of them and over the rule's other ``conditions``.
+    """
+    return (1 - LEVEL) / conditions / numbers
 
 
 def smallest(cells: Interval) -> Interval:
@@ -159,7 +174,10 @@ def best_rate(results: Results, algorithm: str) -> tuple[float, Interval]:
 
 
 def number(value: object, sign: bool = False) -> str:
-    """A number for readers: three decimals, fewer when large, powers of ten when tiny."""
+    """A number for readers: three decimals, fewer when large, one digit when small.
+
+    Below 0.0001 it is a power of ten; nothing is a negative zero.
+    """
     value = float(value)  # type: ignore[arg-type]
     plus = "+" if sign else ""
     if not np.isfinite(value):
@@ -172,7 +190,21 @@ def number(value: object, sign: bool = False) -> str:
         return f"{value:{plus}.0f}"
     if abs(value) >= 10:
         return f"{value:{plus}.1f}"
-    return f"{value:{plus}.3f}" if abs(value) >= 5e-4 else f"{value:{plus}.1e}"
+    if abs(value) >= 5e-4:
+        return f"{value:{plus}.3f}"
+    return f"{value:{plus}.4f}" if abs(value) >= 1e-4 else f"{value:{plus}.1e}"
+
+
+def decimals(value: object, sign: bool = False, places: int = 3) -> str:
+    """A number with so many decimals, whatever its size; zero has no sign."""
+    text = f"{float(value):{'+' if sign else ''}.{places}f}"  # type: ignore[arg-type]
+    return text if text.strip("+-0.") else text.lstrip("+-")
+
+
+def spelled(interval: Interval, sign: bool = False) -> str:
+    """``estimate [low, high]`` in three decimals each, for rewards and their differences."""
+    low, high = decimals(interval.low, sign), decimals(interval.high, sign)
+    return f"{decimals(interval.estimate, sign)} [{low}, {high}]"
 
 
 def shown(interval: Interval, sign: bool = False) -> str:
@@ -195,8 +227,7 @@ def listed(labels: Sequence[str], values: Iterable[object], sign: bool = False) 
 
 def name(label: str) -> str:
     """An algorithm's or feedback type's name in running text."""
-    spelled = {"sdpo": "SDPO", "reinforce": "REINFORCE", "advantage_weighted": "advantage-weighted"}
-    return spelled.get(label, label)
+    return readers_name(label)
 
 
 def names(labels: Iterable[str]) -> list[str]:

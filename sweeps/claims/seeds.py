@@ -14,6 +14,7 @@ from sweeps.claims.rules import (
     name,
     number,
     replicate,
+    risk,
     shown,
     smallest,
     verdict,
@@ -52,8 +53,9 @@ def five_seeds(results: Results) -> Judgement:
     drawn = np.stack([groups.mean(axis=-1), groups.std(axis=-1, ddof=1)])
     ranks = statistics.percentile_of(theirs, drawn)
     central = statistics.joint_central(drawn)
+    share = risk(theirs.size, conditions=2)
     likely = [
-        statistics.among(values, ours, central, ROUNDING, size, deviation)
+        statistics.among(values, ours, central, ROUNDING, size, deviation, share)
         for values, deviation in zip(theirs, (False, True), strict=True)
     ]
     count = int(sum(each.inside.sum() for each in likely))

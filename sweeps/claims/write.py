@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps import store
+from sweeps import about, store
 from sweeps.claims.model import RULES, Claim, Verdict
 from sweeps.claims.rules import number
 
@@ -22,6 +22,14 @@ OPEN_CONSTANTS = (
     "The paper leaves several constants open. Ours were fitted to its published SDPO and REINFORCE "
     "numbers, so agreement in level is expected and is weak evidence; orders, contrasts, intervals "
     "over seeds and control runs were not fitted."
+)
+
+HOW_SURE = (
+    "Intervals are 95% over seeds, wider where a claim spans several cells so that all of them "
+    "hold together; differences are taken within seeds. Published numbers are compared with the "
+    "central 99% of our seeds, where a single run like ours falls in 99 of 100 cases (joint: all "
+    'of its numbers at once). Of a claim that is true a rule says "fails" in at most 5% of '
+    'samples, however few the seeds; where they are too few the verdict is "undecided".'
 )
 
 # Below this an interval between order statistics does not exist at the joint level.
@@ -81,10 +89,28 @@ def counts(verdicts: Iterable[str]) -> dict[Verdict, int]:
     return {verdict: found[verdict.value] for verdict in Verdict}
 
 
+# The verdicts as verbs, of one claim and of several.
+_VERBS = {
+    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.FAILS: ("fails", "fail"),
+    Verdict.OTHER_REASON: ("holds for another reason", "hold for another reason"),
+    Verdict.CONTRADICTS: (
+        "contradicts the paper's own data",
+        "contradict the paper's own data",
+    ),
+    Verdict.UNDECIDED: ("is undecided", "are undecided"),
+}
+
+
+def counted(verdict: Verdict, count: int) -> str:
+    """``12 hold``, ``1 holds``: a verdict count as a phrase."""
+    return f"{count} {_VERBS[verdict][count != 1]}"
+
+
 def tally(verdicts: Iterable[str]) -> str:
-    """The verdict counts in one line, without the zeros."""
-    found = counts(verdicts)
-    return ", ".join(f"{count} {verdict.value}" for verdict, count in found.items() if count)
+    """The verdict counts in one phrase, without the zeros."""
+    parts = [counted(verdict, count) for verdict, count in counts(verdicts).items() if count]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def interval_text(row: dict[str, Any] | Claim, which: str) -> str:
@@ -106,18 +132,20 @@ def markdown(claims: Sequence[Claim]) -> str:
     lines = [
         "# The paper's claims, judged",
         "",
-        f"{len(claims)} claims: {tally(claim.verdict for claim in claims)}.",
+        f"The paper: *{about.TITLE}* ({about.AUTHORS}).",
         "",
-        (
-            "Each verdict follows from the saved results by the rule given with the claim. "
-            "Intervals are 95% over seeds, joint over the cells that a claim spans; differences "
-            "are paired within seeds. `python -m sweeps render DIR` makes this file again."
-        ),
+        f"Of {len(claims)} claims {tally(claim.verdict for claim in claims)}.",
+        "",
+        f"Each verdict follows from the saved results by the rule given with the claim. {HOW_SURE} "
+        "`python -m sweeps render DIR` makes this file again.",
         "",
         "| id | claim | verdict | published | estimate | 95% interval |",
         "|---|---|---|---|---|---|",
     ]
-    lines.insert(6, OPEN_CONSTANTS + "\n")
+    lines.insert(
+        lines.index("| id | claim | verdict | published | estimate | 95% interval |"),
+        OPEN_CONSTANTS + "\n",
+    )
     lines += [
         f"| [{c.id}](#{c.id.lower()}) | {capital(c.claim)} | **{c.verdict.value}** | "
         f"{interval_text(c, 'published')} | {interval_text(c, 'estimate')} | "

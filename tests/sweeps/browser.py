@@ -78,9 +78,9 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def _ask(self, algorithm: str, **parameters: Any) -> dict[str, Any]:
+    def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
-        message: dict[str, Any] = {"id": self._number, "algorithm": algorithm, "params": parameters}
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         self._to.write(json.dumps(message).encode() + b"\0")
@@ -98,13 +98,13 @@ class Browser:
             self._rest += part
         message, _, self._rest = self._rest.partition(b"\0")
         told = json.loads(message)
-        algorithm, parameters = told.get("algorithm"), told.get("params", {})
-        if algorithm == "Page.loadEventFired":
+        method, parameters = told.get("method"), told.get("params", {})
+        if method == "Page.loadEventFired":
             self._loaded = True
-        elif algorithm == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.said.append(parameters["entry"]["text"])
-        elif algorithm == "Runtime.exceptionThrown":
+        elif method == "Runtime.exceptionThrown":
             self.said.append(json.dumps(parameters))
-        elif algorithm == "Runtime.consoleAPICalled":
+        elif method == "Runtime.consoleAPICalled":
             self.said.append(json.dumps(parameters["args"]))
         return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from sweeps import blocks, interrupts, statistics
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
+from sweeps.audit.readers import READINGS
 from sweeps.claims import Verdict
 from sweeps.statistics import Interval
 
@@ -281,8 +283,14 @@ def test_everything_is_written(out):
         for kind in ("png", "svg"):
             assert (out / "figures" / f"{name}.{kind}").stat().st_size > 5_000
     page = (out / "audit.html").read_text()
-    assert page.count("<figure") == 8
-    assert "http" not in page.replace("http://www.w3.org", "")
+    # The eight figures, and the main one at the top.
+    assert page.count("<figure") == 9
+    # Links to the papers of the equations are all that leads outside.
+    outside = re.findall(r'(\w+)="https?:', page.replace("http://www.w3.org", ""))
+    assert set(outside) <= {"href"}
+    for name in {row["contender"] for row in table(out, "league")}:
+        assert READINGS[name].line.replace("'", "&#39;") in page
+    assert json.loads((out / "pinned.json").read_text()) == []
     found = json.loads((out / "verdicts.json").read_text())
     assert [row["id"] for row in found] == list(verdicts.RULES)
     text = (out / "verdicts.md").read_text()

@@ -70,10 +70,10 @@ def pages(tmp_path_factory):
     assert main(["render", str(out)]) == 0
     results = Path(__file__).parents[2] / "results"
     return {
-        "paper": (paper / "report.html", 6),
+        "paper": (paper / "report.html", 7),
         "sweep": (out / "report.html", 6),
-        "committed paper": (results / "paper" / "report.html", 6),
-        "committed audit": (results / "audit" / "audit.html", 8),
+        "committed paper": (results / "paper" / "report.html", 7),
+        "committed audit": (results / "audit" / "audit.html", 9),
     }
 
 

@@ -372,7 +372,7 @@ def test_comments_and_docstrings_are_not_part_of_the_code(tmp_path, old, new, co
     digests = []
     for text in (CODE, CODE.replace(old, new)):
         path.write_text(text)
-        digests.append(provenance._digest_of_file(path))
+        digests.append(provenance.digest_of_file(path))
     assert (digests[0] != digests[1]) == counts
 
 

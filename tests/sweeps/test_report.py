@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sweeps import claims, store
-from sweeps.claims.write import capital, counts, interval_text
+from sweeps import about, claims, store
+from sweeps.claims import rules
+from sweeps.claims.write import capital, interval_text, tally
 from sweeps.render import render, summary_lines
 from sweeps.report import write_report
 from sweeps.web import inline_svg
@@ -92,15 +93,21 @@ def test_the_page_shows_the_numbers_of_the_claims_file(folder, tree):
         ]
 
 
-def test_verdicts_come_first_and_all_parts_are_there(page, folder):
-    places = [page.index(f'id="{part}"') for part in
-              ("verdicts", "findings", "figures", "tables", "details", "manifest")]  # fmt: skip
+def test_the_answer_comes_first_and_all_parts_are_there(page, folder):
+    places = [page.index(f'id="{part}"') for part in (
+        "findings", "first-figure", "sdpo", "verdicts", "shown", "figures", "tables", "details",
+        "manifest",
+    )]  # fmt: skip
     assert places == sorted(places)
-    for verdict, count in counts(row["verdict"] for row in claims.load_claims(folder)).items():
-        assert f"{count} {verdict.value}".replace("'", "&#39;") in page
-    assert page.count("<svg") == 6
+    said = tally(row["verdict"] for row in claims.load_claims(folder))
+    assert said.replace("'", "&#39;") in page[: places[0]]
+    # The paper's six figures, the first of them again at the top, and the drawing.
+    assert page.count("<svg") == 8
+    top = page[places[0] : places[1]]
     for finding in claims.find(store.Results(folder)):
-        assert finding.title.replace("'", "&#39;") in page
+        assert finding.title.replace("'", "&#39;") in top
+        assert finding.brief.replace("'", "&#39;") in top
+    assert about.TITLE in page
     assert "python -m sweeps render" in page
     assert store.read_manifest(folder)["command"] in page
 
@@ -110,10 +117,19 @@ def test_a_table_on_the_page_is_its_file(folder, tree):
     body = list(tree.find("body"))
     title = next(place for place, node in enumerate(body) if node.get("id") == "table1")
     lines = list(body[title + 1].iter("tr"))
-    assert [text_of(cell) for cell in lines[0]] == header.replace("_", " ").split(",")
-    assert [[text_of(cell) for cell in line] for line in lines[1:]] == [
-        row.split(",") for row in rows
-    ]
+    columns = header.split(",")
+    assert [text_of(cell) for cell in lines[0]][:3] == ["algorithm", "feedback", "published"]
+    for line, row in zip(lines[1:], rows, strict=True):
+        for cell, column, value in zip(line, columns, row.split(","), strict=True):
+            if column == "algorithm":
+                assert text_of(cell) == rules.name(value)
+            elif column == "oracle":
+                assert text_of(cell) == value
+            else:
+                assert (
+                    abs(float(text_of(cell)) - float(value))
+                    <= 0.5 * (1 if column == "published_percentile" else 0.001) + 1e-12
+                )
 
 
 def test_wide_tables_scroll_in_their_own_box(tree):
@@ -153,12 +169,12 @@ def test_missing_parts_are_named(folder, tmp_path):
     with pytest.raises(store.MissingResults, match=r"manifest\.json: missing"):
         render(tmp_path)
     store.write_manifest(tmp_path, store.read_manifest(folder))
-    with pytest.raises(store.MissingResults, match=r"table1\.csv: missing; .*render"):
+    with pytest.raises(store.MissingResults, match=r"\.csv: missing; .*render"):
         write_report(tmp_path)
 
 
 def test_the_audit_beside_is_told(folder, page, tmp_path):
-    assert "A fair fight" not in page
+    assert "A fair comparison" not in page
     paper, audit = tmp_path / "paper", tmp_path / "audit"
     paper.symlink_to(folder)
     audit.mkdir()
@@ -167,7 +183,7 @@ def test_the_audit_beside_is_told(folder, page, tmp_path):
     )
     try:
         write_report(paper)
-        assert "A fair fight" not in (paper / "report.html").read_text(encoding="utf-8")
+        assert "A fair comparison" not in (paper / "report.html").read_text(encoding="utf-8")
         (audit / "audit.html").write_text("<html></html>")
         tree = ElementTree.fromstring(write_report(paper).read_text(encoding="utf-8"))
     finally:
@@ -175,12 +191,35 @@ def test_the_audit_beside_is_told(folder, page, tmp_path):
     links = [link.get("href") or "" for link in tree.iter("a")]
     assert [link for link in links if not link.startswith("#")] == ["../audit/audit.html"]
     (part,) = [heading for heading in tree.iter("h2") if heading.get("id") == "audit"]
-    assert "A fair fight" in text_of(part)
+    assert "A fair comparison" in text_of(part)
 
 
 def test_summary(folder):
     *headline, verdicts = summary_lines(folder)
     assert len(headline) == 3
     assert headline[0].startswith("Over 16 seeds")
-    assert verdicts.startswith("22 claims: ")
-    assert sum(map(int, re.findall(r"\d+(?= [a-z])", verdicts.partition(":")[2]))) == 22
+    assert verdicts.startswith("Of 22 claims ")
+    assert sum(map(int, re.findall(r"\d+(?= [a-z])", verdicts.partition("claims")[2]))) == 22
+
+
+def test_a_page_is_made_again_without_the_results(folder, tmp_path):
+    """As in a clone of the repository; byte for byte, and of it nothing else is touched."""
+    for entry in folder.iterdir():
+        if entry.name != "data":
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "report.html").unlink()
+    (written,) = render(tmp_path)
+    commands = re.compile(r"python -m sweeps render [^<]*")
+    again, before = (
+        commands.sub("", (place / "report.html").read_text()) for place in (tmp_path, folder)
+    )
+    assert written == tmp_path / "report.html"
+    assert again == before
+
+
+def test_verbs_agree_with_their_counts():
+    values = ["holds", "fails", "fails", "contradicts the paper's own data", "undecided"]
+    assert tally(values) == (
+        "1 holds, 2 fail, 1 contradicts the paper's own data and 1 is undecided"
+    )
+    assert tally(["holds"]) == "1 holds"

@@ -17,6 +17,8 @@ from sweeps.reproduce import reproduce
 FILES = {
     "claims.json",
     "claims.md",
+    "page.json",
+    "pinned.json",
     "manifest.json",
     "report.html",
     *(f"tables/{name}.csv" for name in ("table1", "table2", "table3")),
@@ -190,8 +192,8 @@ def test_quick_and_seeds_are_refused_together(capsys):
 def test_render_without_results_names_what_is_missing(tmp_path, capsys):
     assert main(["render", str(tmp_path)]) == 2
     message = capsys.readouterr().err
-    assert "missing" in message
-    assert "python -m sweeps reproduce" in message
+    assert "an empty folder" in message
+    assert "`reproduce`" in message
     assert list(tmp_path.iterdir()) == []
 
 

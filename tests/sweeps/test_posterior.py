@@ -1,0 +1,104 @@
+"""Verdicts over the posterior: shares, the constant that a verdict changes with, going on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from sdpo_jax import Config
+from sweeps import claims, paper, posterior, store
+from sweeps.claims import RULES, Verdict
+from sweeps.display import PaperDisplay
+from sweeps.interrupts import Stopped
+from sweeps.posterior import Setting
+from tests.sweeps import synthetic
+
+HEADER = (
+    "quality_scale,bigram_scale,pattern_weight,feedback_strength,hint_noise,ordinal,"
+    "posterior_all,log_likelihood\n"
+)
+
+
+@pytest.fixture
+def calibration(tmp_path):
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    (folder / "posterior.csv").write_text(
+        HEADER
+        + "1.0,0.3,0.1,2.0,0.3,level / 5,0.3,94\n"
+        + "1.0,0.3,0.1,1.5,0.3,level / 5,0.1,93\n"
+        + "1.0,0.3,0.1,2.0,0.3,(level - 1) / 4,0.05,92\n"
+    )
+    return folder
+
+
+def test_settings_are_those_that_can_be_run_and_their_weights_are_shares(calibration, tmp_path):
+    found = posterior.settings(calibration)
+    assert [each.weight for each in found] == pytest.approx([0.75, 0.25])
+    assert [each.numbers["feedback_strength"] for each in found] == [2.0, 1.5]
+    assert len(posterior.settings(calibration, 1)) == 1
+    with pytest.raises(store.MissingResults, match=r"posterior\.csv: missing; .*calibrate"):
+        posterior.settings(tmp_path)
+
+
+def test_a_verdict_changes_with_the_constant_that_parts_it():
+    chosen = [
+        Setting(str(place), 0.25, dict.fromkeys(posterior._CONSTANTS, 1.0) | numbers)
+        for place, numbers in enumerate(
+            {"feedback_strength": beta, "hint_noise": hints}
+            for beta in (1.5, 2.0)
+            for hints in (0.15, 0.45)
+        )
+    ]
+    same = dict.fromkeys(RULES, Verdict.HOLDS)
+    verdicts = {setting.name: dict(same) for setting in chosen} | {posterior.DEFAULTS: dict(same)}
+    for setting in chosen:
+        if setting.numbers["hint_noise"] > 0.3:
+            verdicts[setting.name]["C06"] = Verdict.FAILS
+    found = posterior.outcome(chosen, verdicts, 64, "python")
+    rows = {row["id"]: row for row in found["claims"]}
+    assert rows["C06"]["shares"]["holds"] == rows["C06"]["shares"]["fails"] == 0.5
+    assert rows["C06"]["constant"] == "hint_noise"
+    assert rows["C01"]["shares"]["holds"] == 1 and rows["C01"]["constant"] is None
+    assert "| C06 | holds | 50% | 0% | 0% | 0% | 50% | " in posterior.markdown(found)
+    posterior.draw(found)
+
+
+def test_an_experiment_keeps_the_numbers_that_it_sets_itself():
+    base = Config(feedback_strength=2.0, hint_noise=0.15)
+    plain, based = paper.experiments(), paper.experiments(base)
+    assert list(plain) == list(based)
+    for name, experiment in based.items():
+        for grid, before in zip(experiment.grids, plain[name].grids, strict=True):
+            expected = dataclasses.asdict(before.config)
+            expected |= {"feedback_strength": 2.0, "hint_noise": 0.15}
+            assert dataclasses.asdict(grid.config) == expected
+            assert grid.axes.keys() == before.axes.keys()
+    assert based["flipped"].grids[0].config.sign == -1.0
+
+
+def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch):
+    """Each setting is a reproduction of its own, begun in order; the last of them is stopped."""
+    begun = []
+
+    def reproduced(folder, seeds, reporter, command, stop, base, pages):
+        begun.append((folder.name, base))
+        if stop is not None and len(begun) == 3:
+            raise Stopped
+        synthetic.write(folder, seeds=seeds)
+        assert pages is False
+
+    monkeypatch.setattr(posterior, "reproduce", reproduced)
+    chosen = posterior.settings(calibration)
+    out = tmp_path / "out"
+    with pytest.raises(Stopped):
+        posterior.study(out, chosen, 12, PaperDisplay(), "python", stop=lambda: False)
+    assert not (out / posterior.JSON_NAME).exists()
+    found = posterior.study(out, chosen, 12, PaperDisplay(), "python")
+    assert [name for name, _ in begun] == ["defaults", "00", "01", "defaults", "00", "01"]
+    assert begun[3][1] == Config() and begun[5][1].feedback_strength == 1.5
+    assert posterior.load(out) == found
+    assert {row["id"] for row in found["claims"]} == set(claims.RULES)
+    for name in (posterior.MARKDOWN_NAME, "figures/posterior.svg", "figures/posterior.png"):
+        assert (out / name).is_file()
