@@ -32,10 +32,10 @@ def token_log_probs(
 
     Args:
         logits: ``[..., T, V]``; position t holds the distribution of token t.
-        tokens: ``[..., T]`` integers in ``[0, V)``. Of one outside it the value is NaN, unless it
-            lies under the mask.
+        tokens: ``[..., T]`` integers in ``[0, V)``. Of one outside it value and gradient are NaN,
+            unless it is masked out.
         temperature: above 0; the logits are divided by it.
-        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        where: mask ``[..., T]``; where it is false the value and its gradient are 0.
         chunk: positions at a time (see ``chunks.in_chunks``).
 
     Raises:
@@ -63,7 +63,7 @@ def entropy(
     Args:
         logits: ``[..., T, V]``.
         temperature: above 0; the logits are divided by it.
-        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        where: mask ``[..., T]``; where it is false the value and its gradient are 0.
         chunk: positions at a time (see ``chunks.in_chunks``).
 
     Raises:
@@ -76,8 +76,10 @@ def entropy(
 
 
 def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array:
-    """The logits at a temperature, in float32 or more; 0 under the mask."""
-    return checks.kept(checks.wide(logits), mask) / temperature
+    """The logits at a temperature, in float32 or more; 0 where they are masked out."""
+    logits = checks.kept(checks.wide(logits), mask)
+    # A forbidden token is that at any temperature: -inf has no part in the gradient by it.
+    return logits / jnp.where(logits == -jnp.inf, 1.0, temperature)
 
 
 def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
@@ -86,16 +88,18 @@ def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
         # Of a type that may be too small to hold V.
         tokens = tokens.astype(jnp.int32)
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
-    # A comparison where others gather: its gradient is no scatter, and V may be sharded.
-    vocabulary = lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
-    chosen = jnp.where(vocabulary == tokens[..., None], log_probs, 0.0).sum(-1)
     inside = (tokens >= 0) & (tokens < log_probs.shape[-1])
-    return checks.kept(jnp.where(inside, chosen, jnp.nan), mask)
+    # A comparison where others gather: its gradient is no scatter, and V may be sharded. Of a token
+    # outside it is that of another, times NaN: value and gradient.
+    place = jnp.where(inside, tokens, 0)
+    vocabulary = lax.broadcasted_iota(place.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.where(vocabulary == place[..., None], log_probs, 0.0).sum(-1)
+    return checks.kept(jnp.where(inside, 1.0, jnp.nan), mask) * chosen
 
 
 def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     probs = jnp.exp(log_probs)
-    # 0 log 0 = 0.
-    terms = probs * jnp.where(probs > 0, log_probs, 0.0)
+    # 0 log 0 = 0; not "above 0", so that NaN stays in the sum.
+    terms = probs * jnp.where(probs != 0, log_probs, 0.0)
     return checks.kept(-terms.sum(-1), mask)
