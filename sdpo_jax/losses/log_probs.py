@@ -78,8 +78,9 @@ def entropy(
 def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array:
     """The logits at a temperature, in float32 or more; 0 where they are masked out."""
     logits = checks.kept(checks.wide(logits), mask)
-    # A forbidden token is that at any temperature: -inf has no part in the gradient by it.
-    return logits / jnp.where(logits == -jnp.inf, 1.0, temperature)
+    # A forbidden token is that at any temperature: -inf has no part in a derivative by it.
+    forbidden = logits == -jnp.inf
+    return jnp.where(forbidden, -jnp.inf, jnp.where(forbidden, 0.0, logits) / temperature)
 
 
 def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:

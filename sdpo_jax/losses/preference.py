@@ -45,10 +45,10 @@ def dpo(
     >>> import jax.numpy as jnp
     >>> pair = {"chosen": jnp.array([-3.0]), "rejected": jnp.array([-5.0])}
     >>> before = {"reference_chosen": jnp.array([-4.0]), "reference_rejected": jnp.array([-4.0])}
-    >>> print(dpo(**pair, **before, strength=0.5))
-    [0.3132617]
-    >>> print(dpo(**pair, **before, strength=0.5, label_smoothing=0.1))
-    [0.4132617]
+    >>> print(dpo(**pair, **before, strength=0.5).round(4))
+    [0.3133]
+    >>> print(dpo(**pair, **before, strength=0.5, label_smoothing=0.1).round(4))
+    [0.4133]
     """
     first = checks.floating("chosen", chosen)
     mask = checks.mask(where, first.shape)
