@@ -77,11 +77,12 @@ def distillation(
         ValueError: an argument of another shape, type or range. A ``mix`` or ``temperature`` that
             is traced gives NaN outside its range.
 
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, numpy as np
     >>> student, teacher = jnp.zeros((1, 4)), jnp.log(jnp.array([[0.4, 0.4, 0.1, 0.1]]))
-    >>> print(distillation(student, teacher).round(4))
+    >>> print(np.asarray(distillation(student, teacher)).round(4))
     [0.1927]
-    >>> print(distillation(student, teacher, divergence="jsd", top_k=2, support="union").round(4))
+    >>> values = distillation(student, teacher, divergence="jsd", top_k=2, support="union")
+    >>> print(np.asarray(values).round(4))
     [0.0507]
     """
     student = checks.floating("student_logits", student_logits, 2)

@@ -80,7 +80,8 @@ def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array
     logits = checks.kept(checks.wide(logits), mask)
     # A forbidden token is that at any temperature: -inf has no part in a derivative by it.
     forbidden = logits == -jnp.inf
-    return jnp.where(forbidden, -jnp.inf, jnp.where(forbidden, 0.0, logits) / temperature)
+    allowed = jnp.where(forbidden, 0.0, logits) / temperature
+    return jnp.where(forbidden, logits / lax.stop_gradient(temperature), allowed)
 
 
 def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:

@@ -84,13 +84,13 @@ def clipped_ratio(
     Raises:
         ValueError: an argument of another shape, type or range.
 
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, numpy as np
     >>> now, old = jnp.log(jnp.array([[0.9, 0.2, 0.5]])), jnp.log(jnp.array([[0.3, 0.4, 0.1]]))
-    >>> print(clipped_ratio(now, old, jnp.array([1.0])).round(3))
+    >>> print(np.asarray(clipped_ratio(now, old, jnp.array([1.0]))).round(3))
     [[-1.2 -0.5 -1.2]]
-    >>> print(clipped_ratio(now, old, jnp.array([-1.0]), dual_clip=3.5).round(3))
+    >>> print(np.asarray(clipped_ratio(now, old, jnp.array([-1.0]), dual_clip=3.5)).round(3))
     [[3.  0.8 3.5]]
-    >>> print(clipped_ratio(now, old, jnp.array([-1.0]), level="sequence").round(3))
+    >>> print(np.asarray(clipped_ratio(now, old, jnp.array([-1.0]), level="sequence")).round(3))
     [[1.957 1.957 1.957]]
     """
     now = checks.floating("log_probs", log_probs, 1)

@@ -42,12 +42,12 @@ def dpo(
     Raises:
         ValueError: an argument of another shape, type or range.
 
-    >>> import jax.numpy as jnp
+    >>> import jax.numpy as jnp, numpy as np
     >>> pair = {"chosen": jnp.array([-3.0]), "rejected": jnp.array([-5.0])}
     >>> before = {"reference_chosen": jnp.array([-4.0]), "reference_rejected": jnp.array([-4.0])}
-    >>> print(dpo(**pair, **before, strength=0.5).round(4))
+    >>> print(np.asarray(dpo(**pair, **before, strength=0.5)).round(4))
     [0.3133]
-    >>> print(dpo(**pair, **before, strength=0.5, label_smoothing=0.1).round(4))
+    >>> print(np.asarray(dpo(**pair, **before, strength=0.5, label_smoothing=0.1)).round(4))
     [0.4133]
     """
     first = checks.floating("chosen", chosen)
