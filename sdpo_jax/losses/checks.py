@@ -143,8 +143,8 @@ def within(values: Array, least: float, most: float | None = None, above: bool =
     inside = values > least if above else values >= least
     if most is not None:
         inside &= values <= most
-    # Integers have no NaN.
-    return jnp.where(inside, wide(values), jnp.nan)
+    # Multiplied, so that its gradient is NaN, too.
+    return jnp.where(inside, 1.0, jnp.nan) * wide(values)
 
 
 def whole(name: str, value: int, least: int = 1) -> int:
@@ -160,6 +160,17 @@ def whole(name: str, value: int, least: int = 1) -> int:
     if found is None or isinstance(value, bool) or found < least:
         raise ValueError(f"{name}: {value!r}; allowed: a whole number, {least} or more")
     return found
+
+
+def boolean(name: str, value: bool) -> bool:
+    """True or false, known before a program is traced.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: {value!r}; allowed: True, False")
+    return bool(value)
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:

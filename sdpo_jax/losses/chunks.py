@@ -51,7 +51,22 @@ def in_chunks(
     numbers = jax.tree.map(checks.wide, numbers)
     if chunk is None or checks.whole("chunk", chunk) >= logits.shape[-2]:
         return formula(logits, others, numbers)
-    return _compiled(formula, chunk, logits, others, numbers)
+    return _compiled(formula, chunk, *_varying_alike((logits, others, numbers)))
+
+
+def _varying_alike(tree: Any) -> Any:
+    """In ``shard_map``: all arrays differ between devices where one does.
+
+    So a gradient has the type of what it is a gradient by; it is summed over devices outside.
+    """
+    axes = [frozenset(getattr(jax.typeof(leaf), "vma", ())) for leaf in jax.tree.leaves(tree)]
+    every = frozenset().union(*axes)
+    leaves, structure = jax.tree.flatten(tree)
+    cast = [
+        lax.pcast(leaf, tuple(sorted(every - own)), to="varying") if every - own else leaf
+        for leaf, own in zip(leaves, axes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, cast)
 
 
 def _without_gradient(leaf: Array) -> Array:

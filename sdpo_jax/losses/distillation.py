@@ -98,7 +98,7 @@ def distillation(
         value = checks.known(mix)
         ends = {None: "jsd_of_any_mix", 0.0: "forward_kl", 1.0: "reverse_kl"}
         divergence = ends.get(value, "jsd")
-    formula = _Formula(divergence, top_k, support, tail)
+    formula = _Formula(divergence, top_k, support, checks.boolean("tail", tail))
     numbers = share, checks.number("temperature", temperature, 0, above=True)
     return in_chunks(formula, chunk, student, (teacher, mask), numbers)
 

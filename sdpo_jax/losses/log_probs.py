@@ -103,5 +103,5 @@ def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     probs = jnp.exp(log_probs)
     # 0 log 0 = 0; not "above 0", so that NaN stays in the sum.
-    terms = probs * jnp.where(probs != 0, log_probs, 0.0)
-    return checks.kept(-terms.sum(-1), mask)
+    terms = probs * -jnp.where(probs != 0, log_probs, 0.0)
+    return checks.kept(terms.sum(-1), mask)

@@ -60,7 +60,7 @@ def clipped_ratio(
 
         "token"            r_t = pi(s_t) / pi_old(s_t)
         "sequence"         r_t = r = exp(mean_u log(pi(s_u) / pi_old(s_u)))
-        "sequence_token"   r_t = sg(r) pi(s_t) / sg(pi(s_t)),   GSPO-token, Eq. 13
+        "sequence_token"   r_t = sg(r) pi(s_t) / sg(pi(s_t)),   GSPO-token, Eq. 14
 
     The last two have the same values, and with one advantage a sequence the same gradient of any
     sum in which the tokens of a sequence weigh the same; their own advantages are for

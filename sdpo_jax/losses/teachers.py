@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -26,8 +27,11 @@ Tree = TypeVar("Tree")
 
 
 def frozen(tree: Tree) -> Tree:
-    """Parameters or logits, without a gradient."""
-    return jax.tree.map(lax.stop_gradient, tree)
+    """Parameters or logits, without a gradient; what is no array stays as it is."""
+    arrays = (Array, np.ndarray, np.generic)
+    return jax.tree.map(
+        lambda leaf: lax.stop_gradient(leaf) if isinstance(leaf, arrays) else leaf, tree
+    )
 
 
 def ema(teacher: Tree, student: Tree, *, rate: ArrayLike = 0.05) -> Tree:

@@ -826,7 +826,7 @@ def test_two_devices_give_the_gradient_of_one():
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"jit", "shard_map"}
+    assert set(found) == {"jit", "shard_map", "shard_map, shared"}
     for name, error in found.items():
         assert error <= 1e-6, name
 
@@ -910,6 +910,12 @@ MISTAKES = {
     ),
     "clip: -0.1; allowed: 0 or more": lambda: losses.clipped_ratio(OLD, OLD, ADVANTAGES, clip=-0.1),
     "estimator: 'k4'; allowed: k1, k2, k3": lambda: losses.kl_penalty(OLD, OLD, estimator="k4"),
+    "tail: 'no'; allowed: True, False": lambda: losses.distillation(
+        STUDENT, TEACHER, top_k=2, tail="no"
+    ),
+    "axis: None; allowed: an axis of rewards of shape (3,)": lambda: losses.centred(
+        ADVANTAGES, axis=None
+    ),
     "axis: 2; allowed: an axis of rewards of shape (3,)": lambda: losses.centred(
         ADVANTAGES, axis=2
     ),
