@@ -59,7 +59,7 @@ def _varying_alike(tree: Any) -> Any:
 
     So a gradient has the type of what it is a gradient by; it is summed over devices outside.
     """
-    axes = [frozenset(getattr(jax.typeof(leaf), "vma", ())) for leaf in jax.tree.leaves(tree)]
+    axes = [jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(tree)]
     every = frozenset().union(*axes)
     leaves, structure = jax.tree.flatten(tree)
     cast = [

@@ -25,7 +25,7 @@ from jax.typing import ArrayLike
 
 from sdpo_jax.losses import checks
 from sdpo_jax.losses.chunks import in_chunks
-from sdpo_jax.losses.log_probs import tempered
+from sdpo_jax.losses.log_probs import checked_temperature, tempered
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jsd")
 SUPPORTS = ("student", "teacher", "union")
@@ -99,7 +99,7 @@ def distillation(
         ends = {None: "jsd_of_any_mix", 0.0: "forward_kl", 1.0: "reverse_kl"}
         divergence = ends.get(value, "jsd")
     formula = _Formula(divergence, top_k, support, checks.boolean("tail", tail))
-    numbers = share, checks.number("temperature", temperature, 0, above=True)
+    numbers = share, checked_temperature(temperature)
     return in_chunks(formula, chunk, student, (teacher, mask), numbers)
 
 

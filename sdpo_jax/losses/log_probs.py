@@ -47,8 +47,8 @@ def token_log_probs(
         raise ValueError(f"tokens: of type {tokens.dtype}; allowed: an integer type")
     checks.alike("tokens", tokens, logits.shape[:-1])
     mask = checks.mask(where, logits.shape[:-1])
-    numbers = checks.number("temperature", temperature, 0, above=True)
-    return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), numbers)
+    heat = checked_temperature(temperature)
+    return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), heat)
 
 
 def entropy(
@@ -71,20 +71,31 @@ def entropy(
     """
     logits = checks.floating("logits", logits, 2)
     mask = checks.mask(where, logits.shape[:-1])
-    numbers = checks.number("temperature", temperature, 0, above=True)
-    return in_chunks(_entropy, chunk, logits, mask, numbers)
+    return in_chunks(_entropy, chunk, logits, mask, checked_temperature(temperature))
 
 
-def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array:
+def checked_temperature(temperature: ArrayLike) -> Array | None:
+    """Above 0; ``None`` where it is known to be 1, which changes nothing.
+
+    Raises:
+        ValueError: it is not one number above 0.
+    """
+    found = checks.number("temperature", temperature, 0, above=True)
+    return None if checks.known(temperature) == 1 else found
+
+
+def tempered(logits: Array, mask: Array | None, temperature: Array | None) -> Array:
     """The logits at a temperature, in float32 or more; 0 where they are masked out."""
     logits = checks.kept(checks.wide(logits), mask)
+    if temperature is None:
+        return logits
     # A forbidden token is that at any temperature: -inf has no part in a derivative by it.
     forbidden = logits == -jnp.inf
     allowed = jnp.where(forbidden, 0.0, logits) / temperature
     return jnp.where(forbidden, logits / lax.stop_gradient(temperature), allowed)
 
 
-def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
+def _token_log_probs(logits: Array, others: Any, temperature: Array | None) -> Array:
     tokens, mask = others
     if tokens.dtype.itemsize < 4:
         # Of a type that may be too small to hold V.
@@ -99,9 +110,9 @@ def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
     return checks.kept(jnp.where(inside, 1.0, jnp.nan), mask) * chosen
 
 
-def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
+def _entropy(logits: Array, mask: Array | None, temperature: Array | None) -> Array:
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     probs = jnp.exp(log_probs)
     # 0 log 0 = 0; not "above 0", so that NaN stays in the sum.
-    terms = probs * -jnp.where(probs != 0, log_probs, 0.0)
-    return checks.kept(terms.sum(-1), mask)
+    terms = probs * jnp.where(probs != 0, log_probs, 0.0)
+    return checks.kept(0.0 - terms.sum(-1), mask)
