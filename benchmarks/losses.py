@@ -51,7 +51,8 @@ def run(
     results = {}
     for loss in only or LOSSES:
         results[loss] = _measure(loss, sizes, chunk, repeats, trl_python)
-    output.save(_page(sizes, chunk, results), {"sizes": sizes, "chunk": chunk, "losses": results})
+    page = _page(sizes, chunk, results) + "\n" + _busy(output.load)
+    output.save(page, {"sizes": sizes, "chunk": chunk, "losses": results})
 
 
 def _measure(
@@ -163,6 +164,13 @@ def _page(
             + table(["loss, in chunks", "of one line", "least", "with logits", "least"], floors)
         )
     return page
+
+
+def _busy(load: float) -> str:
+    return (
+        f"{load:.1f} processes wanted a core before it began. Memory does not depend on that; times "
+        f"do, and compare contenders, which took turns, and nothing else.\n"
+    )
 
 
 def _shares(loss: str, unit: int, beyond: float, baseline: float) -> tuple[float, float]:
