@@ -168,8 +168,8 @@ def _page(
 
 def _busy(load: float) -> str:
     return (
-        f"{load:.1f} processes wanted a core before it began. Memory does not depend on that; times "
-        f"do, and compare contenders, which took turns, and nothing else.\n"
+        f"{load:.1f} processes wanted a core before it began. Memory does not depend on that; "
+        f"times do, and compare contenders, which took turns, and nothing else.\n"
     )
 
 
