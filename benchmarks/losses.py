@@ -153,9 +153,7 @@ def _page(
         f"- temporary: the same less the gradient; what is gone after the call.\n"
         f"- of one line: MiB as a share of one line's.\n"
         f"- with logits: that share with the logits that are given added to both: the student's, "
-        f"and the teacher's where there is one.\n\n"
-        + table([*header, "of one line"], rows)
-        + "\n"
+        f"and the teacher's where there is one.\n\n" + table([*header, "of one line"], rows) + "\n"
     )
     if floors:
         page += (
