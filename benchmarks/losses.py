@@ -51,7 +51,8 @@ def run(
     results = {}
     for loss in only or LOSSES:
         results[loss] = _measure(loss, sizes, chunk, repeats, trl_python)
-    output.save(_page(sizes, chunk, results), {"sizes": sizes, "chunk": chunk, "losses": results})
+    page = _page(sizes, chunk, results) + "\n" + _busy(output.load)
+    output.save(page, {"sizes": sizes, "chunk": chunk, "losses": results})
 
 
 def _measure(
@@ -113,38 +114,64 @@ def _page(
     sizes: tuple[int, int, int], chunk: int, results: dict[str, dict[str, dict[str, Any]]]
 ) -> str:
     unit = 4 * math.prod(sizes)
-    rows = []
+    rows, floors = [], []
     for loss, found in results.items():
         baseline = found["obvious"]
         for whose, each in found.items():
             if "missing" in each:
-                rows.append([loss, CONTENDERS[whose], each["missing"], "", "", "", ""])
+                rows.append([loss, CONTENDERS[whose], each["missing"], *[""] * 5])
                 continue
-            share = each["beyond"] / baseline["beyond"]
-            with_logits = _with_logits(loss, unit, each["beyond"])
-            whole = with_logits / _with_logits(loss, unit, baseline["beyond"])
+            alone, whole = _shares(loss, unit, each["beyond"], baseline["beyond"])
             speed = each["seconds"]["median"] / baseline["seconds"]["median"]
             rows.append(
                 [
                     loss,
                     CONTENDERS[whose],
                     f"{each['beyond'] / 2**20:,.0f}",
-                    f"{100 * share:.0f}%",
+                    f"{max(each['beyond'] - unit, 0) / 2**20:,.0f}",
+                    f"{100 * alone:.0f}%",
                     f"{100 * whole:.0f}%",
                     shown(each["seconds"], 2),
                     f"{speed:.2f}",
                 ]
             )
+        if "chunks" in found:
+            shares = _shares(loss, unit, found["chunks"]["beyond"], baseline["beyond"])
+            least = _shares(loss, unit, unit, baseline["beyond"])
+            pairs = (each for both in zip(shares, least, strict=True) for each in both)
+            floors.append([loss, *(f"{100 * each:.0f}%" for each in pairs)])
     size = " x ".join(f"{each:,}" for each in sizes)
-    header = ["loss", "by", "MiB", "of one line", "with logits", "seconds", "of one line"]
-    return (
+    header = ["loss", "by", "MiB", "temporary", "of one line", "with logits", "seconds"]
+    page = (
         f"Value and gradient of the mean over tokens, by the student's logits, float32 "
-        f"[{size}]; an array of this size has {unit / 2**20:,.0f} MiB. Memory beyond the logits "
-        f"that are given, the gradient included, and as a share with them; chunks of {chunk} "
+        f"[{size}]; an array of this size has {unit / 2**20:,.0f} MiB. Chunks are of {chunk} "
         f"positions. `top_k` is a JSD of the student's 100 likeliest tokens and a tail. All "
-        f"contenders' values and gradients were found to be the same.\n\n" + table(header, rows)
+        f"contenders' values and gradients were found to be the same.\n\n"
+        f"What is counted: by how much a process grew at its peak in the first call, over what it "
+        f"held with the logits and the compiled program ready.\n\n"
+        f"- MiB: that number. The gradient that is returned is in it, the logits are not.\n"
+        f"- temporary: the same less the gradient; what is gone after the call.\n"
+        f"- of one line: MiB as a share of one line's.\n"
+        f"- with logits: that share with the logits that are given added to both: the student's, "
+        f"and the teacher's where there is one.\n\n" + table([*header, "of one line"], rows) + "\n"
+    )
+    if floors:
+        page += (
+            "No implementation that is given the logits and returns the gradient can do without "
+            "these. The least share is that of one that needs nothing else:\n\n"
+            + table(["loss, in chunks", "of one line", "least", "with logits", "least"], floors)
+        )
+    return page
+
+
+def _busy(load: float) -> str:
+    return (
+        f"{load:.1f} processes wanted a core before it began. Memory does not depend on that; "
+        f"times do, and compare contenders, which took turns, and nothing else.\n"
     )
 
 
-def _with_logits(loss: str, unit: int, beyond: float) -> float:
-    return beyond + (1 if loss in ("token_log_probs", "entropy") else 2) * unit
+def _shares(loss: str, unit: int, beyond: float, baseline: float) -> tuple[float, float]:
+    """Of one line's memory, without and with the logits that are given."""
+    given = (1 if loss in ("token_log_probs", "entropy") else 2) * unit
+    return beyond / baseline, (given + beyond) / (given + baseline)

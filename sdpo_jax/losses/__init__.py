@@ -1,10 +1,15 @@
 """Losses for language models: pure functions of arrays, as optax writes its own.
 
 Logits are ``[..., T, V]`` with any batch axes in front, values per token ``[..., T]``; ``where`` is
-a mask over tokens. Give it to whatever reads logits and to the reduction: what lies under it, NaN
-included, then changes no bit of a loss or a gradient. Nothing is reduced but by a reduction. Sums
-are in float32 whatever the type of the logits. Nothing here knows the engine: any model that gives
-logits will do.
+a mask of the values' shape, true for tokens that count; the others are masked out. Give it to
+whatever reads logits and to the reduction: what is masked out, NaN included, then changes no bit of
+a loss or a gradient, and a NaN that counts makes both NaN. Nothing is reduced but by a reduction.
+Sums are in float32 whatever the type of the logits. Nothing here knows the engine: any model that
+gives logits will do.
+
+Shapes and types are checked when a function is called, also while it is traced; so are numbers that
+are known then. A number that is traced, such as a ``mix`` that is an argument of a compiled
+function, is NaN outside its range, and so is the loss.
 
 >>> import jax, jax.numpy as jnp
 >>> from sdpo_jax import losses

@@ -80,14 +80,15 @@ def _centred(rewards: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Ar
     given = jnp.asarray(rewards)
     if not jnp.issubdtype(given.dtype, jnp.floating):
         given = given.astype(jnp.float32)
-    if not -given.ndim <= axis < given.ndim:
+    if not isinstance(axis, int) or not -given.ndim <= axis < given.ndim:
         raise ValueError(f"axis: {axis}; allowed: an axis of rewards of shape {given.shape}")
-    mask = checks.mask(True if where is None else where, given.shape)
-    assert mask is not None
+    mask = checks.mask(where, given.shape)
+    if mask is None:
+        mask = jnp.ones(given.shape, bool)
     reward = checks.kept(checks.wide(given), mask)
     infinity = jnp.array(jnp.inf, reward.dtype)
-    least = jnp.where(mask, reward, infinity).min(axis, keepdims=True)
-    most = jnp.where(mask, reward, -infinity).max(axis, keepdims=True)
+    least = jnp.where(mask, reward, infinity).min(axis, keepdims=True, initial=jnp.inf)
+    most = jnp.where(mask, reward, -infinity).max(axis, keepdims=True, initial=-jnp.inf)
     size = jnp.maximum(abs(least), abs(most))
     equal = most - least <= _ROUNDINGS * jnp.finfo(given.dtype).eps * size
     count = mask.sum(axis, keepdims=True, dtype=reward.dtype)

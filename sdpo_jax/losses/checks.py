@@ -1,7 +1,12 @@
 """What every loss asks of its arrays, and how masks are applied.
 
-A mask is applied twice: to what goes into a formula and to what comes out. What lies under it,
-infinities and NaN included, then changes no bit of a value or of a gradient.
+A mask is true where a token counts; the others are masked out. It is applied twice: to what goes
+into a formula and to what comes out. What is masked out, infinities and NaN included, then changes
+no bit of a value or of a gradient. What counts is never hidden: of a NaN that counts the loss is
+NaN.
+
+What is known before a program runs is checked, and refused in one line. A number that is traced
+can't be: outside its range it is NaN, and so is the loss.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Collection
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -34,6 +39,8 @@ def floating(name: str, values: ArrayLike, dimensions: int = 0) -> Array:
     if array.ndim < dimensions:
         axes = ("a number", "[..., T]", "[..., T, V]")[dimensions]
         raise ValueError(f"{name}: of shape {array.shape}; allowed: {axes}")
+    if dimensions == 2 and not array.shape[-1]:
+        raise ValueError(f"{name}: of shape {array.shape}; allowed: a V of 1 or more")
     return array
 
 
@@ -49,28 +56,34 @@ def alike(name: str, array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def mask(where: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """The mask as booleans of a shape; ``None`` where there is none.
+    """The mask as booleans, of just this shape; ``None`` where there is none.
 
-    A mask over sequences would fit along the tokens where there are as many of them, so that none
-    is broadcast from fewer axes.
+    Nothing is broadcast: a count of a smaller mask would be another than the sum's.
 
     Raises:
-        ValueError: it is not of booleans or integers, or has other axes than the shape.
+        ValueError: it has another shape, or see ``booleans``.
     """
-    if where is None:
-        return None
-    array = jnp.asarray(where)
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        array = array != 0
-    if array.dtype != jnp.bool_:
-        raise ValueError(f"where: of type {array.dtype}; allowed: booleans, or integers 0 and 1")
-    fits = len(array.shape) == len(shape) and all(
-        found in (1, size) for found, size in zip(array.shape, shape, strict=True)
-    )
-    if array.ndim and not fits:
-        allowed = f"{shape}, or 1 along an axis"
-        raise ValueError(f"where: of shape {array.shape}; allowed: {allowed}")
-    return jnp.broadcast_to(array, shape)
+    return None if where is None else alike("where", booleans("where", where), shape)
+
+
+def booleans(name: str, values: ArrayLike) -> Array:
+    """An array of booleans, or of integers 0 and 1, as booleans.
+
+    Raises:
+        ValueError: it is of another type, or holds other integers. Integers that are traced are
+            not compared: all but 0 are true.
+    """
+    array = jnp.asarray(values)
+    if array.dtype == jnp.bool_:
+        return array
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f"{name}: of type {array.dtype}; allowed: booleans, or integers 0 and 1")
+    if not isinstance(array, Tracer):
+        found = np.asarray(array)
+        others = found[(found != 0) & (found != 1)]
+        if others.size:
+            raise ValueError(f"{name}: holds {others[0]}; allowed: booleans, or integers 0 and 1")
+    return array != 0
 
 
 def kept(values: Array, where: Array | None) -> Array:
@@ -81,6 +94,11 @@ def kept(values: Array, where: Array | None) -> Array:
     return jnp.where(where, values, jnp.zeros((), values.dtype))
 
 
+def never_negative(values: Array) -> Array:
+    """What is 0 or more but for rounding: 0 where rounding took it below, with its own gradient."""
+    return jnp.where(values < 0, values - lax.stop_gradient(values), values)
+
+
 def known(value: ArrayLike) -> float | None:
     """A number's value, where it has one already; ``None`` where it is traced."""
     return None if isinstance(value, Tracer) else float(np.asarray(value))
@@ -89,7 +107,7 @@ def known(value: ArrayLike) -> float | None:
 def number(
     name: str, value: ArrayLike, least: float, most: float | None = None, above: bool = False
 ) -> Array:
-    """A single number in its range; one that is traced is not compared.
+    """A single number in its range; one that is traced is NaN outside of it.
 
     Args:
         name: of the parameter.
@@ -101,17 +119,32 @@ def number(
     Raises:
         ValueError: it is not one number, or not in the range.
     """
-    array = jnp.asarray(value)
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: {value!r}; allowed: one number") from None
     if array.ndim:
         raise ValueError(f"{name}: of shape {array.shape}; allowed: one number")
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise ValueError(f"{name}: of type {array.dtype}; allowed: one number")
     found = known(value)
-    if found is not None:
-        inside = found > least if above else found >= least
-        if not (inside and (most is None or found <= most)):
-            limit = f"above {least:g}" if above else f"{least:g} or more"
-            allowed = limit if most is None else f"{least:g} to {most:g}"
-            raise ValueError(f"{name}: {found:g}; allowed: {allowed}")
+    if found is None:
+        return within(array, least, most, above)
+    inside = found > least if above else found >= least
+    if not (inside and (most is None or found <= most)):
+        limit = f"above {least:g}" if above else f"{least:g} or more"
+        allowed = limit if most is None else f"{least:g} to {most:g}"
+        raise ValueError(f"{name}: {found:g}; allowed: {allowed}")
     return array
+
+
+def within(values: Array, least: float, most: float | None = None, above: bool = False) -> Array:
+    """The values, and NaN in the place of those that are outside of a range."""
+    inside = values > least if above else values >= least
+    if most is not None:
+        inside &= values <= most
+    # Multiplied, so that its gradient is NaN, too.
+    return jnp.where(inside, 1.0, jnp.nan) * wide(values)
 
 
 def whole(name: str, value: int, least: int = 1) -> int:
@@ -127,6 +160,17 @@ def whole(name: str, value: int, least: int = 1) -> int:
     if found is None or isinstance(value, bool) or found < least:
         raise ValueError(f"{name}: {value!r}; allowed: a whole number, {least} or more")
     return found
+
+
+def boolean(name: str, value: bool) -> bool:
+    """True or false, known before a program is traced.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: {value!r}; allowed: True, False")
+    return bool(value)
 
 
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:

@@ -6,7 +6,10 @@ L = a L_distillation + (1 - a) L_policy,   a = sigmoid((KL - tau) / (tau / 3))
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from sdpo_jax.losses import checks
@@ -27,8 +30,14 @@ def hybrid(distillation: ArrayLike, policy_gradient: ArrayLike, *, weight: Array
     first = checks.floating("distillation", distillation)
     second = checks.floating("policy_gradient", policy_gradient)
     checks.alike("policy_gradient", second, first.shape)
-    if jax.numpy.ndim(weight):
+    if jnp.ndim(weight):
         share = checks.alike("weight", checks.floating("weight", weight), first.shape)
+        if not isinstance(share, Tracer):
+            outside = np.asarray(checks.wide(share))
+            outside = outside[~((outside >= 0) & (outside <= 1))]
+            if outside.size:
+                raise ValueError(f"weight: holds {outside[0]:g}; allowed: 0 to 1")
+        share = checks.within(share, 0, 1)
     else:
         share = checks.number("weight", weight, 0, 1)
     share = lax.stop_gradient(checks.wide(share))

@@ -32,10 +32,10 @@ def token_log_probs(
 
     Args:
         logits: ``[..., T, V]``; position t holds the distribution of token t.
-        tokens: ``[..., T]`` integers in ``[0, V)``. Of one outside it the value is NaN, unless it
-            lies under the mask.
+        tokens: ``[..., T]`` integers in ``[0, V)``. Of one outside it value and gradient are NaN,
+            unless it is masked out.
         temperature: above 0; the logits are divided by it.
-        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        where: mask ``[..., T]``; where it is false the value and its gradient are 0.
         chunk: positions at a time (see ``chunks.in_chunks``).
 
     Raises:
@@ -47,8 +47,8 @@ def token_log_probs(
         raise ValueError(f"tokens: of type {tokens.dtype}; allowed: an integer type")
     checks.alike("tokens", tokens, logits.shape[:-1])
     mask = checks.mask(where, logits.shape[:-1])
-    numbers = checks.number("temperature", temperature, 0, above=True)
-    return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), numbers)
+    heat = checked_temperature(temperature)
+    return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), heat)
 
 
 def entropy(
@@ -63,7 +63,7 @@ def entropy(
     Args:
         logits: ``[..., T, V]``.
         temperature: above 0; the logits are divided by it.
-        where: mask ``[..., T]``; elsewhere the value and its gradient are 0.
+        where: mask ``[..., T]``; where it is false the value and its gradient are 0.
         chunk: positions at a time (see ``chunks.in_chunks``).
 
     Raises:
@@ -71,31 +71,48 @@ def entropy(
     """
     logits = checks.floating("logits", logits, 2)
     mask = checks.mask(where, logits.shape[:-1])
-    numbers = checks.number("temperature", temperature, 0, above=True)
-    return in_chunks(_entropy, chunk, logits, mask, numbers)
+    return in_chunks(_entropy, chunk, logits, mask, checked_temperature(temperature))
 
 
-def tempered(logits: Array, mask: Array | None, temperature: ArrayLike) -> Array:
-    """The logits at a temperature, in float32 or more; 0 under the mask."""
-    return checks.kept(checks.wide(logits), mask) / temperature
+def checked_temperature(temperature: ArrayLike) -> Array | None:
+    """Above 0; ``None`` where it is known to be 1, which changes nothing.
+
+    Raises:
+        ValueError: it is not one number above 0.
+    """
+    found = checks.number("temperature", temperature, 0, above=True)
+    return None if checks.known(temperature) == 1 else found
 
 
-def _token_log_probs(logits: Array, others: Any, temperature: Array) -> Array:
+def tempered(logits: Array, mask: Array | None, temperature: Array | None) -> Array:
+    """The logits at a temperature, in float32 or more; 0 where they are masked out."""
+    logits = checks.kept(checks.wide(logits), mask)
+    if temperature is None:
+        return logits
+    # A forbidden token is that at any temperature: -inf has no part in a derivative by it.
+    forbidden = logits == -jnp.inf
+    allowed = jnp.where(forbidden, 0.0, logits) / temperature
+    return jnp.where(forbidden, logits / lax.stop_gradient(temperature), allowed)
+
+
+def _token_log_probs(logits: Array, others: Any, temperature: Array | None) -> Array:
     tokens, mask = others
     if tokens.dtype.itemsize < 4:
         # Of a type that may be too small to hold V.
         tokens = tokens.astype(jnp.int32)
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
-    # A comparison where others gather: its gradient is no scatter, and V may be sharded.
-    vocabulary = lax.broadcasted_iota(tokens.dtype, log_probs.shape, log_probs.ndim - 1)
-    chosen = jnp.where(vocabulary == tokens[..., None], log_probs, 0.0).sum(-1)
     inside = (tokens >= 0) & (tokens < log_probs.shape[-1])
-    return checks.kept(jnp.where(inside, chosen, jnp.nan), mask)
+    # A comparison where others gather: its gradient is no scatter, and V may be sharded. Of a token
+    # outside it is that of another, times NaN: value and gradient.
+    place = jnp.where(inside, tokens, 0)
+    vocabulary = lax.broadcasted_iota(place.dtype, log_probs.shape, log_probs.ndim - 1)
+    chosen = jnp.where(vocabulary == place[..., None], log_probs, 0.0).sum(-1)
+    return checks.kept(jnp.where(inside, 1.0, jnp.nan), mask) * chosen
 
 
-def _entropy(logits: Array, mask: Array | None, temperature: Array) -> Array:
+def _entropy(logits: Array, mask: Array | None, temperature: Array | None) -> Array:
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     probs = jnp.exp(log_probs)
-    # 0 log 0 = 0.
-    terms = probs * jnp.where(probs > 0, log_probs, 0.0)
-    return checks.kept(-terms.sum(-1), mask)
+    # 0 log 0 = 0; not "above 0", so that NaN stays in the sum.
+    terms = probs * jnp.where(probs != 0, log_probs, 0.0)
+    return checks.kept(0.0 - terms.sum(-1), mask)

@@ -10,6 +10,11 @@ Batches in parts: with the ``count`` of the whole batch (``token_count``, or ``s
 given, the losses of its parts, microbatches or devices, *sum* to that of the whole, and so do
 their gradients. What averages over n parts (``lax.pmean``, ``optax.MultiSteps``) wants
 ``count / n``. The mean of each part's own mean is another loss, wherever parts differ in tokens.
+A count has no gradient. One of 0 is for a batch without a token; where there are some, the loss is
+infinite or NaN.
+
+The mask has the shape of the values. Nothing is broadcast, so that what is summed is what is
+counted.
 """
 
 from __future__ import annotations
@@ -32,10 +37,10 @@ def token_mean(
         count: tokens of the whole batch, of which these may be a part; by default of these.
 
     Raises:
-        ValueError: an argument of another shape or type.
+        ValueError: an argument of another shape, type or range.
     """
     array, mask = _checked(values, where)
-    return _over(array.sum(), token_count(mask) if count is None else count)
+    return _over(array.sum(), mask, token_count(mask) if count is None else count)
 
 
 def sequence_mean(
@@ -50,12 +55,12 @@ def sequence_mean(
             these that have a token. TRL counts those without one, too.
 
     Raises:
-        ValueError: an argument of another shape or type.
+        ValueError: an argument of another shape, type or range.
     """
     array, mask = _checked(values, where)
     lengths = jnp.maximum(mask.sum(-1), 1)
     total = (array.sum(-1) / lengths).sum()
-    return _over(total, sequence_count(mask) if count is None else count)
+    return _over(total, mask, sequence_count(mask) if count is None else count)
 
 
 def fixed_length(
@@ -79,28 +84,51 @@ def fixed_length(
     """
     array, mask = _checked(values, where)
     total = array.sum() / checks.number("length", length, 0, above=True)
-    return _over(total, sequence_count(mask) if count is None else count)
+    return _over(total, mask, sequence_count(mask) if count is None else count)
 
 
 def token_count(where: ArrayLike) -> Array:
-    """How many tokens there are under a mask ``[..., T]``."""
-    return (jnp.asarray(where) != 0).sum()
+    """How many tokens count.
+
+    Args:
+        where: mask ``[..., T]``, of the shape of the values: nothing is broadcast.
+
+    Raises:
+        ValueError: it is not of booleans, or integers 0 and 1, or has no axis.
+    """
+    return _mask(where).sum()
 
 
 def sequence_count(where: ArrayLike) -> Array:
-    """How many sequences of a mask ``[..., T]`` have a token."""
-    return (jnp.asarray(where) != 0).any(-1).sum()
+    """How many sequences have a token that counts.
+
+    Args:
+        where: mask ``[..., T]``, of the shape of the values: nothing is broadcast.
+
+    Raises:
+        ValueError: it is not of booleans, or integers 0 and 1, or has no axis.
+    """
+    return _mask(where).any(-1).sum()
+
+
+def _mask(where: ArrayLike) -> Array:
+    mask = checks.booleans("where", where)
+    if not mask.ndim:
+        raise ValueError("where: of shape (); allowed: [..., T]")
+    return mask
 
 
 def _checked(values: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array]:
-    """The values that count, 0 elsewhere, and the mask."""
+    """The values that count, and 0 in the place of others; and the mask."""
     array = checks.floating("values", values, 1)
-    mask = checks.mask(True if where is None else where, array.shape)
-    assert mask is not None
-    return checks.kept(checks.wide(array), mask), mask
+    mask = checks.mask(where, array.shape)
+    return checks.kept(checks.wide(array), mask), (
+        jnp.ones(array.shape, bool) if mask is None else mask
+    )
 
 
-def _over(total: Array, count: ArrayLike) -> Array:
+def _over(total: Array, mask: Array, count: ArrayLike) -> Array:
     number = lax.stop_gradient(checks.wide(checks.number("count", count, 0)))
     # Nothing was summed where nothing was counted. A share of a count may be below 1.
-    return total / jnp.where(number > 0, number, 1.0)
+    nothing = (number == 0) & ~mask.any()
+    return total / jnp.where(nothing, 1.0, number)

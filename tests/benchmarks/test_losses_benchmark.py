@@ -42,7 +42,11 @@ def test_its_page_holds_what_was_measured():
         "trl": {"missing": "No module named 'trl'"},
     }
     page = benchmark._page(SIZES, 2, {"jsd": found})
-    assert "| jsd | sdpo_jax.losses, in chunks | 0 | 25% | 50% | 1.00 (1.00-1.00) | 0.50 |" in page
+    # Of one line 4 arrays, in chunks the gradient alone; 2 are given.
+    assert (
+        "| jsd | sdpo_jax.losses, in chunks | 0 | 0 | 25% | 50% | 1.00 (1.00-1.00) | 0.50 |" in page
+    )
+    assert "| jsd | 25% | 25% | 50% | 50% |" in page
     assert "| jsd | TRL (PyTorch) | No module named 'trl' |" in page
 
 

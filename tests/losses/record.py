@@ -25,6 +25,9 @@ TEMPERATURES = (2.0,)
 CLIPS = (0.8, 2.0)
 REDUCTIONS = ("grpo", "bnpo", "dr_grpo", "dapo")
 BANDS = ((0.2, 0.2), (0.2, 0.28))
+# Of whole sequences, whose ratios are nearer to 1; and the largest ratio where A < 0.
+SEQUENCE_BAND = (0.03, 0.04)
+DUAL_CLIPS = (1.3, 3.0)
 LONGEST = 16
 KL_WEIGHT = 0.04
 ENTROPY_WEIGHT = 0.01
@@ -54,6 +57,7 @@ def record() -> dict[str, np.ndarray]:
     import trl
     from trl import DPOTrainer, GRPOTrainer
     from trl.experimental.gkd import GKDTrainer
+    from trl.experimental.iw_opd import IWOPDTrainer
     from trl.experimental.sdpo import loss_utils
     from trl.experimental.sdpo.sdpo_trainer import SDPOTrainer
     from trl.trainer.utils import entropy_from_logits, selective_log_softmax
@@ -123,6 +127,15 @@ def record() -> dict[str, np.ndarray]:
                 lambda leaf, mix=mix, tail=tail: on_the_teachers_support(leaf, mix, 4, tail),
             )
 
+    for top_k in TOP_K:
+        for tail in (True, False):
+            add(
+                f"union/0.3/{top_k}/{tail}",
+                lambda leaf, top_k=top_k, tail=tail: IWOPDTrainer.generalized_jsd_loss(
+                    leaf, teacher, beta=0.3, reduction="none", top_k=top_k, add_tail=tail
+                ).sum(-1),
+            )
+
     add("log_probs", lambda leaf: selective_log_softmax(leaf, tokens))
     add("entropy", entropy_from_logits)
 
@@ -169,7 +182,7 @@ def record() -> dict[str, np.ndarray]:
 
         add(f"sdpo/{mode}", self_distillation)
 
-    def grpo(leaf, kind, low, high, kl_weight=0.0, entropy_weight=0.0):
+    def grpo(leaf, kind, low, high, kl_weight=0.0, entropy_weight=0.0, level="token", dual=None):
         def per_token(*_, **__):
             return selective_log_softmax(leaf, tokens), entropy_from_logits(leaf), None
 
@@ -178,14 +191,14 @@ def record() -> dict[str, np.ndarray]:
             beta=kl_weight,
             epsilon_low=low,
             epsilon_high=high,
-            importance_sampling_level="token",
+            importance_sampling_level=level,
             top_entropy_quantile=1.0,
             off_policy_mask_threshold=None,
             use_vllm=False,
             aux_loss_enabled=False,
             current_gradient_accumulation_steps=1,
             max_completion_length=LONGEST,
-            args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
+            args=SimpleNamespace(delta=dual, use_bias_correction_kl=False, steps_per_generation=1),
             _entropy_bonus_enabled=entropy_weight > 0,
             use_adaptive_entropy=False,
             entropy_coef=entropy_weight,
@@ -209,6 +222,12 @@ def record() -> dict[str, np.ndarray]:
                 f"grpo/{kind}/{low}/{high}",
                 lambda leaf, kind=kind, low=low, high=high: grpo(leaf, kind, low, high),
             )
+        add(
+            f"grpo/{kind}/sequence",
+            lambda leaf, kind=kind: grpo(leaf, kind, *SEQUENCE_BAND, level="sequence"),
+        )
+    for dual in DUAL_CLIPS:
+        add(f"grpo/dual/{dual}", lambda leaf, dual=dual: grpo(leaf, "dapo", 0.2, 0.28, dual=dual))
     add("grpo/kl", lambda leaf: grpo(leaf, "grpo", 0.2, 0.2, kl_weight=KL_WEIGHT))
     add("grpo/entropy", lambda leaf: grpo(leaf, "dapo", 0.2, 0.2, entropy_weight=ENTROPY_WEIGHT))
 

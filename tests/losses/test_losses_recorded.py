@@ -60,6 +60,11 @@ def per_token():
             cases[f"teachers_top_k/{mix}/4/{tail}"] = lambda s, a=mix, tail=tail: top_k(
                 s, a, 4, tail, "teacher"
             )
+    for count in record.TOP_K:
+        for tail in (True, False):
+            cases[f"union/0.3/{count}/{tail}"] = lambda s, k=count, tail=tail: top_k(
+                s, 0.3, k, tail, "union"
+            )
     for name, mix in (("forward_kl", 0.0), ("reverse_kl", 1.0)):
         cases[f"{name}: full/{mix}"] = lambda s, name=name: losses.distillation(
             s, TEACHER, divergence=name
@@ -84,9 +89,10 @@ REDUCTIONS = {
 }
 
 
-def clipped(student, low=0.2, high=0.2):
+def clipped(student, low=0.2, high=0.2, **options):
+    advantages = GIVEN["advantages"]
     return losses.clipped_ratio(
-        log_probs(student), OLD, GIVEN["advantages"], clip=low, clip_high=high, where=MASK
+        log_probs(student), OLD, advantages, clip=low, clip_high=high, where=MASK, **options
     )
 
 
@@ -125,6 +131,14 @@ def whole():
             cases[f"grpo/{kind}/{low}/{high}"] = lambda s, kind=kind, low=low, high=high: (
                 REDUCTIONS[kind](clipped(s, low, high))
             )
+        for level in ("sequence", "sequence_token"):
+            cases[f"{level}: grpo/{kind}/sequence"] = lambda s, kind=kind, level=level: REDUCTIONS[
+                kind
+            ](clipped(s, *record.SEQUENCE_BAND, level=level))
+    for dual in record.DUAL_CLIPS:
+        cases[f"grpo/dual/{dual}"] = lambda s, dual=dual: REDUCTIONS["dapo"](
+            clipped(s, 0.2, 0.28, dual_clip=dual)
+        )
     cases |= {"grpo/kl": with_kl, "grpo/entropy": with_entropy}
     for strength in record.STRENGTHS:
         cases[f"dpo/{strength}"] = lambda s, strength=strength: dpo(s, strength)

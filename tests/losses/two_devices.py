@@ -30,10 +30,13 @@ def main() -> None:
         "mask": np.arange(LENGTH) < np.array([[6], [5], [1], [0]]),
     }
 
-    def loss(weights, part, tokens, sequences):
+    def loss(given, part, tokens, sequences):
+        weights, temperature = given
         logits = part["states"] @ weights
         where = part["mask"]
-        teach = losses.distillation(logits, part["teacher"], divergence="jsd", where=where, chunk=4)
+        teach = losses.distillation(
+            logits, part["teacher"], divergence="jsd", temperature=temperature, where=where, chunk=4
+        )
         now = losses.token_log_probs(logits, part["tokens"], where=where)
         policy = losses.clipped_ratio(now, now - 0.1, part["advantages"], where=where)
         return losses.token_mean(teach, where, count=tokens) + losses.sequence_mean(
@@ -41,34 +44,49 @@ def main() -> None:
         )
 
     gradient = jax.value_and_grad(loss)
-    expected = jax.jit(gradient)(weights, batch, None, None)
+    given = weights, np.float32(1.5)
+    expected = jax.jit(gradient)(given, batch, None, None)
 
     mesh = Mesh(np.array(jax.devices()), ("batch",))
     rows = PartitionSpec("batch")
     placed = jax.device_put(batch, NamedSharding(mesh, rows))
-    with_jit = jax.jit(gradient)(weights, placed, None, None)
+    with_jit = jax.jit(gradient)(given, placed, None, None)
 
-    def on_each(weights, part):
+    def on_each(given, part):
         axis = "batch"
         totals = [
             jax.lax.psum(count(part["mask"]), axis)
             for count in (losses.token_count, losses.sequence_count)
         ]
         # Its own copy of the weights: the gradient is then that of this device's part.
-        own = jax.lax.pcast(weights, axis, to="varying")
+        own = jax.tree.map(lambda leaf: jax.lax.pcast(leaf, axis, to="varying"), given)
         return jax.lax.psum(gradient(own, part, *totals), axis)
 
-    with_shard_map = jax.jit(
-        jax.shard_map(
-            on_each, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=PartitionSpec()
+    def summed_by_jax(given, part):
+        axis = "batch"
+        totals = [
+            jax.lax.psum(count(part["mask"]), axis)
+            for count in (losses.token_count, losses.sequence_count)
+        ]
+        # Of what all devices share, JAX sums the gradient; of the loss it does not.
+        value, summed = gradient(given, part, *totals)
+        return jax.lax.psum(value, axis), summed
+
+    def over_both(function):
+        mapped = jax.shard_map(
+            function, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=PartitionSpec()
         )
-    )(weights, batch)
+        return jax.jit(mapped)(given, batch)
 
     def error(found):
         pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
         return max(float(abs(one - other).max()) for one, other in pairs)
 
-    found = {"jit": with_jit, "shard_map": with_shard_map}
+    found = {
+        "jit": with_jit,
+        "shard_map": over_both(on_each),
+        "shard_map, shared": over_both(summed_by_jax),
+    }
     print(json.dumps({name: error(each) for name, each in found.items()}))
 
 
