@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 import sdpo_jax
-from sdpo_jax import Config, Metric, Plan, Sizes, View, oracles, teachers
+from sdpo_jax import POLICIES, PROBLEMS, Config, Metric, Plan, Sizes, View, oracles, teachers
 from sdpo_jax.algorithm import numbers_of
 from sdpo_jax.engine.streams import Stream, stream
 from sdpo_jax.grid import default_block_width
@@ -48,7 +48,8 @@ class Grid:
 
     Attributes:
         axes: the grid's axes.
-        config: the numbers that the axes do not vary.
+        config: the engine's numbers that the axes do not vary.
+        numbers: the parts' own, where they are not at their defaults.
         metrics: what is measured.
         record: metrics whose curves are recorded.
         record_every: steps between two points of a curve.
@@ -56,6 +57,7 @@ class Grid:
 
     axes: Mapping[str, Any]
     config: Config = field(default_factory=Config)
+    numbers: Mapping[str, float] = field(default_factory=dict)
     metrics: tuple[str | tuple[str, Metric], ...] = _SCALARS
     record: tuple[str, ...] = _CURVES
     record_every: int = 1
@@ -70,6 +72,7 @@ class Grid:
             {**self.axes, "seed": range(seeds)},
             width=default_block_width(),
             config=self.config,
+            numbers=self.numbers,
             sizes=SIZES,
             metrics=self.metrics,
             record=self.record,
@@ -97,12 +100,13 @@ class Experiment:
         return sum(grid.runs(seeds) for grid in self.grids)
 
 
-def experiments(base: Config | None = None) -> dict[str, Experiment]:
+def experiments(base: Mapping[str, float] | None = None) -> dict[str, Experiment]:
     """The paper's four sets (the multi-seed one is ``algorithms`` at continuous) and the
     controls.
 
     Args:
-        base: other numbers than the defaults, where an experiment does not set them itself.
+        base: by name other numbers than the defaults, the engine's or the parts' own, where an
+            experiment does not set them itself.
     """
     found = _experiments()
     if base is None:
@@ -110,15 +114,20 @@ def experiments(base: Config | None = None) -> dict[str, Experiment]:
     return {name: _based(experiment, base) for name, experiment in found.items()}
 
 
-def _based(experiment: Experiment, base: Config) -> Experiment:
+def _based(experiment: Experiment, base: Mapping[str, float]) -> Experiment:
     defaults = dataclasses.asdict(Config())
+    shared = {name: value for name, value in base.items() if name in defaults}
+    own = {name: value for name, value in base.items() if name not in defaults}
 
     def onto(config: Config) -> Config:
-        own = dataclasses.asdict(config)
-        kept = {name: value for name, value in own.items() if value != defaults[name]}
-        return dataclasses.replace(base, **kept)
+        given = dataclasses.asdict(config)
+        kept = {name: value for name, value in given.items() if value != defaults[name]}
+        return Config(**{**shared, **kept})
 
-    grids = tuple(dataclasses.replace(grid, config=onto(grid.config)) for grid in experiment.grids)
+    grids = tuple(
+        dataclasses.replace(grid, config=onto(grid.config), numbers={**own, **grid.numbers})
+        for grid in experiment.grids
+    )
     # The range of rewards is that of problems of the defaults.
     finish = _with_curves if experiment.finish is _with_optimality else experiment.finish
     return dataclasses.replace(experiment, grids=grids, finish=finish)
@@ -204,11 +213,20 @@ def _experiments() -> dict[str, Experiment]:
     }
 
 
-def constants(base: Config | None = None) -> dict[str, Any]:
+def constants(base: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Every number that the experiments are made of, for the manifest."""
-    config = Config() if base is None else base
+    base = {} if base is None else base
+
+    def numbers_at(defaults: Mapping[str, float]) -> dict[str, float]:
+        return {name: float(base.get(name, value)) for name, value in defaults.items()}
+
+    def own(part: Any) -> dict[str, float]:
+        return numbers_at({name: number.default for name, number in part.numbers.items()})
+
     return {
-        "config": {name: float(value) for name, value in dataclasses.asdict(config).items()},
+        "config": numbers_at(dataclasses.asdict(Config())),
+        "problem": own(PROBLEMS["bigram"]),
+        "policy": own(POLICIES["factored"]),
         "numbers": {
             algorithm: {name: number.default for name, number in numbers.items()}
             for algorithm in (*ALGORITHMS, "hybrid")

@@ -24,7 +24,6 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from sdpo_jax import Config
 from sweeps import about, claims, drawing, store
 from sweeps.calibration.command import TITLES
 from sweeps.claims import Verdict
@@ -61,7 +60,7 @@ class Setting:
     Attributes:
         name: of its folder.
         weight: share of the posterior among the settings at hand; 0 of the defaults.
-        numbers: by field of ``Config``.
+        numbers: by name.
     """
 
     name: str
@@ -126,8 +125,7 @@ def study(
         verdicts = {}
         for setting in [Setting(DEFAULTS, 0.0, {}), *chosen]:
             folder = out / SETTINGS / setting.name
-            base = Config(**setting.numbers)
-            reproduce(folder, seeds, reporter, command, stop, base=base, pages=False)
+            reproduce(folder, seeds, reporter, command, stop, base=setting.numbers, pages=False)
             verdicts[setting.name] = {claim.id: claim.verdict for claim in claims.judge(folder)}
         found = outcome(chosen, verdicts, seeds, command)
         store.write_json(out / JSON_NAME, found)

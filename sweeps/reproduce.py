@@ -10,13 +10,13 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import xarray as xr
 
-from sdpo_jax import Config, Plan, Progress
+from sdpo_jax import Plan, Progress
 from sdpo_jax.grid import compiled_ahead, default_block_width
 from sweeps import claims, paper, provenance, store
 from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
@@ -54,7 +54,7 @@ def reproduce(
     reporter: Reporter,
     command: str | None = None,
     stop: Callable[[], bool] | None = None,
-    base: Config | None = None,
+    base: Mapping[str, float] | None = None,
     pages: bool = True,
 ) -> None:
     """Run every experiment over ``seeds`` seeds, save each as it ends, and render the folder.
@@ -65,7 +65,7 @@ def reproduce(
         reporter: told how far the work is.
         command: how the caller was started, for the manifest.
         stop: once true, the block under way is finished and the rest left.
-        base: other numbers than the defaults.
+        base: by name other numbers than the defaults, the engine's or the parts' own.
         pages: whether tables, figures, claims and report are made.
 
     Raises:
@@ -90,7 +90,7 @@ def _reproduce(
     reporter: Reporter,
     command: str | None,
     stop: Callable[[], bool] | None,
-    base: Config | None,
+    base: Mapping[str, float] | None,
     pages: bool,
 ) -> None:
     configuration = {"seeds": seeds, "constants": paper.constants(base)}

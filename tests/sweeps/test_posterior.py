@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from sdpo_jax import Config
 from sweeps import claims, paper, posterior, store
 from sweeps.claims import RULES, Verdict
 from sweeps.display import PaperDisplay
@@ -66,7 +65,7 @@ def test_a_verdict_changes_with_the_constant_that_parts_it():
 
 
 def test_an_experiment_keeps_the_numbers_that_it_sets_itself():
-    base = Config(feedback_strength=2.0, hint_noise=0.15)
+    base = {"feedback_strength": 2.0, "hint_noise": 0.15, "quality_scale": 0.75}
     plain, based = paper.experiments(), paper.experiments(base)
     assert list(plain) == list(based)
     for name, experiment in based.items():
@@ -74,6 +73,11 @@ def test_an_experiment_keeps_the_numbers_that_it_sets_itself():
             expected = dataclasses.asdict(before.config)
             expected |= {"feedback_strength": 2.0, "hint_noise": 0.15}
             assert dataclasses.asdict(grid.config) == expected
+            assert grid.numbers == {"quality_scale": 0.75}
+            plan = grid.plan(12)
+            (quality_scale,) = {float(each) for group in plan.groups
+                                for each in group.inputs["numbers"]["quality_scale"]}  # fmt: skip
+            assert quality_scale == 0.75
             assert grid.axes.keys() == before.axes.keys()
     assert based["flipped"].grids[0].config.sign == -1.0
 
@@ -97,7 +101,7 @@ def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch):
     assert not (out / posterior.JSON_NAME).exists()
     found = posterior.study(out, chosen, 12, PaperDisplay(), "python")
     assert [name for name, _ in begun] == ["defaults", "00", "01", "defaults", "00", "01"]
-    assert begun[3][1] == Config() and begun[5][1].feedback_strength == 1.5
+    assert begun[3][1] == {} and begun[5][1]["feedback_strength"] == 1.5
     assert posterior.load(out) == found
     assert {row["id"] for row in found["claims"]} == set(claims.RULES)
     for name in (posterior.MARKDOWN_NAME, "figures/posterior.svg", "figures/posterior.png"):
