@@ -40,6 +40,8 @@ learning_rate = [0.02, 0.2]
 seed = { count = 4096 }
 """
 _WORKERS = {"work": 3, "dask": 4}
+# Seconds between two kills, at most: processes then live for a few blocks.
+_PAUSE = 6.0
 # Seconds after which a process that should have ended is taken for stuck.
 _STUCK = 300
 
@@ -86,9 +88,7 @@ class Torture:
         }
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.outcome = Outcome({})
-        begun = time.perf_counter()
         self.sweeps("run", self.file, "--out", root / "reference")
-        self.duration = time.perf_counter() - begun
         self.expected = contents(root / "reference")
         self.outcome.blocks = sum(name.endswith(".block") for name in self.expected)
         self.out = root / "out"
@@ -152,7 +152,7 @@ class Torture:
 
     def pause(self) -> None:
         """Until the next kill."""
-        time.sleep(self.rng.uniform(0, self.duration / 2))
+        time.sleep(self.rng.uniform(0, _PAUSE))
 
     def work(self, kills: int) -> None:
         """Processes that take blocks which nobody has."""

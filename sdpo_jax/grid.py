@@ -179,15 +179,16 @@ def run_grid(
     size = plan.width * len(devices) * _blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
-        for chunk, arrays in _execute(
+        execution = _Execution(
             plan, plan.groups, plan.chunks(size), plan.trained, devices, progress
-        ):
+        )
+        for chunk, arrays in execution.results():
             fill(outcome, plan.total, *chunk.group.everywhere(chunk.runs, arrays))
         return label(plan, outcome)
     curves = CurvesOver(plan, curves_over, quantiles)
     chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // plan.width) * plan.width))
-    done = _execute(plan, plan.groups, iter(chunks), plan.trained, devices, progress)
-    for chunk, arrays in _in_order(chunks, done):
+    done = _Execution(plan, plan.groups, iter(chunks), plan.trained, devices, progress)
+    for chunk, arrays in _in_order(chunks, done.results()):
         runs, arrays = chunk.group.everywhere(chunk.runs, arrays)
         fill(outcome, plan.total, runs, curves.take(runs, arrays))
     return _with_curves(label(plan, outcome), plan, curves, quantiles)
@@ -246,7 +247,8 @@ def compute(
     chunks = list(chunks)
     groups = {id(chunk.group): chunk.group for chunk in chunks}.values()
     total = sum(len(chunk.places) for chunk in chunks)
-    return _execute(plan, groups, iter(chunks), total, _workers(workers), progress, stop)
+    execution = _Execution(plan, groups, iter(chunks), total, _workers(workers), progress, stop)
+    return execution.results()
 
 
 def fill(outcome: Arrays, total: int, runs: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
@@ -559,19 +561,6 @@ class _Under:
     arrays: Arrays = field(default_factory=dict)
 
 
-def _execute(
-    plan: Plan,
-    groups: Iterable[Group],
-    chunks: Iterator[Chunk],
-    total: int,
-    devices: Sequence[Any],
-    progress: Callable[[Progress], None] | None,
-    stop: Callable[[], bool] | None = None,
-) -> Iterator[tuple[Chunk, Arrays]]:
-    """Each chunk with its arrays, as soon as it is done; see ``_Execution``."""
-    return _Execution(plan, groups, chunks, total, devices, progress, stop).results()
-
-
 class _State(Enum):
     """How far the program of a group is."""
 
@@ -596,7 +585,7 @@ class _Execution:
         total: int,
         devices: Sequence[Any],
         progress: Callable[[Progress], None] | None,
-        stop: Callable[[], bool] | None,
+        stop: Callable[[], bool] | None = None,
     ):
         self.plan, self.total, self.devices = plan, total, devices
         self.progress, self.stop = progress, stop

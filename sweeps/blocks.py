@@ -58,10 +58,12 @@ class Block:
     Attributes:
         fingerprint: what computed it.
         arrays: by variable ``[n, ...]``.
+        size: of the file, in bytes.
     """
 
     fingerprint: str
     arrays: dict[str, np.ndarray]
+    size: int
 
 
 def write(
@@ -159,7 +161,7 @@ def read(path: Path, identity: str, layout: Layout | None = None, runs: int = 0)
         dtype = np.dtype(kind)
         kept[name] = np.frombuffer(data, dtype, size // dtype.itemsize, offset).reshape(shape)
         offset += size
-    return Block(fingerprint, kept)
+    return Block(fingerprint, kept, len(data))
 
 
 def maker(path: Path) -> str | None:

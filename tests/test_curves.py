@@ -129,14 +129,14 @@ def test_a_grid_of_one_axis_and_no_quantiles():
     ],
 )
 def test_what_can_not_be_is_said_before_anything_is_compiled(options, message, monkeypatch):
-    monkeypatch.setattr("sdpo_jax.grid._execute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("sdpo_jax.grid._Execution", lambda *_: pytest.fail("computed"))
     with pytest.raises(ValueError) as told:
         run(**options)
     assert str(told.value).startswith(message) and "\n" not in str(told.value)
 
 
 def test_counts_that_would_fill_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("sdpo_jax.grid._execute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("sdpo_jax.grid._Execution", lambda *_: pytest.fail("computed"))
     axes = {"learning_rate": np.linspace(0.1, 1, 500).tolist(), "seed": range(4)}
     with pytest.raises(ValueError, match=r"quantiles: counts of 500 cells at 300 steps"):
         run(axes, sizes=Sizes(), record_every=1, config=Config(), curves_over="seed")

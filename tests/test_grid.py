@@ -356,7 +356,7 @@ def test_progress_tells_all_runs():
     ],
 )
 def test_errors_name_the_field_the_value_and_what_is_allowed(monkeypatch, axes, options, words):
-    monkeypatch.setattr(grid, "_execute", lambda *_: pytest.fail("reached the compiler"))
+    monkeypatch.setattr(grid, "_Execution", lambda *_: pytest.fail("reached the compiler"))
     with pytest.raises(ValueError) as error:
         run(axes, **options)
     message = str(error.value)

@@ -159,7 +159,7 @@ def nothing_is_compiled(monkeypatch):
     def not_trained(*_):
         raise NotTrained
 
-    monkeypatch.setattr(grid, "_execute", not_trained)
+    monkeypatch.setattr(grid, "_Execution", not_trained)
 
 
 def names(message, *allowed):

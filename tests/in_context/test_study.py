@@ -227,7 +227,9 @@ def test_an_interrupted_study_goes_on_and_computes_nothing_twice(tmp_path, monke
     fails = False
     run.study(tmp_path, PLAN, "line")
     assert asked == ["first", "second", "second"]
-    with pytest.raises(ValueError, match=r"--out: .* holds something else"):
+    with pytest.raises(
+        ValueError, match=r"--out: .* another study of networks \(steps 60, asked for 61\)"
+    ):
         run.study(tmp_path, replace(PLAN, steps=61), "line")
 
 

@@ -25,6 +25,7 @@ from sweeps.execute import cluster, worker
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
 from sweeps.folder import Folder
+from sweeps.interrupts import Control
 from sweeps.processes import Process
 
 BASE = """
@@ -156,7 +157,7 @@ def test_many_threads_take_each_block_once(tmp_path):
         with Claims(tmp_path / "claims") as mine:
             taken = [name for name in names if mine.take(name)]
             found.append(taken)
-            barrier.wait()
+            barrier.wait(60)
 
     barrier = threading.Barrier(4)
     threads = [threading.Thread(target=take) for _ in range(4)]
@@ -580,6 +581,6 @@ def test_no_more_is_handed_out_than_keeps_the_cluster_busy(out, monkeypatch):
     found = Folder.open(out)
     told = []
     names = {task.identity for task in found.blocks.tasks}
-    cluster.of_client(client).compute(found, names, told.append, None, lambda: None)
+    cluster.of_client(client).compute(found, names, Control(told.append))
     assert client.most <= 8
     assert told[-1].done == told[-1].total == 24000
