@@ -83,7 +83,7 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Task:
     """A block that belongs in a folder.
 
@@ -102,20 +102,17 @@ class Task:
     layout: Layout
 
 
-def tasks_of(plan: Plan, known: set[bytes]) -> Iterator[Task]:
+def tasks_of(plan: Plan, known: blocks.Known | None = None) -> Iterator[Task]:
     """The blocks of a plan's runs that are not ``known``; adds their keys to it."""
+    known = blocks.Known() if known is None else known
     layout = blocks.layout_of(plan)
     for group in plan.groups:
         keys = blocks.run_keys(plan, group)
-        new = []
-        for place, key in enumerate(map(bytes, keys)):
-            if key not in known:
-                known.add(key)
-                new.append(place)
+        new = known.add(keys)
+        keys = keys if len(new) == len(keys) else keys[new]
         size = block_runs(group.program, plan)
         for start in range(0, len(new), size):
-            places = np.asarray(new[start : start + size])
-            part = keys[places]
+            places, part = new[start : start + size], keys[start : start + size]
             yield Task(blocks.block_id(part), plan, Chunk(group, places), part, layout)
 
 
@@ -342,22 +339,27 @@ class Blocks:
                     return
 
     @functools.cached_property
-    def index(self) -> dict[bytes, tuple[int, int]]:
-        """By run key: which task, and the row in its block."""
-        return {
-            key: (number, row)
-            for number, task in enumerate(self.tasks)
-            for row, key in enumerate(map(bytes, task.keys))
-        }
+    def index(self) -> blocks.Keys:
+        """Of all runs, block by block."""
+        none = np.empty((0, 2), np.uint64)
+        return blocks.Keys(np.concatenate([none, *(task.keys for task in self.tasks)]))
+
+    @functools.cached_property
+    def _begins(self) -> np.ndarray:
+        """The place of each block's first run in ``index``, ``[tasks]``."""
+        sizes = np.array([0, *(len(task.keys) for task in self.tasks)])
+        return sizes.cumsum()[:-1]
 
     def places(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
         """For each run of a plan the number of its task and the row in its block, ``[runs]``."""
         number = np.empty(plan.total, np.int64)
         row = np.empty(plan.total, np.int64)
         for group in plan.groups:
-            found = [self.index[key] for key in map(bytes, blocks.run_keys(plan, group))]
-            columns = np.asarray(found)
-            runs, at = group.everywhere(group.runs, {"number": columns[:, 0], "row": columns[:, 1]})
+            place = self.index.find(blocks.run_keys(plan, group))
+            assert (place >= 0).all(), "a plan of other runs than these blocks hold"
+            which = np.searchsorted(self._begins, place, side="right") - 1
+            found = {"number": which, "row": place - self._begins[which]}
+            runs, at = group.everywhere(group.runs, found)
             number[runs], row[runs] = at["number"], at["row"]
         return number, row
 
@@ -579,7 +581,7 @@ class Folder:
         with parts.stand_ins(manifest.registered):
             sweeps = [_parsed(path, manifest, text) for text in manifest.texts]
             self.sweep: Sweep = sweeps[manifest.current]
-            known: set[bytes] = set()
+            known = blocks.Known()
             tasks = [
                 task for sweep in sweeps for plan in sweep.plans.values()
                 for task in tasks_of(plan, known)
@@ -758,7 +760,7 @@ def _check_same(path: Path, manifest: Manifest, sweep: Sweep) -> None:
         return  # Its file can't be run here; that is told where it is left out.
     for plan in sweep.plans.values():
         for group in plan.groups:
-            if any(key in there for key in map(bytes, blocks.run_keys(plan, group))):
+            if (there.find(blocks.run_keys(plan, group)) >= 0).any():
                 return
     raise ValueError(
         f"--out: {path} holds the sweep {manifest.name!r}, which shares no run with "

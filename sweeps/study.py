@@ -58,7 +58,7 @@ class Trainer:
             Stopped: there was a wish to stop before the end.
             OSError: a block can't be written.
         """
-        mine = Blocks(self.folder, list(tasks_of(plan, set())), [self.fingerprint])
+        mine = Blocks(self.folder, list(tasks_of(plan)), [self.fingerprint])
         done = mine.survey().done
         self.there(sum(len(task.keys) for task in mine.tasks if task.identity in done))
         wanted = {task.identity for task in mine.tasks} - done

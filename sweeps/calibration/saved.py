@@ -11,6 +11,7 @@ import xarray as xr
 
 from sdpo_jax import Plan, Sizes
 from sweeps import kinds, study
+from sweeps.blocks import Known
 from sweeps.calibration.design import NAMES, Settings, plans
 from sweeps.folder import DATA, Blocks, digest, tasks_of
 from sweeps.kinds import CALIBRATION
@@ -42,7 +43,7 @@ def saved(out: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Plan], Bloc
             f"{out / kinds.MANIFEST}: not as a calibration writes it ({error}); allowed: "
             "`python -m sweeps calibrate --out` another folder"
         ) from None
-    known: set[bytes] = set()
+    known = Known()
     tasks = [task for plan in laid.values() for task in tasks_of(plan, known)]
     return laid, Blocks(out / DATA, tasks, [mark])
 

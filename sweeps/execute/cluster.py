@@ -40,7 +40,7 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
 _MOST_PROCESSES = 1024
 
 
-_RUNNING = "allowed: the same command once a scheduler runs, or without --on; both go on"
+_RUNNING = "what is saved is kept; allowed: the same command once a scheduler runs, or without --on"
 
 
 class Cluster:
@@ -192,7 +192,10 @@ def _told() -> Iterator[None]:
         yield
     except Lost:
         raise
-    except (CommClosedError, CancelledError, TimeoutError) as error:
+    except CancelledError as error:
+        # What it says lists every task.
+        raise Lost(f"the cluster's scheduler can't be reached any more; {_RUNNING}") from error
+    except (CommClosedError, TimeoutError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise Lost(f"the cluster can't be reached ({said[:200]}); {_RUNNING}") from error
     except RuntimeError as error:
