@@ -8,6 +8,7 @@ of one process that nobody disturbed, and begun anew.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -40,6 +41,9 @@ learning_rate = [0.02, 0.2]
 seed = { count = 4096 }
 """
 _WORKERS = {"work": 3, "dask": 4}
+# Seconds from a block that was written to the next kill, at most; and those to wait for one.
+_PAUSE = 1.5
+_PATIENCE = 30.0
 # Seconds after which a process that should have ended is taken for stuck.
 _STUCK = 300
 
@@ -52,6 +56,7 @@ class Outcome:
         kills: by kind of process, how many were killed.
         finished: sweeps brought to their end, each compared byte by byte.
         resumed: of those, the ones that one process alone had to bring there in the end.
+        amid: of the ``work`` processes that were killed, those that had blocks under way.
         lost: blocks that were whole before a kill and not there after it.
         torn: files of a block's name that were not whole.
         different: files that differed from the undisturbed run's, were missing, or too many.
@@ -62,6 +67,7 @@ class Outcome:
     kills: dict[str, int]
     finished: int = 0
     resumed: int = 0
+    amid: int = 0
     lost: int = 0
     torn: int = 0
     different: int = 0
@@ -86,9 +92,7 @@ class Torture:
         }
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.outcome = Outcome({})
-        begun = time.perf_counter()
         self.sweeps("run", self.file, "--out", root / "reference")
-        self.duration = time.perf_counter() - begun
         self.expected = contents(root / "reference")
         self.outcome.blocks = sum(name.endswith(".block") for name in self.expected)
         self.out = root / "out"
@@ -150,9 +154,31 @@ class Torture:
             child.wait()
         self.children.clear()
 
-    def pause(self) -> None:
-        """Until the next kill."""
-        time.sleep(self.rng.uniform(0, self.duration / 2))
+    def pause(self, names: list[str]) -> None:
+        """Until one more block is written, as long as processes run, and a moment longer.
+
+        Kills that came at any time would mostly hit processes that begin.
+        """
+        before, end = self.written(), time.monotonic() + _PATIENCE
+        while (
+            self.written() <= before
+            and time.monotonic() < end
+            and any(self.children[name].poll() is None for name in names)
+        ):
+            time.sleep(0.05)
+        time.sleep(self.rng.uniform(0, _PAUSE))
+
+    def written(self) -> int:
+        """How many blocks are there."""
+        return sum(1 for _ in (self.out / "data").glob("[!.]*.block"))
+
+    def at_work(self, name: str) -> bool:
+        """Whether a ``work`` process has blocks under way, by its claims."""
+        return any(
+            f"-{self.children[name].pid}-" in path.read_text(errors="replace")
+            for path in (self.out / "data" / "claims").glob("[!.]*")
+            if path.is_file()
+        )
 
     def work(self, kills: int) -> None:
         """Processes that take blocks which nobody has."""
@@ -163,10 +189,12 @@ class Torture:
             for name in names:
                 self.start(name, "sweeps", "work", self.out)
             while done < kills and any(self.children[name].poll() is None for name in names):
-                self.pause()
+                self.pause(names)
                 running = [name for name in names if self.children[name].poll() is None]
                 if running:
                     name = self.rng.choice(running)
+                    with contextlib.suppress(FileNotFoundError):
+                        self.outcome.amid += self.at_work(name)
                     self.kill(name)
                     done += 1
                     self.start(name, "sweeps", "work", self.out)
@@ -187,7 +215,7 @@ class Torture:
                 "client", "sweeps", "run", self.file, "--out", self.out, "--on", self.address
             )
             while plan and self.children["client"].poll() is None:
-                self.pause()
+                self.pause(["client"])
                 kind = plan[-1]
                 if kind == "worker":
                     number = self.rng.randrange(_WORKERS["dask"])
@@ -294,6 +322,7 @@ def run(options: Options, line: str) -> None:
         ["sweeps brought to their end and compared byte by byte", str(found.finished)],
         ["of which one process alone brought to the end", str(found.resumed)],
         ["blocks of a sweep", str(found.blocks)],
+        ["`work` processes killed amid a block", str(found.amid)],
         ["whole blocks lost by a kill", str(found.lost)],
         ["torn files under a block's name", str(found.torn)],
         ["files that differ, are missing or too many at the end", str(found.different)],

@@ -7,45 +7,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from sweeps.from_python import run_sweep as run
+    from sweeps.joining import join_sweeps as join
+    from sweeps.opening import open_sweep as open
 
-    from sdpo_jax.grid import Progress
+__all__ = ["join", "open", "run"]
 
-
-def open(
-    directory: str | os.PathLike[str], grid: str | None = None, lazy: bool | None = None
-) -> xr.Dataset:
-    """The results of a sweep as a labelled data set; see ``sweeps.opening.open_sweep``."""
-    from sweeps.opening import open_sweep
-
-    return open_sweep(directory, grid, lazy)
-
-
-def join(directories: Iterable[str | os.PathLike[str]], grid: str | None = None) -> xr.Dataset:
-    """The results of several sweeps as one data set; see ``sweeps.joining.join_sweeps``."""
-    from sweeps.joining import join_sweeps
-
-    return join_sweeps(directories, grid)
+# Imported when they are first asked for: a command that needs none of them starts sooner.
+_PLACES = {
+    "join": ("sweeps.joining", "join_sweeps"),
+    "open": ("sweeps.opening", "open_sweep"),
+    "run": ("sweeps.from_python", "run_sweep"),
+}
 
 
-def run(
-    sweep: Mapping[str, Any] | str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
-    *,
-    base: Mapping[str, Any] | None = None,
-    title: str = "",
-    on_change: str = "refuse",
-    progress: Callable[[Progress], None] | None = None,
-    client: Any = None,
-) -> xr.Dataset | dict[str, xr.Dataset]:
-    """Run a sweep into a folder, or go on with it; see ``sweeps.from_python.run_sweep``."""
-    from sweeps.from_python import run_sweep
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, function = _PLACES[name]
+    return getattr(importlib.import_module(module), function)
 
-    return run_sweep(
-        sweep, out, base=base, title=title, on_change=on_change, progress=progress, client=client
-    )
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -7,12 +7,14 @@ import io
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from sweeps.execute import GivenUp, Lost
 from sweeps.text import lines, plain
 from sweeps.writing import Busy
 
@@ -34,6 +36,14 @@ def _default(metavar: str, value: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
+_GOES_ON = "the same command goes on from what is saved"
+_WRITERS = "`run`, `reproduce`, `audit` or `in_context`"
+
+# What the help and the messages call them.
+_Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+_Sweep = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+
+
 @dataclass(frozen=True)
 class Run:
     """Run a sweep file into a folder, or go on with it.
@@ -53,7 +63,7 @@ class Run:
     `sweeps.open(DIR)` in Python, `render` or `export`.
     """
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    file: _Sweep
     """The sweep file."""
     out: Annotated[Path | None, _default("DIR", "results/NAME")] = None
     """Folder of the results."""
@@ -76,7 +86,7 @@ class Plan:
     The time comes from training a block of the largest programs on this machine.
     """
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    file: _Sweep
     """The sweep file, or a folder that `run` wrote: the sweep that it holds."""
     budget: float = 20.0
     """Seconds to spend on measuring."""
@@ -88,18 +98,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Status:
-    """Say how far a sweep is, and check every byte of it."""
+    """Say how far a sweep or a study is, and check every byte of it."""
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder that `run` wrote."""
+    directory: _Folder
+    """Folder that `run`, `reproduce`, `audit`, `in_context` or `calibrate` wrote."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a sweep from what is saved; repair what is damaged."""
+    """Go on with a sweep or a study from what is saved; repair what is damaged."""
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder that `run` wrote."""
+    directory: _Folder
+    """Folder that `run`, `reproduce`, `audit`, `in_context` or `calibrate` wrote."""
     on_change: Literal["refuse", "keep", "redo"] = "refuse"
     """As for `run`."""
     on: Annotated[str | None, _default("WHERE", "threads of this process")] = None
@@ -117,7 +127,7 @@ class Work:
     2 for bad input.
     """
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    directory: _Folder
     """Folder that `run` or `prepare` wrote."""
     shard: Annotated[str | None, _default("I/N", "all that nobody has")] = None
     """No more than every N-th block, from the I-th on."""
@@ -127,7 +137,7 @@ class Work:
 class Prepare:
     """Make the folder of a sweep file and compute nothing: for `work`."""
 
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    file: _Sweep
     """The sweep file."""
     out: Annotated[Path | None, _default("DIR", "results/NAME")] = None
     """Folder of the results."""
@@ -143,7 +153,7 @@ class Prepare:
 class Render:
     """Make tables, figures and report again from saved results, without running."""
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    directory: _Folder
     """Folder that `run`, `reproduce`, `audit` or `in_context` wrote."""
 
 
@@ -151,7 +161,7 @@ class Render:
 class Export:
     """Write a sweep's grids in the format of other tools, into DIR/export."""
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    directory: _Folder
     """Folder that `run` wrote."""
     to: Literal["netcdf", "zarr", "parquet", "csv"]
     """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run."""
@@ -163,7 +173,7 @@ class Export:
 class Replay:
     """Train one run of a sweep again, alone; compare every bit; save its full curves."""
 
-    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    directory: _Folder
     """Folder that `run` wrote."""
     run: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
     """The run's number, or its labels: algorithm=sdpo,noise=0.1,seed=3."""
@@ -194,7 +204,7 @@ class Calibrate:
     published numbers: posterior, best settings, goodness of fit, figure.
     """
 
-    out: Path = Path("results/calibration")
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/calibration")
     """Folder of the results."""
     problems: Annotated[int | None, _default("N", "160; 64 with --quick")] = None
     """Problems for each setting."""
@@ -279,8 +289,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0; 1 where something on the disk is wrong (`status`, `replay`); 2 for bad input; 130 when
-        interrupted.
+        0; 1 where something on the disk is wrong (`status`, `replay`) or blocks were left alone
+        because processes ended on them (`run`, `resume`, `work`); 2 for bad input; 3 where a
+        cluster can't be reached, or not any more; 128 and the number of the signal (143, 130) when
+        told to stop.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -295,9 +307,12 @@ def main(arguments: list[str] | None = None) -> int:
     line = shlex.join(["python", "-m", "sweeps", *given])
     try:
         return _dispatch(command, line)
+    except Lost as error:
+        print(f"error: {lines(error)}", file=sys.stderr)
+        return 3
     except (ValueError, Busy, FileNotFoundError) as error:
         print(f"error: {lines(error)}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, GivenUp) else 2
     except OSError as error:
         name = error.filename or error.filename2
         where = f"{name}: " if name else ""
@@ -308,7 +323,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is saved", file=sys.stderr)
+        print(f"interrupted; {_GOES_ON}", file=sys.stderr)
         return 130
 
 
@@ -321,10 +336,7 @@ def _dispatch(command: object, line: str) -> int:
         sweep = sweepfile.read(command.file, command.set)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change, command.on)
     if isinstance(command, Resume):
-        from sweeps.folder import saved_sweep
-
-        sweep = saved_sweep(command.directory)
-        return _run(command.directory, sweep, command.on_change, command.on)
+        return _resume(command)
     if isinstance(command, Prepare):
         return _prepare(command)
     if isinstance(command, Work):
@@ -355,26 +367,32 @@ def _dispatch(command: object, line: str) -> int:
     if isinstance(command, Render):
         return _render(command.directory)
     if isinstance(command, Calibrate):
-        from sweeps import cache
-        from sweeps.calibration import command as calibration
-
-        cache.enable()
-        return calibration.run(command.out, command.problems, command.quick, line)
+        return _calibrate(command, line)
     if isinstance(command, Posterior):
         return _posterior(command, line)
-    if isinstance(command, Audit):
-        return _audit(command, line)
-    if isinstance(command, InContext):
-        return _in_context(command, line)
-    assert isinstance(command, Reproduce)
-    return _reproduce(command, line)
+    assert isinstance(command, Reproduce | Audit | InContext)
+    return _study(command, line)
+
+
+def _resume(command: Resume) -> int:
+    from sweeps import kinds
+    from sweeps.folder import saved_sweep
+
+    made = kinds.find(command.directory)
+    if made is None:
+        sweep = saved_sweep(command.directory)
+        return _run(command.directory, sweep, command.on_change, command.on)
+    for flag, given in (("--on", command.on), ("--on-change", command.on_change)):
+        if given not in (None, "refuse"):
+            raise ValueError(f"{flag}: {given} for {made}; allowed: with a sweep of `run`'s")
+    return main(made.arguments)
 
 
 def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
     from sweeps import cache
     from sweeps import folder as folders
     from sweeps.display import Display, duration
-    from sweeps.interrupts import stoppable
+    from sweeps.interrupts import Stopped, stoppable
     from sweeps.sweepfile import Sweep
 
     assert isinstance(sweep, Sweep)
@@ -396,15 +414,19 @@ def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
             done = sum(len(t.keys) for t in folder.blocks.tasks if t.identity in survey.done)
             display.start(sweep.name, done, folder.runs)
 
-        folder = folders.run(
-            out,
-            sweep,
-            on_change=on_change,
-            progress=display.advance,
-            surveyed=surveyed,
-            stop=stop,
-            executor=executor,
-        )
+        try:
+            folder = folders.run(
+                out,
+                sweep,
+                on_change=on_change,
+                progress=display.advance,
+                surveyed=surveyed,
+                stop=stop,
+                executor=executor,
+            )
+        except Stopped:
+            print(f"stopped before anything was begun; {_GOES_ON}", file=sys.stderr)
+            return stop.status
     again = f"python -m sweeps resume {shlex.quote(str(out))}"
     left = folder.blocks.absent()
     if left:
@@ -459,19 +481,18 @@ def _work(command: Work) -> int:
 
 
 def _render(directory: Path) -> int:
-    from sweeps import store
+    from sweeps import kinds
     from sweeps.display import working
-    from sweeps.folder import MANIFEST, clear_partial_files, is_sweep
+    from sweeps.folder import clear_partial_files, is_sweep
     from sweeps.writing import Busy, locked
 
     if not directory.is_dir() or not any(directory.iterdir()):
         what = "not a folder" if directory.is_file() else "no such folder"
         what = "an empty folder" if directory.is_dir() else what
         raise ValueError(
-            f"{plain(str(directory))}: {what}; allowed: a folder that `run`, `reproduce`, `audit` "
-            "or `in_context` wrote"
+            f"{plain(str(directory))}: {what}; allowed: a folder that {_WRITERS} wrote"
         )
-    if (directory / MANIFEST).is_file():
+    if (directory / kinds.MANIFEST).is_file():
         # Of a command that was killed; while another one is at work there, it is left.
         with contextlib.suppress(Busy, PermissionError), locked(directory):
             clear_partial_files(directory)
@@ -482,120 +503,119 @@ def _render(directory: Path) -> int:
             path = render_sweep(directory)[-1]
         print(f"Report: {path}")
         return 0
-    if (directory / MANIFEST).is_file() and "in_context" in store.read_manifest(directory):
-        from sweeps.in_context import page as in_context
-
-        with working("making tables, figures and page"):
-            in_context.render(directory)
-        print(f"Page: {directory / in_context.PAGE}")
-        return 0
-    if (directory / MANIFEST).is_file() and "plan" in store.read_manifest(directory):
-        from sweeps.audit import page
-
-        with working("making tables, figures and page"):
-            page.render(directory)
-        print(f"Page: {directory / page.PAGE}")
-        return 0
-    from sweeps.render import render
-
-    with working("judging claims, making tables, figures and report"):
-        render(directory)
-    _print_outcome(directory)
+    made = kinds.find(directory)
+    if made is None:
+        raise ValueError(f"{directory}: no results there; allowed: a folder that {_WRITERS} wrote")
+    if made.kind is kinds.CALIBRATION:
+        raise ValueError(
+            f"{directory}: {made}; allowed: {made.again}, which makes its page from what is saved"
+        )
+    with working("making tables, figures and page"):
+        _page_of(made.kind).render(directory)
+    _print_outcome(made.kind, directory)
     return 0
 
 
-def _reproduce(command: Reproduce, line: str) -> int:
-    from sweeps import cache
-    from sweeps.display import PaperDisplay
-    from sweeps.interrupts import Stopped, stoppable
-    from sweeps.reproduce import reproduce
+def _page_of(kind: Any) -> Any:
+    """The module that makes the page of a study, and its lines for a terminal."""
+    from sweeps import kinds
+
+    if kind is kinds.AUDIT:
+        from sweeps.audit import page
+    elif kind is kinds.IN_CONTEXT:
+        from sweeps.in_context import page
+    else:
+        from sweeps import render as page
+    return page
+
+
+def _study(command: Reproduce | Audit | InContext, line: str) -> int:
+    from sweeps import kinds
+    from sweeps.display import PaperDisplay, console
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
-    seeds = QUICK_SEEDS if command.quick else command.seeds
-    out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
-    cache.enable()
-    with PaperDisplay() as display, stoppable() as stop:
-        try:
-            reproduce(out, DEFAULT_SEEDS if seeds is None else seeds, display, line, stop)
-        except Stopped:
-            print("stopped; the same command goes on from what is saved", file=sys.stderr)
-            return stop.status
-    _print_outcome(out)
-    return 0
+    kind, full, quick, places = {
+        Reproduce: (kinds.REPRODUCTION, DEFAULT_SEEDS, QUICK_SEEDS, (DEFAULT_OUT, QUICK_OUT)),
+        Audit: (kinds.AUDIT, AUDIT_SEEDS, None, (AUDIT_OUT, AUDIT_QUICK_OUT)),
+        InContext: (
+            kinds.IN_CONTEXT, IN_CONTEXT_SEEDS, None, (IN_CONTEXT_OUT, IN_CONTEXT_QUICK_OUT)
+        ),
+    }[type(command)]  # fmt: skip
+    seeds = quick if command.quick else full if command.seeds is None else command.seeds
+    out = command.out or places[command.quick]
+
+    def work(stop: Callable[[], bool]) -> None:
+        if seeds is not None and kind is kinds.REPRODUCTION:
+            from sweeps.reproduce import reproduce
+
+            with PaperDisplay() as display:
+                reproduce(out, seeds, display, line, stop)
+            return
+        study: Any
+        plans: Any
+        if kind is kinds.AUDIT:
+            from sweeps.audit import plan as plans
+            from sweeps.audit.run import audit as study
+        else:
+            from sweeps.in_context import plan as plans
+            from sweeps.in_context.run import study
+        chosen = plans.quick() if seeds is None else plans.full(seeds)
+        study(out, chosen, line, console(stderr=True).print, stop)
+
+    status = _until_stopped(work)
+    if status == 0:
+        _print_outcome(kind, out)
+    return status
 
 
 def _posterior(command: Posterior, line: str) -> int:
-    from sweeps import cache, posterior
+    from sweeps import posterior
     from sweeps.display import PaperDisplay
-    from sweeps.interrupts import Stopped, stoppable
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
     seeds = 16 if command.quick else 64 if command.seeds is None else command.seeds
     chosen = posterior.settings(command.calibration, 3 if command.quick else None)
     out = command.out or Path("results/posterior-quick" if command.quick else "results/posterior")
-    cache.enable()
-    with PaperDisplay() as display, stoppable() as stop:
-        try:
+
+    def work(stop: Callable[[], bool]) -> None:
+        with PaperDisplay() as display:
             posterior.study(out, chosen, seeds, display, line, stop)
-        except Stopped:
-            print("stopped; the same command goes on from what is saved", file=sys.stderr)
-            return stop.status
-    print(f"Table: {out / posterior.MARKDOWN_NAME}")
-    return 0
+
+    status = _until_stopped(work)
+    if status == 0:
+        print(f"Table: {out / posterior.MARKDOWN_NAME}")
+    return status
 
 
-def _audit(command: Audit, line: str) -> int:
-    from sweeps.audit import page, plan
-    from sweeps.audit.run import audit
-    from sweeps.display import console
+def _calibrate(command: Calibrate, line: str) -> int:
+    from sweeps.calibration.command import run
+
+    return _until_stopped(
+        lambda stop: run(command.out, command.problems, command.quick, line, stop)
+    )
+
+
+def _until_stopped(work: Callable[[Callable[[], bool]], None]) -> int:
+    """Do the work of a study; 0, or the status of the signal that ended it."""
+    from sweeps import cache
     from sweeps.interrupts import Stopped, stoppable
 
-    if command.quick and command.seeds is not None:
-        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
-    seeds = AUDIT_SEEDS if command.seeds is None else command.seeds
-    chosen = plan.quick() if command.quick else plan.full(seeds)
-    out = command.out or (AUDIT_QUICK_OUT if command.quick else AUDIT_OUT)
-    shown = console(stderr=True)
+    cache.enable()
     with stoppable() as stop:
         try:
-            audit(out, chosen, line, shown.print, stop)
+            work(stop)
         except Stopped:
-            print("stopped; the same command goes on from what is saved", file=sys.stderr)
+            print(f"stopped; {_GOES_ON}", file=sys.stderr)
             return stop.status
-    for text in page.summary_lines(out):
-        print(text)
-    print(f"Page: {out / page.PAGE}")
     return 0
 
 
-def _in_context(command: InContext, line: str) -> int:
-    from sweeps import cache
-    from sweeps.display import console
-    from sweeps.in_context import page, plan
-    from sweeps.in_context.run import study
-
-    if command.quick and command.seeds is not None:
-        raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
-    seeds = IN_CONTEXT_SEEDS if command.seeds is None else command.seeds
-    chosen = plan.quick() if command.quick else plan.full(seeds)
-    out = command.out or (IN_CONTEXT_QUICK_OUT if command.quick else IN_CONTEXT_OUT)
-    cache.enable()
-    shown = console(stderr=True)
-    study(out, chosen, line, shown.print)
-    for text in page.summary_lines(out):
-        print(text)
-    print(f"Page: {out / page.PAGE}")
-    return 0
-
-
-def _print_outcome(directory: Path) -> None:
-    from sweeps.render import summary_lines
-
-    for line in summary_lines(directory):
+def _print_outcome(kind: Any, directory: Path) -> None:
+    for line in _page_of(kind).summary_lines(directory):
         print(line)
-    print(f"Report: {directory / 'report.html'}")
+    print(f"Page: {directory / kind.page}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ _LONGEST = 2**32
 # Where a block's line of JSON names its fingerprint.
 _MAKER = re.compile(rb'"fingerprint": "([0-9a-f]*)"')
 _MOST_BEFORE = 1024
+# Runs whose inputs are put side by side at a time.
+_AT_A_TIME = 65_536
 _NUMBERS = re.compile(r"<f[248]|<[iu][248]|\|[iub]1")
 
 # By variable the shape behind the runs, and the type, as ``numpy`` writes it.
@@ -57,10 +59,12 @@ class Block:
     Attributes:
         fingerprint: what computed it.
         arrays: by variable ``[n, ...]``.
+        size: of the file, in bytes.
     """
 
     fingerprint: str
     arrays: dict[str, np.ndarray]
+    size: int
 
 
 def write(
@@ -158,7 +162,7 @@ def read(path: Path, identity: str, layout: Layout | None = None, runs: int = 0)
         dtype = np.dtype(kind)
         kept[name] = np.frombuffer(data, dtype, size // dtype.itemsize, offset).reshape(shape)
         offset += size
-    return Block(fingerprint, kept)
+    return Block(fingerprint, kept, len(data))
 
 
 def maker(path: Path) -> str | None:
@@ -221,16 +225,68 @@ def run_keys(plan: Plan, group: Group) -> np.ndarray:
     program = _program(plan, group) | {"inputs": str(structure), "shapes": shapes}
     prefix = hashlib.blake2b(json.dumps(program).encode(), digest_size=16).digest()
     words = [np.asarray(leaf).reshape(-1, leaf.shape[-1]).view(np.uint32) for leaf in leaves]
-    rows = np.ascontiguousarray(np.concatenate(words).T).astype("<u4")
-    step = rows.shape[1] * 4
-    data = rows.tobytes()
     begun = hashlib.blake2b(prefix, digest_size=16)
     keys = bytearray()
-    for start in range(0, len(data), step):
-        each = begun.copy()
-        each.update(data[start : start + step])
-        keys += each.digest()
-    return np.frombuffer(bytes(keys), "<u8").reshape(-1, 2)
+    # Part by part: all inputs side by side would be many times as large as the keys.
+    for first in range(0, words[0].shape[1], _AT_A_TIME):
+        part = np.concatenate([each[:, first : first + _AT_A_TIME] for each in words])
+        rows = np.ascontiguousarray(part.T).astype("<u4")
+        step = rows.shape[1] * 4
+        data = rows.tobytes()
+        for start in range(0, len(data), step):
+            each = begun.copy()
+            each.update(data[start : start + step])
+            keys += each.digest()
+    return np.frombuffer(keys, "<u8").reshape(-1, 2)
+
+
+class Keys:
+    """Places of runs by their keys: in arrays, for a dict would take ten times their memory."""
+
+    def __init__(self, keys: np.ndarray):
+        """
+        Args:
+            keys: ``[n, 2]``, all different.
+        """
+        self._order = np.lexsort((keys[:, 1], keys[:, 0]))
+        self._first = keys[self._order, 0]
+        self._second = keys[self._order, 1]
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """The places of keys ``[m, 2]`` among those given, ``[m]``; -1 where there is none."""
+        found = np.full(len(keys), -1, np.int64)
+        asked = np.arange(len(keys))
+        at = np.searchsorted(self._first, keys[:, 0])
+        # Of several that begin alike, which is next to impossible, each is looked at.
+        while len(asked):
+            inside = at < len(self._first)
+            asked, at = asked[inside], at[inside]
+            alike = self._first[at] == keys[asked, 0]
+            asked, at = asked[alike], at[alike]
+            same = self._second[at] == keys[asked, 1]
+            found[asked[same]] = self._order[at[same]]
+            asked, at = asked[~same], at[~same] + 1
+        return found
+
+
+class Known:
+    """Keys that were seen."""
+
+    def __init__(self) -> None:
+        self._seen: list[Keys] = []
+
+    def add(self, keys: np.ndarray) -> np.ndarray:
+        """See keys ``[n, 2]``; the places of those that are new, in their order."""
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        follows = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+        new = np.ones(len(keys), bool)
+        new[order[1:][follows]] = False
+        for seen in self._seen:
+            new &= seen.find(keys) < 0
+        places = np.flatnonzero(new)
+        if len(places):
+            self._seen.append(Keys(keys[places]))
+        return places
 
 
 def block_id(keys: np.ndarray) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax.grid import Chunk, Group, default_workers, output_bytes
+from sweeps.blocks import Known
 from sweeps.folder import Task, tasks_of
 from sweeps.sweepfile import Sweep
 
@@ -48,7 +49,7 @@ def estimate(sweep: Sweep, budget: float = 20.0, missing: set[str] | None = None
         budget: seconds after which no further program is timed; at least one is.
         missing: ids of the blocks to run; all by default.
     """
-    known: set[bytes] = set()
+    known = Known()
     tasks = [task for plan in sweep.plans.values() for task in tasks_of(plan, known)]
     if missing is not None:
         tasks = [task for task in tasks if task.identity in missing]

@@ -8,6 +8,7 @@ depends on when or how often it was run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -25,11 +26,14 @@ import numpy as np
 import sdpo_jax
 from sdpo_jax import Plan, Program, Progress
 from sdpo_jax.grid import Chunk, compiled_ahead
-from sweeps import blocks, parts, provenance, sweepfile
+from sweeps import blocks, kinds, parts, provenance, sweepfile
 from sweeps.blocks import DamagedBlock, Layout
+from sweeps.interrupts import Control
+from sweeps.kinds import MANIFEST
 from sweeps.reading import read_json
 from sweeps.sweepfile import Sweep
 from sweeps.writing import (
+    Busy,
     check_writable,
     locked,
     make_room,
@@ -37,7 +41,6 @@ from sweeps.writing import (
     write_atomically,
 )
 
-MANIFEST = "manifest.json"
 DATA = "data"
 # Under ``data``: what other machines computed with, beside the manifest's fingerprints.
 FINGERPRINTS = "fingerprints"
@@ -70,23 +73,16 @@ class OtherFingerprint(ValueError):
 class Executor(Protocol):
     """Where blocks are computed, other than by threads of this process."""
 
-    def fingerprint(self, sweep: Sweep) -> dict[str, Any]:
-        """What computes there; as ``fingerprint``."""
+    def fingerprint(self, sweep: Sweep, stop: Callable[[], bool]) -> dict[str, Any]:
+        """What computes there; as ``fingerprint``. Raises ``Stopped`` once ``stop`` is true."""
         ...
 
-    def compute(
-        self,
-        folder: Folder,
-        wanted: set[str],
-        progress: Callable[[Progress], None] | None,
-        stop: Callable[[], bool] | None,
-        check: Callable[[], None],
-    ) -> None:
+    def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
         """Compute blocks of a folder; arguments and errors as for ``Blocks.compute``."""
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Task:
     """A block that belongs in a folder.
 
@@ -105,20 +101,17 @@ class Task:
     layout: Layout
 
 
-def tasks_of(plan: Plan, known: set[bytes]) -> Iterator[Task]:
+def tasks_of(plan: Plan, known: blocks.Known | None = None) -> Iterator[Task]:
     """The blocks of a plan's runs that are not ``known``; adds their keys to it."""
+    known = blocks.Known() if known is None else known
     layout = blocks.layout_of(plan)
     for group in plan.groups:
         keys = blocks.run_keys(plan, group)
-        new = []
-        for place, key in enumerate(map(bytes, keys)):
-            if key not in known:
-                known.add(key)
-                new.append(place)
+        new = known.add(keys)
+        keys = keys if len(new) == len(keys) else keys[new]
         size = block_runs(group.program, plan)
         for start in range(0, len(new), size):
-            places = np.asarray(new[start : start + size])
-            part = keys[places]
+            places, part = new[start : start + size], keys[start : start + size]
             yield Task(blocks.block_id(part), plan, Chunk(group, places), part, layout)
 
 
@@ -204,6 +197,7 @@ class Survey:
         missing: ids of the blocks that are not.
         other: ids of the blocks that another fingerprint computed and that do not count.
         makers: of the blocks that are done, by id the digest of what computed it.
+        size: bytes of the blocks that are whole.
     """
 
     done: frozenset[str]
@@ -211,6 +205,7 @@ class Survey:
     missing: frozenset[str]
     other: frozenset[str]
     makers: Mapping[str, str]
+    size: int
 
 
 class Blocks:
@@ -256,6 +251,7 @@ class Blocks:
     def survey(self) -> Survey:
         """Look at every file and check all its bytes."""
         done, damaged, missing, other, makers = set(), {}, set(), set(), {}
+        size = 0
         for task in self.tasks:
             try:
                 block = self.read(task.identity)
@@ -264,12 +260,13 @@ class Blocks:
             except DamagedBlock as error:
                 damaged[task.identity] = str(error)
             else:
+                size += block.size
                 if block.fingerprint in self.accepted:
                     done.add(task.identity)
                     makers[task.identity] = block.fingerprint
                 else:
                     other.add(task.identity)
-        return Survey(frozenset(done), damaged, frozenset(missing), frozenset(other), makers)
+        return Survey(frozenset(done), damaged, frozenset(missing), frozenset(other), makers, size)
 
     def is_there(self, identity: str) -> bool:
         """Whether a block is there and counts, by its first bytes."""
@@ -293,18 +290,14 @@ class Blocks:
     def compute(
         self,
         wanted: set[str],
-        progress: Callable[[Progress], None] | None = None,
-        stop: Callable[[], bool] | None = None,
-        check: Callable[[], None] = lambda: None,
+        control: Control = Control(),  # noqa: B008
         workers: int | None = None,
     ) -> None:
         """Compute the blocks with these ids, and write each as soon as it is done.
 
         Args:
             wanted: the ids.
-            progress: told of each piece of work.
-            stop: once true, what is under way is finished and the rest left.
-            check: called before anything is written; raises where it must not be.
+            control: whom to tell and to ask.
             workers: as for ``run_grid``.
 
         Raises:
@@ -313,7 +306,7 @@ class Blocks:
         todo = [task for task in self.tasks if task.identity in wanted]
         if not todo:
             return
-        check()
+        control.check()
         self.data.mkdir(parents=True, exist_ok=True)
         total = sum(len(task.keys) for task in todo)
         before = 0
@@ -329,39 +322,43 @@ class Blocks:
                 mine = {id(task.chunk): task for task in todo if id(task.plan) == key}
 
                 def report(told: Progress, before: int = before) -> None:
-                    if progress is not None:
-                        done = before + told.done
-                        progress(Progress(told.kind, told.label, done, total, told.seconds))
+                    done = before + told.done
+                    control.progress(Progress(told.kind, told.label, done, total, told.seconds))
 
                 chunks = [task.chunk for task in mine.values()]
                 for chunk, arrays in sdpo_jax.compute(
-                    plan, chunks, workers=workers, progress=report, stop=stop
+                    plan, chunks, workers=workers, progress=report, stop=control.stop
                 ):
                     identity = mine[id(chunk)].identity
                     label = chunk.group.label
-                    check()
+                    control.check()
                     blocks.write(self.path(identity), identity, self.maker, label, arrays)
                 before += sum(len(chunk.places) for chunk in chunks)
-                if stop is not None and stop():
+                if control.stop():
                     return
 
     @functools.cached_property
-    def index(self) -> dict[bytes, tuple[int, int]]:
-        """By run key: which task, and the row in its block."""
-        return {
-            key: (number, row)
-            for number, task in enumerate(self.tasks)
-            for row, key in enumerate(map(bytes, task.keys))
-        }
+    def index(self) -> blocks.Keys:
+        """Of all runs, block by block."""
+        none = np.empty((0, 2), np.uint64)
+        return blocks.Keys(np.concatenate([none, *(task.keys for task in self.tasks)]))
+
+    @functools.cached_property
+    def _begins(self) -> np.ndarray:
+        """The place of each block's first run in ``index``, ``[tasks]``."""
+        sizes = np.array([0, *(len(task.keys) for task in self.tasks)])
+        return sizes.cumsum()[:-1]
 
     def places(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
         """For each run of a plan the number of its task and the row in its block, ``[runs]``."""
         number = np.empty(plan.total, np.int64)
         row = np.empty(plan.total, np.int64)
         for group in plan.groups:
-            found = [self.index[key] for key in map(bytes, blocks.run_keys(plan, group))]
-            columns = np.asarray(found)
-            runs, at = group.everywhere(group.runs, {"number": columns[:, 0], "row": columns[:, 1]})
+            place = self.index.find(blocks.run_keys(plan, group))
+            assert (place >= 0).all(), "a plan of other runs than these blocks hold"
+            which = np.searchsorted(self._begins, place, side="right") - 1
+            found = {"number": which, "row": place - self._begins[which]}
+            runs, at = group.everywhere(group.runs, found)
             number[runs], row[runs] = at["number"], at["row"]
         return number, row
 
@@ -433,9 +430,9 @@ class Manifest:
         except ValueError:
             content, problem = None, "damaged"
         else:
-            other = made_by_another(folder, content)
-            if other:
-                raise NoSweep(other)
+            made = kinds.made_of(folder, content)
+            if made is not None:
+                raise NoSweep(made_by_another(made))
             manifest = cls._checked(path, content)
             damage = "" if manifest is None else manifest._of_copy(copy)
             # Where they differ, the one counts whose sweep files can be read.
@@ -453,6 +450,9 @@ class Manifest:
             return replace(manifest, damage=f"{path}: {problem}")
         again = f"allowed: `python -m sweeps run FILE --out {shlex.quote(str(folder))}`"
         if problem == "missing" and not is_sweep(folder):
+            made = kinds.find(folder)
+            if made is not None:
+                raise NoSweep(made_by_another(made))
             if not folder.is_dir():
                 what = "not a folder" if os.path.lexists(folder) else "no such folder"
                 wanted = "allowed: a folder that `python -m sweeps run FILE --out` wrote"
@@ -544,54 +544,31 @@ def is_sweep(folder: Path) -> bool:
         return _holds_blocks(folder)
     if isinstance(content, dict) and "sweeps" in content:
         return True
-    return not made_by_another(folder, content) and _holds_blocks(folder)
+    return kinds.made_of(folder, content) is None and _holds_blocks(folder)
 
 
-def made_by_another(folder: Path, content: Any) -> str:
-    """What a folder is, by its manifest, that is not a sweep's, and what can be done with it.
-
-    Returns:
-        A line; empty where the manifest is a sweep's or nobody's.
-    """
-    if not isinstance(content, dict) or "sweeps" in content or "finished" not in content:
-        return ""
-    kinds = {"plan": ("an audit", "audit"), "constants": ("a reproduction", "reproduce")}
-    kind = next((each for each in kinds if each in content), None)
-    if kind is None:
-        return ""
-    what, command = kinds[kind]
-    place = shlex.quote(str(folder))
-    inner = content["plan"] if isinstance(content.get("plan"), dict) else content
-    seeds = inner.get("seeds")
-    made = f" of {seeds} seeds" if type(seeds) is int else ""
-    quick = "--quick" in str(content.get("command")).split()
-    size = " --quick" if quick else f" --seeds {seeds}" if made else ""
-    again = f"`python -m sweeps {command}{size} --out {place}`"
-    names = data_sets(folder)
+def made_by_another(made: kinds.Made) -> str:
+    """What a folder is that is not a sweep's, and what can be done with it, in a line."""
+    names = data_sets(made)
     if not names:
         return (
-            f"{folder}: {what}{made} without its data, not a sweep; allowed: to look at its "
-            f"tables and pages, or to make it again with {again}"
+            f"{made.folder}: {made} without its data, not a sweep; allowed: to look at its "
+            f"tables and pages, or to make it again with {made.again}"
         )
+    place = shlex.quote(str(made.folder))
     return (
-        f"{folder}: {what}{made}, not a sweep; allowed: `python -m sweeps render {place}`, {again} "
-        f"to go on, or in Python sweeps.open({str(folder)!r}, NAME) with NAME one of "
-        f"{', '.join(names)}"
+        f"{made.folder}: {made}, not a sweep; allowed: `python -m sweeps render {place}`, "
+        f"{made.again} to go on, or in Python sweeps.open({str(made.folder)!r}, NAME) with NAME "
+        f"one of {', '.join(names)}"
     )
 
 
-def sets_of_another(folder: Path) -> list[str]:
-    """The data sets of a reproduction or an audit in a folder; none where it is something else."""
-    try:
-        content = read_json(folder / MANIFEST)
-    except (FileNotFoundError, ValueError):
-        return []
-    return data_sets(folder) if made_by_another(folder, content) else []
-
-
-def data_sets(folder: Path) -> list[str]:
-    """The data sets under a folder that are saved whole, as ``sweeps.store`` does."""
-    return sorted(path.stem for path in (folder / DATA).glob("[!.]*.nc"))
+def data_sets(made: kinds.Made) -> list[str]:
+    """The data sets of a folder of another kind that can be opened."""
+    if made.kind is kinds.CALIBRATION:
+        # Its grids are read from blocks, as those of a sweep are.
+        return kinds.names_in(made.manifest, "parts") if _holds_blocks(made.folder) else []
+    return sorted(path.stem for path in (made.folder / DATA).glob("[!.]*.nc"))
 
 
 class Folder:
@@ -603,7 +580,7 @@ class Folder:
         with parts.stand_ins(manifest.registered):
             sweeps = [_parsed(path, manifest, text) for text in manifest.texts]
             self.sweep: Sweep = sweeps[manifest.current]
-            known: set[bytes] = set()
+            known = blocks.Known()
             tasks = [
                 task for sweep in sweeps for plan in sweep.plans.values()
                 for task in tasks_of(plan, known)
@@ -709,8 +686,9 @@ def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None =
         now: the fingerprint of what will compute; this process's by default.
 
     Raises:
-        ValueError: a folder of something else.
-        OtherFingerprint: as said, with what differs.
+        ValueError: a folder of something else, or of another sweep: one of another name, none of
+            whose runs are there.
+        OtherFingerprint: as said, with what differs. Where nothing is computed yet, nothing can.
     """
     data = path / DATA
     if data.exists() and not data.is_dir():
@@ -729,8 +707,10 @@ def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None =
                 "allowed: an empty or new folder, or an earlier sweep's"
             ) from None
         manifest = Manifest(sweep.name, (now,), (sweep.text,))
+    if found is not None:
+        _check_same(path, found, sweep)
     kept = manifest.fingerprints
-    if on_change == "redo":
+    if on_change == "redo" or not _holds_blocks(path):
         kept = (now,)
         shutil.rmtree(data / FINGERPRINTS, ignore_errors=True)
     elif kept[-1] != now:
@@ -763,6 +743,60 @@ def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None =
             print(f"{manifest.damage}; made again from the other", file=sys.stderr)
         wanted.write(path)
     return folder
+
+
+def _check_same(path: Path, manifest: Manifest, sweep: Sweep) -> None:
+    """See that a sweep is the one in a folder, or has grown out of it.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if sweep.text in manifest.texts or sweep.name == manifest.name:
+        return
+    try:
+        there = Folder(path, manifest).blocks.index
+    except NoSweep:
+        return  # Its file can't be run here; that is told where it is left out.
+    for plan in sweep.plans.values():
+        for group in plan.groups:
+            if (there.find(blocks.run_keys(plan, group)) >= 0).any():
+                return
+    raise ValueError(
+        f"--out: {path} holds the sweep {manifest.name!r}, which shares no run with "
+        f"{sweep.name!r}; allowed: another folder, or a file named {manifest.name}.toml, which "
+        "adds to what is there"
+    )
+
+
+def adopt(path: Path) -> None:
+    """Let a folder in which nothing is computed yet be computed by what this process has.
+
+    It may have been prepared on another machine, or with other code. Where somebody is at work,
+    it stays as it is.
+
+    Raises:
+        NoSweep: there is no sweep in the folder.
+    """
+    if _adopted(path) is None:
+        return
+    with contextlib.suppress(Busy), locked(path):
+        wanted = _adopted(path)
+        if wanted is not None:
+            shutil.rmtree(path / DATA / FINGERPRINTS, ignore_errors=True)
+            wanted.write(path)
+
+
+def _adopted(path: Path) -> Manifest | None:
+    """The manifest as this process would write it; ``None`` where it is to stay."""
+    if _holds_blocks(path):
+        return None
+    manifest = Manifest.read(path)
+    with parts.stand_ins(manifest.registered):
+        sweep = _parsed(path, manifest, manifest.text)
+    now = fingerprint_of(sweep)
+    if any(alike(now, each) for each in manifest.fingerprints):
+        return None
+    return replace(manifest, fingerprints=(now,))
 
 
 # What parts of a fingerprint are called, where the name alone does not say it.
@@ -832,9 +866,9 @@ def run(
     sweep: Sweep,
     *,
     on_change: str = "refuse",
-    progress: Callable[[Progress], None] | None = None,
-    surveyed: Callable[[Folder, Survey], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    progress: Callable[[Progress], None] = lambda told: None,
+    surveyed: Callable[[Folder, Survey], None] = lambda folder, survey: None,
+    stop: Callable[[], bool] = lambda: False,
     executor: Executor | None = None,
 ) -> Folder:
     """Run what is missing of a sweep in a folder.
@@ -851,27 +885,28 @@ def run(
     Raises:
         Busy: another process is at work there.
         Moved: the folder was moved or removed meanwhile.
+        Stopped: ``stop`` was true before anything was begun.
         ValueError: as for ``claim``, or a folder that can't be written.
         OSError: the disk is full, or a file can't be written.
     """
     check_writable(path, "--out")
     with locked(path) as held:
-        now = None if executor is None else executor.fingerprint(sweep)
+        control = Control(progress, stop, held.check)
+        now = None if executor is None else executor.fingerprint(sweep, stop)
         folder = claim(path, sweep, on_change, now)
         # Not before the folder is known to be a sweep's.
         clear_partial_files(path)
         # Nobody shares the folder now, so nobody has a block of it.
         shutil.rmtree(path / DATA / CLAIMS, ignore_errors=True)
         survey = folder.blocks.survey()
-        if surveyed is not None:
-            surveyed(folder, survey)
+        surveyed(folder, survey)
         wanted = survey.missing | survey.other | set(survey.damaged)
         if executor is None:
-            folder.blocks.compute(set(wanted), progress, stop, held.check)
+            folder.blocks.compute(set(wanted), control)
         elif wanted:
             held.check()
             folder.blocks.data.mkdir(parents=True, exist_ok=True)
-            executor.compute(folder, set(wanted), progress, stop, held.check)
+            executor.compute(folder, set(wanted), control)
     return folder
 
 

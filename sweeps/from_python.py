@@ -37,7 +37,7 @@ def run_sweep(
     base: Mapping[str, Any] | None = None,
     title: str = "",
     on_change: str = "refuse",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] = lambda told: None,
     client: Any = None,
 ) -> xr.Dataset | dict[str, xr.Dataset]:
     """Run a sweep into a folder, or go on with it, and open its results.

@@ -7,12 +7,32 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdpo_jax import Progress
 
 
 class Stopped(Exception):
     """The work was asked to stop; what is saved is kept."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """What work under way tells its caller, and asks of it.
+
+    Attributes:
+        progress: told of each piece of work.
+        stop: once true, what is under way is finished and the rest left.
+        check: called before anything is written; raises where it must not be.
+    """
+
+    progress: Callable[[Progress], None] = lambda told: None
+    stop: Callable[[], bool] = lambda: False
+    check: Callable[[], None] = lambda: None
 
 
 class Stop:
@@ -46,7 +66,7 @@ def stoppable() -> Iterator[Stop]:
         if stop():
             os._exit(128 + number)
         stop.signal = number
-        print("stopping after the block that is under way; again to stop now", file=sys.stderr)
+        print("stopping once what is under way is saved; again to stop now", file=sys.stderr)
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from sdpo_jax import Plan
 from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid import label
 from sweeps import blocks as files
-from sweeps import parts, store
+from sweeps import kinds, parts, store
 from sweeps.blocks import layout_of
-from sweeps.folder import Blocks, Folder, sets_of_another
+from sweeps.folder import Blocks, Folder, data_sets
 
 # Below this a data set is read into memory at once.
 SMALL = 2**26
@@ -34,8 +35,8 @@ def open_sweep(
     """The results of a sweep, finished or not, with its axes as named coordinates.
 
     Args:
-        directory: what ``python -m sweeps run`` wrote; or ``reproduce`` or ``audit``, whose data
-            sets are named as grids are, and come as they were saved.
+        directory: what ``python -m sweeps run`` wrote; or ``reproduce``, ``audit``, ``in_context``
+            or ``calibrate``, whose data sets are named as grids are, and come as they were saved.
         grid: which grid; may be left out where there is one.
         lazy: whether arrays are read from the disk only as far as they are looked at; by default
             where they are large. Every block is checked when it is first read.
@@ -52,11 +53,17 @@ def open_sweep(
     if not isinstance(directory, (str, os.PathLike)):
         raise ValueError(f"directory: {shown(directory)}; allowed: the path of a folder")
     path = Path(directory)
-    names = sets_of_another(path)
-    if names:
+    made = kinds.find(path)
+    names = [] if made is None else data_sets(made)
+    if made is not None and names:
         if (len(names) > 1 and grid is None) or (grid is not None and grid not in names):
             raise ValueError(f"grid: {grid!r}; allowed: {', '.join(names)}")
-        return store.load(path, names[0] if grid is None else grid)
+        name = names[0] if grid is None else grid
+        if made.kind is kinds.CALIBRATION:
+            from sweeps.calibration.saved import load
+
+            return load(made, name, lazy)
+        return store.load(path, name)
     folder = Folder.open(path)
     return of_grid(folder, grid_name(folder, grid), lazy)
 
@@ -75,21 +82,33 @@ def grid_name(folder: Folder, grid: str | None) -> str:
     return grid
 
 
-def of_grid(folder: Folder, grid: str, lazy: bool | None = None) -> xr.Dataset:
-    """One grid of a folder. Arguments and errors as for ``open_sweep``."""
+def of_grid(
+    folder: Folder, grid: str, lazy: bool | None = None, done: Collection[str] | None = None
+) -> xr.Dataset:
+    """One grid of a folder. Arguments and errors as for ``open_sweep`` and ``of_plan``."""
     plan = folder.sweep.plans[grid]
     with parts.stand_ins(folder.manifest.registered):
-        data = of_plan(plan, folder.blocks, lazy)
+        data = of_plan(plan, folder.blocks, lazy, done)
     data.attrs["sweep"] = folder.sweep.name
     title = folder.sweep.grids[grid].title or folder.sweep.title
     return data.assign_attrs(title=title) if title else data
 
 
-def of_plan(plan: Plan, blocks: Blocks, lazy: bool | None = None) -> xr.Dataset:
-    """The runs of a plan from the blocks that hold them."""
+def of_plan(
+    plan: Plan, blocks: Blocks, lazy: bool | None = None, done: Collection[str] | None = None
+) -> xr.Dataset:
+    """The runs of a plan from the blocks that hold them.
+
+    Args:
+        plan: which.
+        blocks: of them.
+        lazy: as for ``open_sweep``.
+        done: ids of the blocks that are there; looked for, if not given.
+    """
     number, row = blocks.places(plan)
     # Not those of a fingerprint that is being replaced: old and new runs would be mixed.
-    there = np.array([blocks.counts(task.identity) for task in blocks.tasks])
+    counts = blocks.counts if done is None else done.__contains__
+    there = np.array([counts(task.identity) for task in blocks.tasks])
     source = _Source(blocks, number, row, there)
     outcome: dict[str, Any] = {
         name: _Lazy(source, name, plan.shape, extra, np.dtype(kind))

@@ -103,7 +103,7 @@ def study(
     seeds: int,
     reporter: Reporter,
     command: str,
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Run and judge every setting, and write the table and the figure.
 

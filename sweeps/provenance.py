@@ -156,13 +156,15 @@ def commit() -> str | None:
     return f"{head}-dirty" if changed else head
 
 
-def source_digest() -> str:
-    """SHA-256 of the code that decides the paper's numbers, so that stale data are never reused.
+def source_digest(*files: str) -> str:
+    """SHA-256 of the code that decides a study's numbers, so that stale data are never reused.
 
     Comments, docstrings and assertions decide nothing, and do not count.
+
+    Args:
+        files: of ``sweeps``, beside the library; without their suffix.
     """
-    experiments = (_ROOT / "sweeps" / f"{name}.py" for name in ("landscape", "paper"))
-    return _digest([*_library(), *experiments])
+    return _digest([*_library(), *(_ROOT / "sweeps" / f"{name}.py" for name in files)])
 
 
 @functools.cache

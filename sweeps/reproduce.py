@@ -11,22 +11,25 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import xarray as xr
 
 from sdpo_jax import Plan, Progress
-from sdpo_jax.grid import compiled_ahead, default_block_width
-from sweeps import claims, paper, provenance, store
-from sweeps.folder import Blocks, clear_partial_files, digest, tasks_of
-from sweeps.interrupts import Stopped
-from sweeps.opening import FINISHED, of_plan
+from sdpo_jax.grid import compiled_ahead
+from sweeps import claims, paper, provenance, store, study
+from sweeps.folder import digest
+from sweeps.interrupts import Control
+from sweeps.kinds import REPRODUCTION
 from sweeps.render import render
 from sweeps.report import write_report
-from sweeps.writing import Held, check_writable, locked, remove_partial_files
+from sweeps.study import Trainer
+from sweeps.writing import Held, check_writable, locked
 
-BLOCKS = "blocks"
+# Into what the time is divided.
+_SPENT = {"compile": 0.0, "run": 0.0, "render": 0.0}
 
 
 class Reporter(Protocol):
@@ -53,7 +56,7 @@ def reproduce(
     seeds: int,
     reporter: Reporter,
     command: str | None = None,
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[], bool] = lambda: False,
     base: Mapping[str, float] | None = None,
     pages: bool = True,
 ) -> None:
@@ -89,33 +92,22 @@ def _reproduce(
     seeds: int,
     reporter: Reporter,
     command: str | None,
-    stop: Callable[[], bool] | None,
+    stop: Callable[[], bool],
     base: Mapping[str, float] | None,
     pages: bool,
 ) -> None:
-    configuration = {"seeds": seeds, "constants": paper.constants(base)}
-    fingerprint = {
-        "versions": provenance.versions(),
-        "device": provenance.device(),
-        **provenance.compilation(),
-        "block_width": default_block_width(),
-        "source": provenance.source_digest(),
-    }
-    manifest = _claim(out, configuration, fingerprint)
-    manifest["command"] = command or shlex.join(["python", "-m", "sweeps", "reproduce"])
-    manifest["commit"] = provenance.commit()
-    spent = manifest["wall_time"]
-    # Written before the first block, so that the folder is known for what it is.
-    store.write_manifest(out, manifest)
-    under_way = out / store.DATA_FOLDER / BLOCKS
-    clear_partial_files(out)
-    remove_partial_files(under_way)
+    configuration = {"seeds": seeds, REPRODUCTION.entry: paper.constants(base)}
+    computes = study.fingerprint(provenance.source_digest("landscape", "paper"))
+    command = command or shlex.join(["python", "-m", "sweeps", "reproduce"])
     experiments = paper.experiments(base)
+    manifest = study.begin(out, REPRODUCTION, configuration, computes, command, experiments, _SPENT)
+    spent = manifest["wall_time"]
+    under_way = study.blocks_folder(out)
     plans = {
         name: [grid.plan(seeds) for grid in experiment.grids]
         for name, experiment in experiments.items()
     }
-    saved = {name for name in plans if name in manifest["finished"] and store.is_saved(out, name)}
+    saved = study.saved(out, manifest, lambda name: (name,))
     ahead = [
         (plan, group)
         for name in plans
@@ -123,22 +115,20 @@ def _reproduce(
         for plan in plans[name]
         for group in plan.groups
     ]
-    mark = digest(fingerprint)
+    trainer = Trainer(under_way, digest(computes), Control(stop=stop, check=held.check))
     reporter.whole("reproduce", sum(each.runs(seeds) for each in experiments.values()))
     with compiled_ahead(ahead):
         for name, experiment in experiments.items():
             reporter.begin(experiment.title, experiment.runs(seeds))
             begun = time.perf_counter()
             if name not in saved:
-                parts, compiling = _run(plans[name], under_way, held, mark, reporter, stop)
+                parts, compiling = _run(plans[name], trainer, reporter)
                 held.check()
-                store.save(out, name, experiment.finish(*parts))
+                found = experiment.finish(*parts)
                 taken = time.perf_counter() - begun
                 spent["compile"] = round(spent["compile"] + compiling, 2)
                 spent["run"] = round(spent["run"] + taken - compiling, 2)
-                manifest["finished"].append(name)
-                store.write_manifest(out, manifest)
-                shutil.rmtree(under_way, ignore_errors=True)
+                study.save(out, manifest, name, {name: found}, under_way)
             reporter.finish(time.perf_counter() - begun, name in saved)
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
@@ -154,12 +144,7 @@ def _reproduce(
 
 
 def _run(
-    plans: Sequence[Plan],
-    folder: Path,
-    held: Held,
-    fingerprint: str,
-    reporter: Reporter,
-    stop: Callable[[], bool] | None,
+    plans: Sequence[Plan], trainer: Trainer, reporter: Reporter
 ) -> tuple[list[xr.Dataset], float]:
     """The outcome of each plan, and for how many seconds programs were waited for."""
     compiling = 0.0
@@ -174,56 +159,11 @@ def _run(
                 last = time.perf_counter()
             reporter.advance(told)
 
-        blocks = Blocks(folder, list(tasks_of(plan, set())), [fingerprint])
-        survey = blocks.survey()
-        reporter.part(done + sum(len(t.keys) for t in blocks.tasks if t.identity in survey.done))
-        wanted = {t.identity for t in blocks.tasks} - survey.done
-        blocks.compute(wanted, on_progress, stop, held.check)
-        if blocks.absent():
-            raise Stopped
-        parts.append(of_plan(plan, blocks, lazy=False).drop_vars(FINISHED))
+        def there(runs: int, done: int = done) -> None:
+            reporter.part(done + runs)
+
+        control = replace(trainer.control, progress=on_progress)
+        parts.append(replace(trainer, control=control, there=there).train(plan))
         compiling += last - begun
         done += plan.total
     return parts, compiling
-
-
-def _claim(out: Path, configuration: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """The manifest to go on from, once it is sure that the folder is not something else's."""
-    fresh = {
-        "finished": [],
-        "wall_time": {"compile": 0.0, "run": 0.0, "render": 0.0},
-        **configuration,
-        **fingerprint,
-    }
-    if not any(path for path in out.iterdir() if not path.name.startswith(".")):
-        return fresh
-    try:
-        found = store.read_manifest(out)
-    except store.MissingResults:
-        raise ValueError(
-            f"--out: {out} is not empty and has no manifest.json; "
-            "allowed: an empty or new folder, or an earlier reproduction"
-        ) from None
-    except ValueError as error:
-        raise ValueError(
-            f"--out: {error}; allowed: an empty or new folder, or an earlier reproduction"
-        ) from None
-    for key, value in configuration.items():
-        if found.get(key) != value:
-            raise ValueError(
-                f"--out: {out} holds another configuration ({_difference(key, found, value)}); "
-                "allowed: an empty or new folder, or one of the same configuration"
-            )
-    if any(found.get(key) != value for key, value in fingerprint.items()):
-        # Data of other code, versions or devices have other bits; they are run again.
-        return fresh
-    # What is not as it is written here is not believed: its experiments are run again.
-    if not store.is_progress(found, set(fresh["wall_time"])):
-        return fresh
-    return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
-
-
-def _difference(key: str, found: dict[str, Any], value: Any) -> str:
-    if isinstance(value, dict):
-        return f"other {key}"
-    return f"{key} {found.get(key)}, asked for {value}"

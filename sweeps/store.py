@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sweeps import kinds
 from sweeps.reading import read_json
 from sweeps.writing import write_atomically
 
 DATA_FOLDER = "data"
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = kinds.MANIFEST
 PAGE_NAME = "page.json"
 _SUFFIX = ".nc"
 
@@ -101,10 +102,7 @@ def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(out_dir) / MANIFEST_NAME
     if not path.is_file():
-        raise MissingResults(
-            f"{path}: missing; `python -m sweeps reproduce --out {shlex.quote(str(out_dir))}` "
-            "writes it"
-        )
+        raise MissingResults(f"{path}: missing; {_again(out_dir)} writes it")
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
@@ -174,12 +172,9 @@ def is_progress(manifest: Mapping[str, Any], parts: set[str] | None = None) -> b
 
 def _again(out_dir: str | os.PathLike[str]) -> str:
     """The command that makes what a folder holds."""
-    try:
-        audit = "plan" in read_manifest(out_dir)
-    except (MissingResults, ValueError):
-        audit = False
-    command = "audit" if audit else "reproduce"
-    return f"`python -m sweeps {command} --out {shlex.quote(str(out_dir))}`"
+    made = kinds.find(Path(out_dir))
+    place = shlex.quote(str(out_dir))
+    return f"`python -m sweeps reproduce --out {place}`" if made is None else made.again
 
 
 def write_json(path: Path, value: Any) -> Path:

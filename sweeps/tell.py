@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from sweeps import sweepfile
+from sweeps import kinds, store, study, sweepfile
+from sweeps.blocks import SUFFIX
 from sweeps.display import console, duration, size
 from sweeps.estimate import estimate
-from sweeps.folder import Folder, Manifest, differences, digest, fingerprint_of, processor_of
+from sweeps.execute.claims import alive
+from sweeps.folder import (
+    CLAIMS,
+    DATA,
+    Folder,
+    Manifest,
+    differences,
+    digest,
+    fingerprint_of,
+    processor_of,
+)
 from sweeps.health import health
 from sweeps.opening import of_grid
 from sweeps.replay import replay
 from sweeps.text import exact, plain
+from sweeps.writing import in_use
 
 
 def plan(file: Path, budget: float, settings: Sequence[str] = ()) -> None:
@@ -59,33 +73,33 @@ def plan(file: Path, budget: float, settings: Sequence[str] = ()) -> None:
 
 
 def status(directory: Path) -> int:
-    """Print how far a sweep is; 1 where a block is damaged."""
+    """Print how far a sweep or a study is; 1 where something is damaged.
+
+    Raises:
+        NoSweep: neither is there.
+    """
+    made = kinds.find(directory)
+    if made is not None:
+        return _status_of_study(made)
+    # Before the blocks are read: whoever ends meanwhile was at work while they were.
+    at_work = in_use(directory) if directory.is_dir() else False
     folder = Folder.open(directory)
+    # One look: while others are at work, a second one would find more.
     survey = folder.blocks.survey()
+    at_work = at_work or alive(directory / DATA / CLAIMS)
     show = console().print
     done = sum(len(t.keys) for t in folder.blocks.tasks if t.identity in survey.done)
-    bytes_used = sum(
-        folder.blocks.path(identity).stat().st_size for identity in survey.done | survey.other
-    )
     show(f"sweep     {plain(folder.sweep.title or folder.sweep.name)}")
     show(f"runs      {done:,} of {folder.runs:,} done")
     show(
         f"blocks    {len(survey.done)} whole, {len(survey.missing)} missing, "
         f"{len(survey.damaged)} damaged, {len(survey.other)} of another fingerprint; "
-        f"{size(bytes_used)}"
+        f"{size(survey.size)}"
     )
     damage = folder.manifest.damage
     for message in [*([damage] if damage else []), *survey.damaged.values()]:
         show(f"  {plain(message)}", soft_wrap=True)
-    now = fingerprint_of(folder.sweep)
-    last = folder.manifest.fingerprints[-1]
-    if now == last:
-        show(f"made by   {digest(last)}, as this machine would now")
-    else:
-        show(
-            f"made by   {digest(last)}; here other: {plain(differences(last, now))}",
-            soft_wrap=True,
-        )
+    _made_by(folder.manifest.fingerprints[-1], fingerprint_of(folder.sweep))
     makers = Counter[str]()
     for task in folder.blocks.tasks:
         if task.identity in survey.makers:
@@ -94,11 +108,72 @@ def status(directory: Path) -> int:
         show(f"  {count:,} runs by {name}, {plain(processor_of(folder.fingerprints[name]))}")
     if not survey.damaged:
         for grid in folder.sweep.grids:
-            show(f"{grid}: {health(of_grid(folder, grid))}", soft_wrap=True)
+            found = of_grid(folder, grid, done=survey.done)
+            show(f"{grid}: {health(found)}", soft_wrap=True)
     hurt = bool(survey.damaged or damage)
-    if survey.missing or survey.other or hurt:
-        show(f"go on with: python -m sweeps resume {shlex.quote(str(directory))}", soft_wrap=True)
+    _go_on(directory, bool(survey.missing or survey.other or hurt), at_work)
     return 1 if hurt else 0
+
+
+def _status_of_study(made: kinds.Made) -> int:
+    at_work = in_use(made.folder)
+    show = console().print
+    manifest, calibration = made.manifest, made.kind is kinds.CALIBRATION
+    parts, finished = (kinds.names_in(manifest, name) for name in ("parts", "finished"))
+    there = sorted(path for path in (made.folder / DATA).glob("[!.]*.nc"))
+    damaged = [path for path in there if not store.is_saved(made.folder, path.stem)]
+    page = made.folder / made.kind.page
+    show(f"study     {made}")
+    if parts:
+        done = len(set(finished) & set(parts))
+        show(f"parts     {done} of {len(parts)} finished")
+    unfinished = bool(set(parts) - set(finished))
+    if calibration and manifest.get(made.kind.entry):
+        from sweeps.calibration.saved import saved
+
+        blocks = saved(made.folder, manifest)[1]
+        survey = blocks.survey()
+        runs = {
+            name: sum(len(task.keys) for task in blocks.tasks if task.identity in which)
+            for name, which in (("done", survey.done), ("all", blocks.by_id))
+        }
+        show(f"runs      {runs['done']:,} of {runs['all']:,} done")
+        damaged = [blocks.path(name) for name in survey.damaged]
+        kept = bool(survey.done or damaged)
+    else:
+        kept = bool(there)
+        under_way = sum(1 for _ in (made.folder / DATA).rglob(f"[!.]*{SUFFIX}"))
+        if under_way:
+            show(f"blocks    {under_way} of parts that are under way")
+    if there:
+        show(f"data      {len(there)} data sets, {len(damaged)} damaged")
+    if not kept:
+        show("data      none here" + (": tables and pages only" if page.is_file() else " yet"))
+    for path in damaged:
+        show(f"  {plain(path)}: damaged", soft_wrap=True)
+    with contextlib.suppress(KeyError):
+        last = study.computed_with(manifest)
+        _made_by(last, {**study.fingerprint(last["source"]), "source": last["source"]})
+    show(f"page      {page if page.is_file() else 'not yet'}", soft_wrap=True)
+    _go_on(made.folder, bool(damaged or unfinished or not page.is_file()), at_work)
+    return 1 if damaged else 0
+
+
+def _made_by(last: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Print what computes there, and what is other here."""
+    other = "as this machine would now"
+    if now != last:
+        other = f"here other: {plain(differences(last, now))}"
+    console().print(f"made by   {digest(last)}, {other}", soft_wrap=True)
+
+
+def _go_on(directory: Path, unfinished: bool, at_work: bool) -> None:
+    """Print what can be done."""
+    show = console().print
+    if at_work:
+        show("at work   another process; what it has under way is not counted")
+    elif unfinished:
+        show(f"go on with: python -m sweeps resume {shlex.quote(str(directory))}", soft_wrap=True)
 
 
 def replayed(directory: Path, run: str, grid: str | None) -> int:

@@ -27,6 +27,11 @@ _PARTIAL_NAME = re.compile(
 # Seconds after which a file that a process of another machine began is not written any more.
 _ABANDONED = 3600.0
 
+# Seconds for which a lock is waited for: others look whether a folder is in use by taking it for a
+# moment, or write its manifest under it.
+_PATIENCE = 1.0
+_LOOK = 0.02
+
 # What a file system answers that has no locks, or none on folders: NFS, EFS, Lustre and others.
 _NO_LOCKS = {errno.EBADF, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -185,14 +190,16 @@ def locked(folder: Path, shared: bool = False) -> Iterator[Held]:
     """
     # On the folder itself, so that no file has to be made or left.
     handle = os.open(folder, os.O_RDONLY)
+    end = time.monotonic() + _PATIENCE
     try:
         try:
-            how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(handle, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(
-                f"{folder}: another process is at work there; allowed: wait for it, or `status`"
-            ) from None
+            while not _lock(handle, shared):
+                if time.monotonic() > end:
+                    raise Busy(
+                        f"{folder}: another process is at work there; allowed: wait for it, or "
+                        "`status`"
+                    )
+                time.sleep(_LOOK)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -202,6 +209,26 @@ def locked(folder: Path, shared: bool = False) -> Iterator[Held]:
                 file=sys.stderr,
             )
         yield Held(folder, handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, shared: bool) -> bool:
+    """Take a lock, if nobody has it. Raises ``OSError`` where there are none."""
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds a folder; ``False`` where the file system has no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        return not _lock(handle, shared=False)
+    except OSError:
+        return False
     finally:
         os.close(handle)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import xarray as xr
 from markupsafe import Markup
 
 from sdpo_jax import Sizes
-from sweeps import about, pinned, store
+from sweeps import about, pinned, store, study_page
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import KNOBS
@@ -22,9 +21,10 @@ from sweeps.audit.summary import GROUPS, summary
 from sweeps.claims.model import Claim
 from sweeps.claims.rules import decimals
 from sweeps.claims.write import capital, interval_text
+from sweeps.kinds import AUDIT
 from sweeps.web import inline_svg, style, template
 
-PAGE = "audit.html"
+PAGE = AUDIT.page
 SHOWN = 3
 
 # Contenders of whom runs are pinned: one of each kind that the reproduction has none of.
@@ -52,13 +52,11 @@ def render(out: Path) -> list[Path]:
     manifest = store.read_manifest(out)
     claims = verdicts.judge(results)
     rows = {name: make(results) for name, make in analysis.TABLES.items()}
-    paths = [
-        store.write_text(out / "tables" / f"{name}.csv", _csv(table))
-        for name, table in rows.items()
-    ]
+    paths = study_page.write_tables(out, rows)
     paths += figures.write_figures(results, out)
-    paths.append(store.write_json(out / "verdicts.json", [claim.row() for claim in claims]))
-    paths.append(store.write_text(out / "verdicts.md", markdown(claims)))
+    paths += study_page.write_verdicts(
+        out, claims, study_page.markdown("The audit's verdicts", claims)
+    )
     content = {
         "summary": summary(rows["league"], rows["crossover"]),
         "claims": [claim.whole() for claim in claims],
@@ -74,24 +72,6 @@ def pins(league: xr.Dataset) -> list[pinned.Pin]:
     """The runs by which the audit shows whether its code has moved on (``sweeps.pinned``)."""
     algorithms = {name: CONTENDERS[name].algorithm for name in PINNED}
     return pinned.of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
-
-
-def markdown(claims: list[Claim]) -> str:
-    """The verdicts, each with its rule and numbers."""
-    lines = ["# The audit's verdicts", ""]
-    for claim in claims:
-        lines += [
-            f"## {claim.id}: {capital(claim.claim)} ({claim.where})",
-            "",
-            f"**{claim.verdict.value}**: {claim.reason}.",
-            "",
-            f"- {capital(claim.statistic)}: {interval_text(claim, 'estimate')} "
-            f"({interval_text(claim, 'interval')}; {claim.seeds} seeds)",
-            *(f"- {capital(line)}" for line in claim.evidence),
-            f"- Rule: {claim.rule}",
-            "",
-        ]
-    return "\n".join(lines)
 
 
 def summary_lines(out: Path) -> list[str]:
@@ -184,18 +164,3 @@ def _existing(path: Path, out: Path) -> Path:
     if not path.is_file():
         raise store.MissingResults(f"{path}: missing; `python -m sweeps render {out}` writes it")
     return path
-
-
-def _csv(rows: list[analysis.Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _text(value) for name, value in row.items()})
-    return text.getvalue()
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

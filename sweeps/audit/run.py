@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from sdpo_jax.grid import default_block_width
-from sweeps import provenance, store
+from sweeps import provenance, store, study
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
-from sweeps.audit.trials import Trainer
-from sweeps.folder import clear_partial_files, digest
-from sweeps.interrupts import Stopped
-from sweeps.reproduce import BLOCKS
-from sweeps.writing import Held, check_writable, locked, remove_partial_files
+from sweeps.folder import digest
+from sweeps.interrupts import Control, Stopped
+from sweeps.kinds import AUDIT
+from sweeps.study import Trainer
+from sweeps.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 16
 
@@ -64,19 +61,17 @@ def _audit(
     report: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> None:
-    manifest = _claim(out, plan)
-    under_way = out / store.DATA_FOLDER / BLOCKS
-    clear_partial_files(out)
-    remove_partial_files(under_way)
-    manifest["command"] = command
-    manifest["commit"] = provenance.commit()
-    # Written before the first block, so that the folder is known for what it is.
-    store.write_manifest(out, manifest)
-    mark = digest({name: manifest[name] for name in deciding(manifest)})
+    computes = study.fingerprint(source_digest())
+    description = {AUDIT.entry: dataclasses.asdict(plan)}
+    manifest = study.begin(out, AUDIT, description, computes, command, EXPERIMENTS)
+    finished = study.saved(out, manifest, lambda name: (name, f"league_{name}"))
+    manifest["finished"] = sorted(finished)
+    under_way = study.blocks_folder(out)
+    control = Control(stop=stop, check=held.check)
     saved = store.Results(out)
     for name, experiment in EXPERIMENTS.items():
         begun = time.perf_counter()
-        if name in manifest["finished"]:
+        if name in finished:
             report(f"{name}: saved earlier")
             continue
         runs = 0
@@ -87,15 +82,13 @@ def _audit(
 
         if stop():
             raise Stopped
-        trainer = Trainer(under_way, mark, done, held.check, stop)
-        for key, data in experiment(plan, saved, trainer).items():
-            held.check()
-            store.save(out, key, data)
+        # Several grids are trained side by side, each with one worker.
+        trainer = Trainer(under_way, digest(computes), control, done, workers=1)
+        found = experiment(plan, saved, trainer)
+        held.check()
         seconds = time.perf_counter() - begun
         manifest["wall_time"][name] = round(seconds, 2)
-        manifest["finished"].append(name)
-        store.write_manifest(out, manifest)
-        shutil.rmtree(under_way, ignore_errors=True)
+        study.save(out, manifest, name, found, under_way)
         report(f"{name}: {runs:,} runs, {seconds:.1f} s")
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
@@ -105,57 +98,8 @@ def _audit(
     report(f"tables, figures and page: {time.perf_counter() - begun:.1f} s")
 
 
-def _claim(out: Path, plan: Plan) -> dict[str, Any]:
-    """Check that the folder may be written, and the manifest to go on from."""
-    description = store.plain(dataclasses.asdict(plan))
-    fresh: dict[str, Any] = {
-        "finished": [],
-        "wall_time": {},
-        "plan": description,
-        "versions": provenance.versions(),
-        "device": provenance.device(),
-        **provenance.compilation(),
-        "block_width": default_block_width(),
-        "source": source_digest(),
-    }
-    if not any(path for path in out.iterdir() if not path.name.startswith(".")):
-        return fresh
-    try:
-        found = store.read_manifest(out)
-    except store.MissingResults:
-        raise ValueError(
-            f"--out: {out} is not empty and has no manifest.json; "
-            "allowed: an empty or new folder, or an earlier audit"
-        ) from None
-    except ValueError as error:
-        raise ValueError(
-            f"--out: {error}; allowed: an empty or new folder, or an earlier audit"
-        ) from None
-    if found.get("plan") != description:
-        raise ValueError(
-            f"--out: {out} holds another audit; allowed: an empty or new folder, or the same plan"
-        )
-    if any(found.get(key) != fresh[key] for key in deciding(fresh)) or not store.is_progress(found):
-        # Data of other code, versions or devices have other bits; they are run again.
-        return fresh
-    data = {name for name in found["finished"] if _is_saved(out, name)}
-    return {**fresh, "finished": sorted(data), "wall_time": found["wall_time"]}
-
-
-def deciding(manifest: Mapping[str, Any]) -> list[str]:
-    """The entries of a manifest that say what computed the data."""
-    others = ("finished", "wall_time", "plan", "command", "commit")
-    return [name for name in manifest if name not in others]
-
-
-def _is_saved(out: Path, name: str) -> bool:
-    return any(store.is_saved(out, each) for each in (name, f"league_{name}"))
-
-
 def source_digest() -> str:
     """SHA-256 of the code that decides the audit's numbers."""
-    digest = hashlib.sha256(provenance.source_digest().encode())
-    here = Path(__file__).parent
-    for name in ("contenders", "plan", "trials", "experiments"):
-        digest.update(provenance.digest_of_file(here / f"{name}.py"))
-    return digest.hexdigest()
+    own = ("contenders", "plan", "trials", "experiments")
+    files = ("landscape", "statistics", *(f"audit/{name}" for name in own))
+    return provenance.source_digest(*files)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,7 @@ from sdpo_jax.grid import default_block_width
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
-from sweeps.folder import Blocks, tasks_of
-from sweeps.interrupts import Stopped
-from sweeps.opening import FINISHED, of_plan
+from sweeps.study import Trainer
 
 Row = dict[str, Any]
 
@@ -78,39 +75,6 @@ class Outcome:
     tuning: list[Row] = field(default_factory=list)
     chosen: list[Row] = field(default_factory=list)
     evaluated: dict[str, list[np.ndarray]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Trains grids, each with one worker: several grids are trained side by side.
-
-    Attributes:
-        folder: where blocks are kept as they are done, so that a killed audit goes on from them.
-        fingerprint: digest of what computes.
-        done: told the number of runs after each piece.
-        check: called before anything is written; raises where it must not be.
-        stop: once true, the blocks under way are finished and ``Stopped`` is raised.
-    """
-
-    folder: Path
-    fingerprint: str
-    done: Callable[[int], None] = lambda runs: None
-    check: Callable[[], None] = lambda: None
-    stop: Callable[[], bool] = lambda: False
-
-    def train(self, plan: sdpo_jax.Plan) -> xr.Dataset:
-        """The outcome of a plan, as ``run_grid``'s.
-
-        Raises:
-            Stopped: there was a wish to stop before the end.
-            OSError: a block can't be written.
-        """
-        blocks = Blocks(self.folder, list(tasks_of(plan, set())), [self.fingerprint])
-        wanted = {task.identity for task in blocks.tasks} - blocks.survey().done
-        blocks.compute(wanted, stop=self.stop, check=self.check, workers=1)
-        if blocks.absent():
-            raise Stopped
-        return of_plan(plan, blocks, lazy=False).drop_vars(FINISHED)
 
 
 def train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
-from sdpo_jax.grid import default_block_width
-from sweeps import about, drawing, provenance, store
-from sweeps.blocks import SUFFIX
+from sweeps import about, drawing, provenance, store, study
 from sweeps.calibration import likelihood
-from sweeps.calibration.design import QUICK, Settings, plans
+from sweeps.calibration.design import NAMES, QUICK, Settings
+from sweeps.calibration.saved import described, saved
 from sweeps.display import Display, duration
-from sweeps.folder import Blocks, digest, fingerprint, tasks_of
 from sweeps.health import health
-from sweeps.interrupts import stoppable
+from sweeps.interrupts import Control, Stopped
+from sweeps.kinds import CALIBRATION
 from sweeps.opening import of_plan
 from sweeps.style import INK, RC
-from sweeps.writing import check_writable, locked, remove_partial_files
+from sweeps.writing import check_writable, locked
 
-DATA = "data"
-# What a calibration writes.
+# What calibrations that had no manifest wrote.
 _MADE = {
-    DATA,
+    "data",
     "posterior.csv",
     "numbers.csv",
     "calibration.json",
@@ -57,36 +56,43 @@ WEIGHINGS = {
 BY_HAND = {"quality_scale": {1.0: 0.98}, "feedback_strength": {1.5: 0.55, 2.0: 0.45}}
 
 
-def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | None = None) -> int:
-    """Calibrate into a folder; 0, or the status of a signal that asked for an end.
+def run(
+    out: Path,
+    problems: int | None,
+    quick: bool,
+    line: str,
+    stop: Callable[[], bool] = lambda: False,
+    sizes: Sizes | None = None,
+) -> None:
+    """Calibrate into a folder.
 
     Raises:
+        Stopped: ``stop`` was true before the end.
         ValueError: too few problems, or a folder that can't be written or holds something else.
     """
     settings = QUICK if quick else Settings()
     if problems is not None:
         settings = replace(settings, problems=problems)
+    sizes = Sizes() if sizes is None else sizes
     least = len(likelihood.numbers()) + 3
     if settings.problems < least:
         raise ValueError(f"--problems: {settings.problems}; allowed: {least} or more")
     check_writable(out, "--out")
     begun = time.perf_counter()
-    with locked(out) as held, Display() as display, stoppable() as stop:
-        _check_folder(out)
-        remove_partial_files(out, out / DATA)
-        laid = plans(settings, sizes)
-        known: set[bytes] = set()
-        tasks = [task for plan in laid.values() for task in tasks_of(plan, known)]
-        blocks = Blocks(out / DATA, tasks, [digest(fingerprint(default_block_width()))])
+    with locked(out) as held, Display() as display:
+        computes = study.fingerprint(provenance.source_digest("calibration/design"))
+        manifest = study.begin(
+            out, CALIBRATION, described(settings, sizes), computes, line, NAMES, ignored=_MADE
+        )
+        laid, blocks = saved(out, manifest)
         survey = blocks.survey()
-        runs = sum(len(task.keys) for task in tasks)
-        done = sum(len(task.keys) for task in tasks if task.identity in survey.done)
+        runs = sum(len(task.keys) for task in blocks.tasks)
+        done = sum(len(task.keys) for task in blocks.tasks if task.identity in survey.done)
         display.start("calibrate", done, runs)
-        wanted = {t.identity for t in tasks} - survey.done
-        blocks.compute(wanted, display.advance, stop, held.check)
+        wanted = {task.identity for task in blocks.tasks} - survey.done
+        blocks.compute(wanted, Control(display.advance, stop, held.check))
         if blocks.absent():
-            print("stopped; the same command goes on from what is saved")
-            return stop.status
+            raise Stopped
         trained = time.perf_counter() - begun
         data = {name: of_plan(plan, blocks, lazy=False) for name, plan in laid.items()}
         counts = [health(each) for each in data.values()]
@@ -94,43 +100,21 @@ def run(out: Path, problems: int | None, quick: bool, line: str, sizes: Sizes | 
         if broken:
             raise ValueError(f"{broken} runs are not finite; allowed: settings that train")
         outcome = weigh(likelihood.Simulation(settings, data))
+        held.check()
         made = {
             "command": line,
-            "commit": provenance.commit(),
-            "versions": provenance.versions(),
-            "processor": provenance.device()["processor"],
+            "commit": manifest["commit"],
+            "versions": manifest["versions"],
+            "processor": manifest["device"]["processor"],
             "runs": runs,
             "problems": settings.problems,
             "collapsed": sum(each.collapsed or 0 for each in counts),
             "seconds": round(trained, 1) if done == 0 else None,
         }
         write(out, settings, outcome, made)
-    print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / 'calibration.md'}")
-    return 0
-
-
-def _check_folder(out: Path) -> None:
-    """See that nothing is in a folder but an earlier calibration, finished or not.
-
-    Raises:
-        ValueError: there is, in one line.
-    """
-    names = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-    strangers = names - _MADE
-    data = out / DATA
-    if DATA in names and not data.is_dir():
-        strangers.add(DATA)
-    elif DATA in names:
-        # What stood in a block's place is kept beside it.
-        inside = (path for path in data.iterdir() if not path.name.startswith("."))
-        strangers |= {
-            f"{DATA}/{path.name}" for path in inside if path.suffix not in (SUFFIX, ".aside")
-        }
-    if strangers:
-        raise ValueError(
-            f"--out: {out} is not empty ({min(strangers)}) and holds something else; "
-            "allowed: an empty or new folder, or an earlier calibration"
-        )
+        manifest["finished"] = list(NAMES)
+        store.write_manifest(out, manifest)
+    print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / CALIBRATION.page}")
 
 
 def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:

@@ -71,6 +71,12 @@ QUICK = Settings(
     problems=64,
 )
 
+# Of the grids.
+NAMES = (
+    *("continuous", "binary", "ordinal", "critique", "hybrid", "hybrid_critique"),
+    *("baselines", "shared", "shared_baseline"),
+)
+
 ORDINAL = {
     "level / 5": oracles.ordinal(5),
     "(level - 1) / 4": oracles.Oracle(

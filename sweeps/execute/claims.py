@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 import threading
+import time
 import types
 from pathlib import Path
 from typing import Self
@@ -119,15 +121,10 @@ class Claims:
 
     def _abandoned(self, path: Path) -> int | None:
         """How many processes ended on a block before the one that left it; ``None`` if none did."""
-        try:
-            text, changed = path.read_text(encoding="ascii"), path.stat().st_mtime
-        except (OSError, ValueError):
+        found = _read(path)
+        if found is None:
             return None  # released, or removed, meanwhile
-        try:
-            content = json.loads(text)
-            process, deaths = Process.named(content["process"]), int(content["deaths"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            process, deaths = None, 0  # being written, or cut off while it was
+        process, deaths, changed = found
         gone = None if process is None else process.gone
         if gone is None:
             gone = self._now() - changed > _ABANDONED
@@ -135,12 +132,16 @@ class Claims:
 
     def _now(self) -> float:
         """The time by the clock of the file system, which may be another machine's."""
-        probe = self.folder / f".{Process.here()}"
-        probe.touch()
+        # A name of its own: others look at the same moment.
         try:
-            return probe.stat().st_mtime
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=f".{Process.here()}.")
+        except FileNotFoundError:
+            return 0.0  # Somebody cleared all claims away, this one too.
+        try:
+            return os.fstat(handle).st_mtime
         finally:
-            probe.unlink(missing_ok=True)
+            os.close(handle)
+            Path(name).unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._left.wait(_BEAT):
@@ -149,3 +150,28 @@ class Claims:
             for identity in held:
                 with contextlib.suppress(OSError):
                     os.utime(self.folder / identity)
+
+
+def _read(path: Path) -> tuple[Process | None, int, float] | None:
+    """Whose a claim is, how many processes ended on the block before, and when it last changed."""
+    try:
+        text, changed = path.read_text(encoding="ascii"), path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    try:
+        content = json.loads(text)
+        return Process.named(content["process"]), int(content["deaths"]), changed
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None, 0, changed  # being written, or cut off while it was
+
+
+def alive(folder: Path) -> bool:
+    """Whether a process that has not ended, as far as is known, has a block under way."""
+    for path in folder.glob("[!.]*"):
+        found = _read(path)
+        if found is not None:
+            process, _, changed = found
+            gone = None if process is None else process.gone
+            if gone is False or (gone is None and time.time() - changed <= _ABANDONED):
+                return True
+    return False

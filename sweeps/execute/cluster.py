@@ -8,35 +8,39 @@ is lost loses its block under way, which is given to another one.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import secrets
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sdpo_jax import Progress
 from sdpo_jax.engine.checks import shown
-from sweeps.execute import worker
+from sweeps.execute import GivenUp, Lost, worker
 from sweeps.folder import Folder, Task
+from sweeps.interrupts import Control, Stopped
 from sweeps.sweepfile import Sweep
 
 # Tasks that are handed out for each thread of the cluster: one works, the other one waits.
 _AHEAD = 2
-# Seconds to wait for the first process of a cluster, and between two looks at a wish to stop.
-_PATIENCE = 60
+# Seconds to wait for the first process of a cluster, for an answer of its scheduler, and between
+# two looks at a wish to stop.
+_PATIENCE = 60.0
+_ANSWER = 15
 _LOOK = 0.5
+
+# Of those that Dask gives levels of their own, and of what it is built on.
+_LOGS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 
 _LOCAL = re.compile(r"local:([0-9]{1,4})")
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
 _MOST_PROCESSES = 1024
 
 
-class Lost(ConnectionError):
-    """The cluster can't be reached, or not any more."""
-
-
-class GivenUp(ValueError):
-    """Blocks whose processes ended again and again; all others are done."""
+_RUNNING = "what is saved is kept; allowed: the same command once a scheduler runs, or without --on"
 
 
 class Cluster:
@@ -49,25 +53,58 @@ class Cluster:
         """
         self.client = client
 
-    def fingerprint(self, sweep: Sweep) -> dict[str, Any]:
+    def fingerprint(self, sweep: Sweep, stop: Callable[[], bool]) -> dict[str, Any]:
         """What one of the cluster's processes would compute with.
 
         Raises:
             Lost: the cluster has no process, or can't be reached.
+            Stopped: ``stop`` was true before one answered.
         """
         with _told():
-            self.client.wait_for_workers(1, timeout=_PATIENCE)
+            self._wait_for_worker(stop)
             future = self.client.submit(worker.fingerprint_here, sweep.text, sweep.name, pure=False)
-            return future.result()
+            try:
+                while not self._finished([future]):
+                    if stop():
+                        raise Stopped
+                return future.result()
+            finally:
+                with contextlib.suppress(Exception):
+                    future.release()
 
-    def compute(
-        self,
-        folder: Folder,
-        wanted: set[str],
-        progress: Callable[[Progress], None] | None,
-        stop: Callable[[], bool] | None,
-        check: Callable[[], None],
-    ) -> None:
+    def _wait_for_worker(self, stop: Callable[[], bool]) -> None:
+        """Wait until the cluster has a process.
+
+        Raises:
+            Lost: it has none after a while.
+            Stopped: ``stop`` was true before.
+        """
+        end = time.monotonic() + _PATIENCE
+        told = False
+        while not self.client.nthreads():
+            if stop():
+                raise Stopped
+            self._check()
+            if time.monotonic() > end:
+                raise Lost(
+                    f"the cluster has had no worker for {_PATIENCE:.0f} s; allowed: start one "
+                    "(`dask worker` with the scheduler's address), then the same command"
+                )
+            if not told:
+                told = True
+                print("waiting for a worker of the cluster", file=sys.stderr)
+            time.sleep(_LOOK)
+
+    def _check(self) -> None:
+        """See that the scheduler answers.
+
+        Raises:
+            Lost: it does not.
+        """
+        if self.client.status not in ("running", "connecting"):
+            raise Lost(f"the cluster's scheduler can't be reached any more; {_RUNNING}")
+
+    def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
         """Compute blocks of a folder. Arguments as for ``Blocks.compute``.
 
         Raises:
@@ -84,11 +121,10 @@ class Cluster:
         with _told():
             try:
                 while left or under_way:
-                    stopped = stop is not None and stop()
-                    if stopped:
+                    if control.stop():
                         left.clear()
                     while left and len(under_way) < self._room():
-                        check()
+                        control.check()
                         task = left.popleft()
                         future = self.client.submit(
                             worker.compute,
@@ -99,15 +135,14 @@ class Cluster:
                             pure=False,
                         )
                         under_way[future] = task
-                    for future in self._finished(under_way):
+                    for future in self._finished(list(under_way)):
                         task = under_way.pop(future)
                         seconds = _seconds(future, hurt, task)
                         if seconds is None:
                             continue
                         done += len(task.keys)
-                        if progress is not None:
-                            label = task.chunk.group.label
-                            progress(Progress("block", label, done, total, seconds))
+                        label = task.chunk.group.label
+                        control.progress(Progress("block", label, done, total, seconds))
             finally:
                 # Where this ends early: no process begins what nobody waits for.
                 for future in under_way:
@@ -124,14 +159,13 @@ class Cluster:
         """How many tasks to hand out, by the threads that the cluster has now."""
         return _AHEAD * max(1, sum(self.client.nthreads().values()))
 
-    def _finished(self, under_way: dict[Any, Task]) -> list[Any]:
+    def _finished(self, under_way: list[Any]) -> list[Any]:
         """Those that are done, or failed, after a short wait."""
         from distributed import wait
 
         with contextlib.suppress(TimeoutError):
-            wait(list(under_way), timeout=_LOOK, return_when="FIRST_COMPLETED")
-        if self.client.status not in ("running", "connecting"):
-            raise Lost("the cluster's scheduler can't be reached any more")
+            wait(under_way, timeout=_LOOK, return_when="FIRST_COMPLETED")
+        self._check()
         return [future for future in under_way if future.done()]
 
 
@@ -140,7 +174,7 @@ def _seconds(future: Any, hurt: list[str], task: Task) -> float | None:
     from distributed import KilledWorker
 
     if future.status in ("cancelled", "lost"):
-        raise Lost("the cluster lost a task; its scheduler may have ended")
+        raise Lost(f"the cluster lost a task, so its scheduler has ended; {_RUNNING}")
     try:
         return future.result()
     except KilledWorker:
@@ -158,9 +192,31 @@ def _told() -> Iterator[None]:
         yield
     except Lost:
         raise
-    except (CommClosedError, CancelledError, TimeoutError) as error:
+    except CancelledError as error:
+        # What it says lists every task.
+        raise Lost(f"the cluster's scheduler can't be reached any more; {_RUNNING}") from error
+    except (CommClosedError, TimeoutError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        raise Lost(f"the cluster can't be reached ({said[:200]})") from error
+        raise Lost(f"the cluster can't be reached ({said[:200]}); {_RUNNING}") from error
+    except RuntimeError as error:
+        # A client that was closed meanwhile, by whoever has it.
+        if "closed" not in str(error) and "not running" not in str(error):
+            raise
+        raise Lost(f"the client was closed while it was needed; {_RUNNING}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What Dask logs of a connection that is lost, with its traceback, says nothing more."""
+    logs = [logging.getLogger(name) for name in _LOGS]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -186,16 +242,18 @@ def connected(text: str) -> Iterator[Cluster]:
             f"--on: {text} needs distributed, which is not installed; "
             "allowed: `pip install 'sdpo_jax[dask]'` first"
         ) from None
-    with contextlib.ExitStack() as stack:
+    with _quiet(), contextlib.ExitStack() as stack:
         if local is not None:
             cluster = stack.enter_context(_processes(int(local[1])))
             client = stack.enter_context(Client(cluster))
         else:
             try:
-                client = stack.enter_context(Client(text, timeout=_PATIENCE // 4))
+                client = stack.enter_context(Client(text, timeout=_ANSWER))
             except OSError as error:
                 said = " ".join(str(error).split())
-                raise Lost(f"--on: {text}: nobody answers there ({said[:200]})") from error
+                raise Lost(
+                    f"--on: {text}: no scheduler answers there ({said[:200]}); {_RUNNING}"
+                ) from error
         yield Cluster(client)
 
 
@@ -216,10 +274,14 @@ def of_client(client: Any) -> Cluster:
     """The executor of a client that the user has.
 
     Raises:
-        ValueError: no client, or an asynchronous one.
+        ValueError: no client, an asynchronous one, or one that is closed.
     """
     if not all(hasattr(client, name) for name in ("submit", "nthreads", "asynchronous")):
         raise ValueError(f"client: {shown(client)}; allowed: a distributed.Client")
     if client.asynchronous:
         raise ValueError("client: an asynchronous one; allowed: a distributed.Client that is not")
+    if client.status not in ("running", "connecting"):
+        raise ValueError(
+            f"client: {client.status}; allowed: a distributed.Client that is connected"
+        )
     return Cluster(client)

@@ -6,13 +6,23 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sdpo_jax import Progress
 from sdpo_jax.grid import default_workers
 from sweeps.execute.claims import Claims
-from sweeps.folder import CLAIMS, DATA, Folder, Manifest, Task, clear_partial_files, fingerprint_of
+from sweeps.folder import (
+    CLAIMS,
+    DATA,
+    Folder,
+    Manifest,
+    Task,
+    adopt,
+    clear_partial_files,
+    fingerprint_of,
+)
+from sweeps.interrupts import Control
 from sweeps.writing import check_writable, locked
 
 # Blocks that are taken at a time, for each worker: programs are then begun less often.
@@ -56,8 +66,8 @@ def work(
     path: Path,
     shard: tuple[int, int] | None = None,
     *,
-    progress: Callable[[Progress], None] | None = None,
-    begun: Callable[[Outcome], None] | None = None,
+    progress: Callable[[Progress], None] = lambda told: None,
+    begun: Callable[[Outcome], None] = lambda outcome: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Compute blocks of a folder that nobody has, until none is left.
@@ -80,7 +90,8 @@ def work(
     """
     # Before anything is made there.
     Manifest.read(path)
-    check_writable(path, "DIRECTORY")
+    check_writable(path, "DIR")
+    adopt(path)
     with locked(path, shared=True) as held:
         folder = Folder.open(path)
         folder.admit(fingerprint_of(folder.sweep))
@@ -88,8 +99,7 @@ def work(
         tasks = folder.blocks.tasks
         mine = tasks if shard is None else tasks[shard[0] - 1 :: shard[1]]
         outcome = Outcome(folder, sum(len(task.keys) for task in mine))
-        if begun is not None:
-            begun(outcome)
+        begun(outcome)
         # Of others' blocks every process would read all bytes: there the first line has to do.
         whole = folder.blocks.is_there if shard is None else folder.blocks.is_whole
         with Claims(path / DATA / CLAIMS) as claims:
@@ -97,7 +107,8 @@ def work(
             while left and not stop():
                 taken, others = _take(folder, claims, left, outcome, whole)
                 if taken:
-                    _compute(folder, claims, taken, outcome, progress, stop, held.check)
+                    control = Control(progress, stop, held.check)
+                    _compute(folder, claims, taken, outcome, control)
                 elif others and not stop():
                     time.sleep(_PAUSE)
                 left.extend(others)
@@ -142,18 +153,15 @@ def _compute(
     claims: Claims,
     taken: list[Task],
     outcome: Outcome,
-    progress: Callable[[Progress], None] | None,
-    stop: Callable[[], bool],
-    check: Callable[[], None],
+    control: Control,
 ) -> None:
     def report(told: Progress) -> None:
-        if progress is not None:
-            done = outcome.done + told.done
-            progress(Progress(told.kind, told.label, done, outcome.runs, told.seconds))
+        done = outcome.done + told.done
+        control.progress(Progress(told.kind, told.label, done, outcome.runs, told.seconds))
 
     names = {task.identity for task in taken}
     try:
-        folder.blocks.compute(names, report, stop, check)
+        folder.blocks.compute(names, replace(control, progress=report))
     finally:
         for name in names:
             claims.release(name)

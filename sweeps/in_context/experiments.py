@@ -1,7 +1,7 @@
 """The parts of the study: what each computes, and what it needs of the others.
 
-A part is a name of saved data and a function of the plan, the results so far and a check that is
-called between blocks. Parts whose needs are met can be computed side by side.
+A part is a name of saved data and a function of the plan, the results so far and a trainer, which
+keeps the blocks that are done. Parts whose needs are met can be computed side by side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sdpo_jax.in_context import KINDS, METHODS, Lab, Setting, World, kinds, pret
 from sdpo_jax.in_context.exact import credit
 from sweeps.in_context.plan import MAIN, PLAIN, PRETRAINING_SEED, REFERENCE, Plan
 from sweeps.in_context.trials import (
-    Stop,
     Trial,
     chosen,
     fair,
@@ -31,9 +30,11 @@ from sweeps.in_context.trials import (
     network_of,
     trained,
 )
+from sweeps.interrupts import Stopped
+from sweeps.study import Trainer
 
 Results = Mapping[str, xr.Dataset]
-Compute = Callable[[Plan, Results, Stop], xr.Dataset]
+Compute = Callable[[Plan, Results, Trainer], xr.Dataset]
 
 POLICIES = ("first network", f"after {REFERENCE.upper()}")
 
@@ -69,12 +70,12 @@ def small_name(plan: Plan) -> str:
     return "network_small"
 
 
-def _pretrained(plan: Plan, results: Results, check: Stop, *, attempts: int) -> xr.Dataset:
+def _pretrained(plan: Plan, results: Results, trainer: Trainer, *, attempts: int) -> xr.Dataset:
     world = plan.world(attempts)
     return _as_data(plan, world, attempts, plan.pretraining)
 
 
-def _small(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
+def _small(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     return _as_data(plan, World(*plan.small), 1, plan.small_pretraining)
 
 
@@ -113,7 +114,7 @@ def _first(plan: Plan, results: Results, attempts: int | None = None) -> Any:
     return params_of(plan, results[network_name(count)], plan.world(count))
 
 
-def _range(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
+def _range(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     """The reward of a uniform policy and of the best answer, for each evaluation seed."""
     found = {"uniform": [], "best": []}
 
@@ -132,8 +133,8 @@ def _range(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
     )
 
 
-def _league(plan: Plan, results: Results, check: Stop, *, name: str) -> xr.Dataset:
-    return fair(plan, name, _first(plan, results), check)
+def _league(plan: Plan, results: Results, trainer: Trainer, *, name: str) -> xr.Dataset:
+    return fair(plan, name, _first(plan, results), trainer)
 
 
 class _League(Mapping[str, xr.Dataset]):
@@ -168,7 +169,7 @@ def scaled(plan: Plan) -> tuple[str, ...]:
 def _swept(
     plan: Plan,
     results: Results,
-    check: Stop,
+    trainer: Trainer,
     name: str,
     axis: str,
     values: Any,
@@ -179,7 +180,7 @@ def _swept(
     rate, numbers = chosen(_League(plan, results), name, kind)
     trials = [trial(value, seed, rate, numbers) for value in values for seed in plan.evaluation]
     curves = trained(
-        lab_of(plan, name), _first(plan, results), plan.noise, plan.block, trials, check
+        lab_of(plan, name), _first(plan, results), plan.noise, plan.block, trials, trainer
     )
     shape = (len(values), plan.seeds, -1)
     return xr.Dataset(
@@ -188,26 +189,26 @@ def _swept(
     )
 
 
-def _skill(plan: Plan, results: Results, check: Stop, *, name: str) -> xr.Dataset:
+def _skill(plan: Plan, results: Results, trainer: Trainer, *, name: str) -> xr.Dataset:
     kind = heard(plan, name, last_kind(plan))
     places = range(len(plan.pretraining.checkpoints))
     return _swept(
-        plan, results, check, name, "checkpoint", places,
+        plan, results, trainer, name, "checkpoint", places,
         lambda place, seed, rate, numbers: Trial(seed, kind, rate, place, numbers),
     )  # fmt: skip
 
 
-def _strength(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
+def _strength(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     kind = last_kind(plan)
     return _swept(
-        plan, results, check, MAIN, "strength", plan.strengths,
+        plan, results, trainer, MAIN, "strength", plan.strengths,
         lambda value, seed, rate, numbers: Trial(
             seed, kind, rate, numbers=(("strength", float(value)),)
         ),
     )  # fmt: skip
 
 
-def _attempts(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
+def _attempts(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     kind = last_kind(plan)
     rate, numbers = chosen(_League(plan, results), MAIN, kind)
     found = []
@@ -215,7 +216,7 @@ def _attempts(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
         trials = [Trial(seed, kind, rate, numbers=numbers) for seed in plan.evaluation]
         lab = lab_of(plan, MAIN, count)
         found.append(
-            trained(lab, _first(plan, results, count), plan.noise, plan.block, trials, check)
+            trained(lab, _first(plan, results, count), plan.noise, plan.block, trials, trainer)
         )
     return xr.Dataset(
         {
@@ -226,13 +227,13 @@ def _attempts(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
     )
 
 
-def _watched(plan: Plan, results: Results, check: Stop, *, name: str) -> xr.Dataset:
+def _watched(plan: Plan, results: Results, trainer: Trainer, *, name: str) -> xr.Dataset:
     """A contender as in the league, its teacher watched."""
     kind = heard(plan, name, last_kind(plan))
     rate, numbers = chosen(_League(plan, results), name, kind)
     trials = [Trial(seed, kind, rate, numbers=numbers) for seed in plan.evaluation]
     lab = lab_of(plan, name, plan.attempts[0], watch=True)
-    curves = trained(lab, _first(plan, results), plan.noise, plan.block, trials, check)
+    curves = trained(lab, _first(plan, results), plan.noise, plan.block, trials, trainer)
     return xr.Dataset(
         {each: (("seed", "step"), found) for each, found in curves.items()},
         coords={"seed": list(plan.evaluation), "step": np.arange(plan.steps)},
@@ -247,7 +248,7 @@ def _small_world(plan: Plan, results: Results) -> tuple[World, Any, Any]:
     return world, network, jax.tree.map(lambda each: each[-1], params)
 
 
-def _students(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
+def _students(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     """Students of the small world after some steps of the reference method, one a seed."""
     world, network, first = _small_world(plan, results)
     lab = Lab(world, network, METHODS[REFERENCE], plan.credit_steps, plan.rollouts)
@@ -264,7 +265,7 @@ def _students(plan: Plan, results: Results, check: Stop) -> xr.Dataset:
     )
 
 
-def _credit(plan: Plan, results: Results, check: Stop, *, name: str) -> xr.Dataset:
+def _credit(plan: Plan, results: Results, trainer: Trainer, *, name: str) -> xr.Dataset:
     """Exact credit and alignment of one method on the small world, at matched policies."""
     world, network, first = _small_world(plan, results)
     flat, back = ravel_pytree(first)
@@ -286,7 +287,8 @@ def _credit(plan: Plan, results: Results, check: Stop, *, name: str) -> xr.Datas
 
     values: dict[str, list[Any]] = {"credit": [], "alignment": []}
     for students in (jnp.broadcast_to(flat, later.shape), later):
-        check()
+        if trainer.control.stop():
+            raise Stopped
         by_kind = [measured(students, kind) for kind in kinds(plan.kinds)]
         for each, lists in values.items():
             lists.append([np.asarray(found[each]) for found in by_kind])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -25,10 +26,9 @@ from sdpo_jax.in_context import (
     kinds,
     train,
 )
+from sweeps.blocks import Layout
 from sweeps.in_context.plan import CONTENDERS, Contender, Plan
-
-# What is called between blocks; it may raise.
-Stop = Callable[[], None]
+from sweeps.study import Trainer
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def lab_of(plan: Plan, method: str, attempts: int = 1, watch: bool = False) -> L
     )
 
 
-def trained(lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Trial], check: Stop):
+def trained(
+    lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Trial], trainer: Trainer
+) -> dict[str, np.ndarray]:
     """The curves of trials, ``[trials, steps]`` by name, in blocks of one width.
 
     The width decides a run's last bits; a last block that is not full is filled up.
@@ -82,14 +84,21 @@ def trained(lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Tr
         noise: of the oracle.
         block: width.
         trials: any number.
-        check: called between blocks; it may raise.
+        trainer: keeps each block as it is done.
+
+    Raises:
+        Stopped: there was a wish to stop before the end.
     """
     names, program = lab.method.numbers, _program(lab)
-    found = []
-    for begin in range(0, len(trials), block):
-        check()
-        chunk = list(trials[begin : begin + block])
-        chunk += chunk[-1:] * (block - len(chunk))
+    layout: Layout = {name: ((lab.steps,), "<f4") for name in CURVES}
+    given = {
+        # The method's loss, which is not in it, is known by the name and the library's code.
+        "lab": repr(lab),
+        "params": _digest(params),
+        "noise": noise,
+    }
+
+    def computed(chunk: Sequence[Trial]) -> dict[str, np.ndarray]:
         numbers = {
             name: jnp.asarray([dict(t.numbers).get(name, NUMBERS[name]) for t in chunk])
             for name in names
@@ -103,8 +112,24 @@ def trained(lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Tr
             jnp.asarray([t.checkpoint for t in chunk], jnp.int32),
             numbers,
         )
-        found.append({name: np.asarray(curves[name]) for name in CURVES})
+        return {name: np.asarray(curves[name]) for name in CURVES}
+
+    found = []
+    for begin in range(0, len(trials), block):
+        chunk = list(trials[begin : begin + block])
+        chunk += chunk[-1:] * (block - len(chunk))
+        asked = {**given, "trials": [astuple(trial) for trial in chunk]}
+        found.append(trainer.kept(asked, lab.method.name, layout, block, partial(computed, chunk)))
     return {name: np.concatenate([each[name] for each in found])[: len(trials)] for name in CURVES}
+
+
+def _digest(params: Any) -> str:
+    """SHA-256 of parameters."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        array = np.asarray(leaf)
+        digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @lru_cache(8)
@@ -149,7 +174,7 @@ def heard(plan: Plan, name: str, kind: str) -> str:
     return kind if kind in own else "continuous" if "continuous" in own else own[0]
 
 
-def fair(plan: Plan, name: str, params: Any, check: Stop) -> xr.Dataset:
+def fair(plan: Plan, name: str, params: Any, trainer: Trainer) -> xr.Dataset:
     """A contender tuned on the tuning seeds and judged on the evaluation seeds, for each kind.
 
     What is tuned for is the mean reward of the last steps.
@@ -162,7 +187,7 @@ def fair(plan: Plan, name: str, params: Any, check: Stop) -> xr.Dataset:
         for rate, numbers in settings
         for seed in plan.tuning
     ]
-    tuning = trained(lab, params, plan.noise, plan.block, tried, check)
+    tuning = trained(lab, params, plan.noise, plan.block, tried, trainer)
     reward = (
         tuning["reward"][:, -plan.window :]
         .mean(1)
@@ -176,7 +201,7 @@ def fair(plan: Plan, name: str, params: Any, check: Stop) -> xr.Dataset:
         for kind, place in zip(own, best, strict=True)
         for seed in plan.evaluation
     ]
-    curves = trained(lab, params, plan.noise, plan.block, judged, check)
+    curves = trained(lab, params, plan.noise, plan.block, judged, trainer)
     shape = (len(own), plan.seeds, -1)
     data = {
         each: (("kind", "seed", "step"), values.reshape(shape)) for each, values in curves.items()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 
+import sweeps
 from sdpo_jax.in_context import CURVES, KINDS, METHODS
 from sweeps import store
 from sweeps.__main__ import main
@@ -26,6 +31,7 @@ from sweeps.in_context.plan import (
     quick,
 )
 from sweeps.in_context.trials import heard, kinds_of, setting_text, settings_of
+from sweeps.interrupts import Stopped
 
 PLAN = replace(
     full(8),
@@ -227,8 +233,90 @@ def test_an_interrupted_study_goes_on_and_computes_nothing_twice(tmp_path, monke
     fails = False
     run.study(tmp_path, PLAN, "line")
     assert asked == ["first", "second", "second"]
-    with pytest.raises(ValueError, match=r"--out: .* holds something else"):
+    with pytest.raises(ValueError, match=r"another study of networks \(steps 60, asked for 61\)"):
         run.study(tmp_path, replace(PLAN, steps=61), "line")
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from sdpo_jax.in_context import Pretraining
+from sweeps.in_context import run
+from sweeps.in_context.plan import quick
+
+few = Pretraining(checkpoints=(0, 2), batch=8, examples=16)
+plan = replace(
+    quick(), steps=3, every=1, window=2, rollouts=4, block=4, width=8, contenders=("grpo",),
+    kinds=("binary",), watched=(), credit=(), pretraining=few, small_pretraining=few,
+)
+wanted = ("network_1", "league_grpo")
+every = run.parts
+run.parts = lambda plan: {name: every(plan)[name] for name in wanted}
+run.render = lambda out: None
+run.study(Path(sys.argv[1]), plan, "line", print)
+"""
+
+
+def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),
+        "JAX_ENABLE_COMPILATION_CACHE": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def begun(out):
+        line = [sys.executable, "-c", SCRIPT, str(out)]
+        return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert begun(whole).wait(300) == 0
+    blocks = out / "data" / "blocks" / "league_grpo"
+    kept = set()
+    for least in (1, 5):
+        child = begun(out)
+        while child.poll() is None and len(list(blocks.glob("[!.]*.block"))) < least:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+        there = {path: path.stat().st_mtime_ns for path in blocks.glob("[!.]*.block")}
+        if (out / "data" / "league_grpo.nc").exists():
+            break
+        # Nothing that was kept is computed again.
+        assert kept <= set(there.items())
+        kept = set(there.items())
+    assert kept
+    assert main(["status", str(out)]) == 0
+    assert begun(out).wait(300) == 0
+    assert not (out / "data" / "blocks").exists()
+    for name in ("network_1", "league_grpo"):
+        path = f"data/{name}.nc"
+        assert (out / path).read_bytes() == (whole / path).read_bytes()
+    xr.testing.assert_equal(sweeps.open(out, "league_grpo"), store.load(whole, "league_grpo"))
+
+
+def test_a_wish_to_stop_ends_every_part(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def waits(plan, results, trainer):
+        asked.append("first")
+        while not trainer.control.stop():
+            time.sleep(0.01)
+        raise Stopped
+
+    every = {"first": Part(waits), "second": Part(waits, ("first",))}
+    monkeypatch.setattr(run, "parts", lambda plan: every)
+    with pytest.raises(Stopped):
+        run.study(tmp_path, PLAN, "line", stop=lambda: bool(asked))
+    assert asked == ["first"]
+    assert store.read_manifest(tmp_path)["finished"] == []
+    assert main(["status", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a study of networks of 8 seeds" in said and "0 of 2 finished" in said
+    assert f"go on with: python -m sweeps resume {tmp_path}" in said
 
 
 def test_too_few_seeds_are_refused(tmp_path, capsys):

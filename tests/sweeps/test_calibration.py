@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import sweeps
 from sdpo_jax import Sizes
+from sweeps.__main__ import main
 from sweeps.calibration import command, design, likelihood
 from sweeps.calibration.likelihood import Simulated
 
@@ -104,7 +106,7 @@ def calibrated(tmp_path_factory):
     """A calibration on problems too small to resemble the paper's."""
     out = tmp_path_factory.mktemp("calibration")
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=30)
-    assert command.run(out, 48, True, "python -m sweeps calibrate", sizes) == 0
+    command.run(out, 48, True, "python -m sweeps calibrate --quick", sizes=sizes)
     return out
 
 
@@ -112,7 +114,7 @@ def test_files_are_written_and_finite(calibrated):
     written = {path.name for path in calibrated.iterdir()}
     assert written == {
         "calibration.json", "calibration.md", "calibration.png", "calibration.svg",
-        "numbers.csv", "posterior.csv", "data",
+        "numbers.csv", "posterior.csv", "data", "manifest.json",
     }  # fmt: skip
     outcome = json.loads((calibrated / "calibration.json").read_text())
     for weighing in outcome["posterior"].values():
@@ -125,8 +127,39 @@ def test_files_are_written_and_finite(calibrated):
 def test_calibrating_again_computes_nothing(calibrated):
     before = {path: path.stat().st_mtime_ns for path in (calibrated / "data").iterdir()}
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=30)
-    assert command.run(calibrated, 48, True, "again", sizes) == 0
+    command.run(calibrated, 48, True, "again --quick", sizes=sizes)
     assert {path: path.stat().st_mtime_ns for path in (calibrated / "data").iterdir()} == before
+
+
+def test_a_calibration_is_known_opened_and_gone_on_with(calibrated, capsys):
+    assert main(["status", str(calibrated)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a calibration of 48 problems" in said
+    assert "9 of 9 finished" in said and "4,128 of 4,128 done" in said
+    assert "go on with" not in said
+    data = sweeps.open(calibrated, "binary")
+    assert data.finished.all() and data.sizes["draw"] == 48
+    with pytest.raises(ValueError, match=r"grid: None; allowed: continuous, binary"):
+        sweeps.open(calibrated)
+    # What is damaged is named, and the command that repairs it.
+    block = min((calibrated / "data").glob("*.block"))
+    whole = block.read_bytes()
+    block.write_bytes(whole[:-1])
+    try:
+        assert main(["status", str(calibrated)]) == 1
+        assert f"python -m sweeps resume {calibrated}" in capsys.readouterr().out
+    finally:
+        block.write_bytes(whole)
+    # It was made of problems smaller than the command's own, which is another calibration.
+    assert main(["resume", str(calibrated)]) == 2
+    assert "holds another calibration" in capsys.readouterr().err
+
+
+def test_a_calibration_of_before_there_were_manifests_is_known(calibrated, tmp_path, capsys):
+    text = (calibrated / "calibration.json").read_text()
+    (tmp_path / "calibration.json").write_text(text)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "a calibration of 48 problems" in capsys.readouterr().out
 
 
 def test_a_setting_that_made_the_numbers_is_found():

@@ -15,6 +15,7 @@ import os
 import pickle
 import platform
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -37,7 +38,19 @@ from benchmarks import kills
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policies import mean_score
-from sweeps import blocks, folder, interrupts, provenance, replay, reproduce, store, writing
+from sweeps import __main__ as sweeps_main
+from sweeps import (
+    blocks,
+    folder,
+    interrupts,
+    kinds,
+    provenance,
+    replay,
+    reproduce,
+    store,
+    study,
+    writing,
+)
 from sweeps.__main__ import main
 from sweeps.folder import Folder
 from sweeps.processes import Process
@@ -563,8 +576,6 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
     again = f"`python -m sweeps {command} --seeds {what.split()[-2]} --out {place}`"
     (tmp_path / "sweep.toml").write_text(SWEEP)
     commands = (
-        ["status", str(place)],
-        ["resume", str(place)],
         ["export", str(place), "--to", "csv"],
         ["replay", str(place), "0"],
         ["run", str(tmp_path / "sweep.toml"), "--out", str(place)],
@@ -589,7 +600,73 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
         sweeps.open(place)
     # What is missing for a page is named with the command that makes it.
     assert main(["render", str(place)]) == 2
-    assert f"`python -m sweeps {command} --out {place}` writes it" in capsys.readouterr().err
+    assert f"{again} writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["paper", "audit", "calibration"])
+def test_a_healthy_study_without_its_data_says_so(tmp_path, capsys, name):
+    saved = Path(__file__).resolve().parents[2] / "results" / name
+    place = tmp_path / name
+    shutil.copytree(saved, place, ignore=shutil.ignore_patterns("data", "figures", "tables"))
+    before = kills.contents(place)
+    assert main(["status", str(place)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    what = {
+        "paper": "a reproduction of 1000 seeds",
+        "audit": "an audit of 256 seeds",
+        "calibration": "a calibration of 160 problems",
+    }[name]
+    assert what in said and "none here: tables and pages only" in said
+    assert "damaged" not in said and "go on with" not in said
+    for flag in (["--on", "local:2"], ["--on-change", "redo"]):
+        assert main(["resume", str(place), *flag]) == 2
+        assert f"for {what}; allowed: with a sweep of `run`'s" in capsys.readouterr().err
+    assert kills.contents(place) == before
+
+
+@pytest.mark.parametrize(
+    ("made", "arguments"),
+    [
+        ({"constants": {}, "seeds": 64}, ["reproduce", "--seeds", "64"]),
+        ({"plan": {"seeds": 32}, "command": "python -m sweeps audit"}, ["audit", "--seeds", "32"]),
+        ({"plan": {"seeds": 16}, "command": "x audit --quick"}, ["audit", "--quick"]),
+        ({"in_context": {"seeds": 8}}, ["in_context", "--seeds", "8"]),
+        ({"calibration": {"problems": 70}}, ["calibrate", "--problems", "70"]),
+    ],
+)
+def test_every_study_is_gone_on_with_by_its_own_command(tmp_path, monkeypatch, made, arguments):
+    store.write_manifest(tmp_path, {"finished": [], **made})
+    found = kinds.find(tmp_path)
+    assert found is not None and found.arguments == [*arguments, "--out", str(tmp_path)]
+    with pytest.raises(store.MissingResults, match=re.escape(f"{found.again} writes it")):
+        store.load(tmp_path, "noise")
+    asked = []
+    monkeypatch.setattr(sweeps_main, "_study", lambda command, line: asked.append(line) or 0)
+    monkeypatch.setattr(sweeps_main, "_calibrate", lambda command, line: asked.append(line) or 0)
+    assert main(["resume", str(tmp_path)]) == 0
+    assert asked == [found.again.strip("`")]
+
+
+@pytest.mark.parametrize("there", [None, "file", "empty"])
+def test_rendering_nothing_is_refused_in_a_line(tmp_path, capsys, there):
+    place = tmp_path / "out"
+    if there == "file":
+        place.write_text("mine")
+    elif there == "empty":
+        place.mkdir()
+    assert main(["render", str(place)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    what = {None: "no such folder", "file": "not a folder", "empty": "no results there"}[there]
+    assert said.startswith(f"error: {place}: {what}; allowed: a folder that `run`, `reproduce`")
+
+
+def test_help_and_messages_call_a_folder_the_same(capsys):
+    for command in ("status", "resume", "work", "render", "export", "replay"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = capsys.readouterr().out
+        assert " DIR" in said and "PATH" not in said
 
 
 @pytest.mark.parametrize("command", ["reproduce", "audit"])
@@ -610,12 +687,18 @@ def test_a_manifest_of_anything_is_refused_by_a_reproduction_in_a_line(
 
 def test_a_reproduction_believes_only_progress_as_it_writes_it(tmp_path):
     configuration, fingerprint = {"seeds": 16, "constants": {}}, {"source": "x"}
-    fresh = reproduce._claim(tmp_path, configuration, fingerprint)
+
+    def claim():
+        return study.claim(
+            tmp_path, kinds.REPRODUCTION, configuration, fingerprint, reproduce._SPENT
+        )
+
+    fresh = claim()
     store.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
-    assert reproduce._claim(tmp_path, configuration, fingerprint)["finished"] == ["noise"]
+    assert claim()["finished"] == ["noise"]
     for key, value in (("finished", 5), ("finished", [5]), ("wall_time", None), ("wall_time", {})):
         store.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
-        assert reproduce._claim(tmp_path, configuration, fingerprint) == fresh
+        assert claim() == fresh
 
 
 def test_a_damaged_data_set_is_not_taken_for_a_saved_one(tmp_path):

@@ -20,11 +20,12 @@ import sweeps
 from benchmarks import kills, many
 from sweeps import folder, provenance
 from sweeps.__main__ import main
+from sweeps.execute import Lost, cluster, worker
 from sweeps.execute import claims as claiming
-from sweeps.execute import cluster, worker
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
 from sweeps.folder import Folder
+from sweeps.interrupts import Control
 from sweeps.processes import Process
 
 BASE = """
@@ -156,7 +157,7 @@ def test_many_threads_take_each_block_once(tmp_path):
         with Claims(tmp_path / "claims") as mine:
             taken = [name for name in names if mine.take(name)]
             found.append(taken)
-            barrier.wait()
+            barrier.wait(60)
 
     barrier = threading.Barrier(4)
     threads = [threading.Thread(target=take) for _ in range(4)]
@@ -226,6 +227,87 @@ def test_without_locks_two_work_on_one_folder_and_lose_nothing(
     found = kills.contents(out)
     assert {name: found[name] for name in expected} == expected
     assert not [path for path in found if "partial" in path]
+
+
+def test_what_is_only_prepared_is_computed_by_any_code(out, file, capsys, monkeypatch):
+    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
+    # By whoever comes first, of several commands.
+    assert main(["prepare", str(file), "--out", str(out)]) == 0
+    assert Folder.open(out).manifest.fingerprints[0]["source"] == "other"
+    monkeypatch.setattr(provenance, "library_digest", lambda: "a third")
+    assert main(["work", str(out), "--shard", "1/6"]) == 0
+    (found,) = Folder.open(out).manifest.fingerprints
+    assert found["source"] == "a third"
+    assert len(Folder.open(out).blocks.survey().done) == 1
+    # Now something is computed.
+    monkeypatch.setattr(provenance, "library_digest", lambda: "a fourth")
+    for command in (["work", str(out)], ["resume", str(out)]):
+        assert main(command) == 2
+        assert "computed with other code of sdpo_jax" in capsys.readouterr().err
+
+
+def test_another_machine_at_work_keeps_its_fingerprint(out, monkeypatch):
+    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
+    before = Folder.open(out).manifest
+    with folder.locked(out, shared=True):
+        folder.adopt(out)
+    assert Folder.open(out).manifest == before
+    folder.adopt(out)
+    assert Folder.open(out).manifest.fingerprints[0]["source"] == "other"
+
+
+@pytest.mark.parametrize("command", ["prepare", "run"])
+def test_another_sweep_s_folder_is_refused(out, tmp_path, capsys, command):
+    before = kills.contents(out)
+    other = tmp_path / "other.toml"
+    other.write_text(SWEEP.replace("steps = 40", "steps = 41"))
+    assert main([command, str(other), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"--out: {out} holds the sweep 'sweep', which shares no run with 'other'" in said
+    assert kills.contents(out) == before
+    # One that has grown is the same, whatever it is called.
+    other.write_text(SWEEP.replace("12000", "12001"))
+    assert main(["prepare", str(other), "--out", str(out)]) == 0
+
+
+def test_status_says_who_is_at_work_and_nothing_else_to_do(out, capsys):
+    assert main(["status", str(out)]) == 0
+    assert "go on with" in capsys.readouterr().out
+    with folder.locked(out, shared=True):
+        assert main(["status", str(out)]) == 0
+        said = capsys.readouterr().out
+    assert "at work" in said and "go on with" not in said
+    # Where there are no locks, by its claims.
+    claim(out / "data" / "claims" / "a", Process.here())
+    assert main(["status", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "at work" in said and "go on with" not in said
+    claim(out / "data" / "claims" / "a", gone())
+    assert main(["status", str(out)]) == 0
+    assert "go on with" in capsys.readouterr().out
+
+
+def test_status_looks_once(out, capsys, monkeypatch):
+    """Blocks that are written between two looks would make it say two things."""
+    assert main(["work", str(out), "--shard", "1/3"]) == 0
+    capsys.readouterr()
+    survey = Folder.open(out).blocks.survey()
+    survey_of = folder.Blocks.survey
+
+    def surveyed(self):
+        found = survey_of(self)
+        # Another process goes on.
+        assert main(["work", str(out), "--shard", "2/3"]) == 0
+        capsys.readouterr()
+        return found
+
+    monkeypatch.setattr(folder.Blocks, "survey", surveyed)
+    assert main(["status", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    done = sum(len(t.keys) for t in Folder.open(out).blocks.tasks if t.identity in survey.done)
+    assert f"{done:,} of 24,000 done" in said
+    assert f"{24000 - done:,} unfinished" in said
 
 
 def test_run_and_work_do_not_meet(out, capsys):
@@ -388,7 +470,7 @@ def test_the_library_s_digest_is_of_its_code(monkeypatch):
 
 @contextlib.contextmanager
 def dask_cluster(path, workers=2, environment=None):
-    """A scheduler and workers, begun with Dask's own commands."""
+    """A scheduler and workers, begun with Dask's own commands: its address, they, and one more."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments):
@@ -402,15 +484,15 @@ def dask_cluster(path, workers=2, environment=None):
             return child
 
         place = path / "scheduler.json"
-        start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1",
-              "--scheduler-file", str(place))  # fmt: skip
+        scheduler = start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1",
+                          "--scheduler-file", str(place))  # fmt: skip
         eventually(lambda: many.address_in(place) is not None)
 
         def another():
             return start("worker", "--scheduler-file", str(place), "--nthreads", "1",
                          "--no-dashboard", "--no-nanny")  # fmt: skip
 
-        children = [another() for _ in range(workers)]
+        children = [scheduler, *(another() for _ in range(workers))]
         yield many.address_in(place), children, another
 
 
@@ -430,7 +512,7 @@ def test_a_cluster_makes_the_same_bytes_and_loses_a_worker_without_harm(file, tm
             block.unlink()
         with sweeps_process("resume", out, "--on", address) as child:
             eventually(lambda: len(block_files(out)) > 1 or child.poll() is not None)
-            workers[0].kill()
+            workers[1].kill()
             another()
             told, said = child.communicate()
         assert child.returncode == 0, said
@@ -510,7 +592,7 @@ def test_a_block_that_no_worker_survives_is_named_and_the_others_are_done(tmp_pa
         "run", file, "--out", out, "--on", "local:2", env={**environment, "DEADLY": "1"}
     ) as child:
         _, said = child.communicate()
-    assert child.returncode == 2
+    assert child.returncode == 1
     assert "1 blocks ended every process that computed them" in said
     assert len(block_files(out)) == 1
     with sweeps_process("resume", out, env=environment) as child:
@@ -530,6 +612,69 @@ def test_a_cluster_that_is_none_is_refused(file, tmp_path, text, capsys):
 def test_a_client_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^client: 3; allowed: a distributed\.Client$"):
         sweeps.run({"seed": range(2)}, tmp_path / "out", client=3)
+
+
+class Ended:
+    """A client that was closed, or loses its scheduler."""
+
+    asynchronous = False
+
+    def __init__(self, status, error):
+        self.status, self.error = status, error
+
+    def nthreads(self):
+        return {"one": 1}
+
+    def submit(self, *_, **__):
+        raise self.error
+
+
+def test_a_client_that_is_closed_is_refused(tmp_path):
+    client = Ended("closed", RuntimeError("never asked"))
+    with pytest.raises(ValueError, match=r"^client: closed; allowed: a distributed\.Client"):
+        sweeps.run({"seed": range(2)}, tmp_path / "out", client=client)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_client_raises_that_ends_meanwhile_is_one_line(tmp_path):
+    from distributed import CancelledError
+    from distributed.comm.core import CommClosedError
+
+    for error in (
+        RuntimeError("cannot schedule new futures after client was closed"),
+        CancelledError("Futures cancelled: many lines of them"),
+        CommClosedError("in <TCP>: Stream is closed"),
+        TimeoutError(),
+    ):
+        with pytest.raises(Lost, match="what is saved is kept; allowed: the same command") as told:
+            sweeps.run({"seed": range(2)}, tmp_path / "out", client=Ended("running", error))
+        assert "\n" not in str(told.value)
+    # A mistake of ours is not taken for it.
+    with pytest.raises(RuntimeError, match="ours"):
+        sweeps.run(
+            {"seed": range(2)}, tmp_path / "out", client=Ended("running", RuntimeError("ours"))
+        )
+
+
+def test_a_scheduler_that_is_lost_is_told_in_one_line(file, tmp_path):
+    out = tmp_path / "out"
+    with dask_cluster(tmp_path, 0) as (address, (scheduler,), another):
+        # Nobody comes: a wish to stop is heard at once.
+        with sweeps_process("run", file, "--out", out, "--on", address) as child:
+            assert child.stderr.readline() == "waiting for a worker of the cluster\n"
+            child.send_signal(signal.SIGTERM)
+            _, said = child.communicate(60)
+        assert child.returncode == 128 + signal.SIGTERM
+        assert "stopped before anything was begun; the same command goes on" in said
+        another()
+        with sweeps_process("run", file, "--out", out, "--on", address) as child:
+            eventually(lambda: block_files(out) or child.poll() is not None)
+            scheduler.kill()
+            _, said = child.communicate(120)
+    if child.returncode:  # it may have been done before
+        assert child.returncode == 3
+        (line,) = [each for each in said.splitlines() if "runs/s" not in each]
+        assert line.startswith("error: the cluster's scheduler can't be reached any more; what is")
 
 
 def test_a_folder_that_the_cluster_does_not_reach_is_told(tmp_path, monkeypatch):
@@ -580,6 +725,6 @@ def test_no_more_is_handed_out_than_keeps_the_cluster_busy(out, monkeypatch):
     found = Folder.open(out)
     told = []
     names = {task.identity for task in found.blocks.tasks}
-    cluster.of_client(client).compute(found, names, told.append, None, lambda: None)
+    cluster.of_client(client).compute(found, names, Control(told.append))
     assert client.most <= 8
     assert told[-1].done == told[-1].total == 24000

@@ -572,3 +572,37 @@ def test_keys_tell_runs_apart_by_all_that_they_are_given():
         if "steps" in other:
             text = text.replace("steps = [41]", "final_window = [19]")
         assert not keys(text) & base, other
+
+
+def keys_of(rng, count, first=50):
+    """Keys of which many begin alike, all different."""
+    keys = np.stack([rng.integers(first, size=count), rng.integers(1000, size=count)], 1)
+    return np.unique(keys.astype(np.uint64), axis=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_keys_are_found_as_in_a_dict(seed):
+    rng = np.random.default_rng(seed)
+    keys = rng.permutation(keys_of(rng, 500))
+    asked = np.concatenate([rng.permutation(keys)[:300], keys_of(rng, 300, 60)])
+    places = {tuple(key): place for place, key in enumerate(keys.tolist())}
+    expected = [places.get(tuple(key), -1) for key in asked.tolist()]
+    np.testing.assert_array_equal(blocks.Keys(keys).find(asked), expected)
+    empty = np.empty((0, 2), np.uint64)
+    assert (blocks.Keys(empty).find(asked) == -1).all()
+    assert blocks.Keys(keys).find(empty).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_new_keys_are_those_that_a_set_has_not(seed):
+    rng = np.random.default_rng(seed)
+    known, seen = blocks.Known(), set()
+    for _ in range(4):
+        # Some twice in one call, and some of an earlier one.
+        keys = rng.choice(keys_of(rng, 200, 10), 150)
+        expected = []
+        for place, key in enumerate(map(tuple, keys.tolist())):
+            if key not in seen:
+                seen.add(key)
+                expected.append(place)
+        np.testing.assert_array_equal(known.add(keys), expected)
