@@ -270,7 +270,7 @@ def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_pa
 
     def begun(out):
         line = [sys.executable, "-c", SCRIPT, str(out)]
-        return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
 
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert begun(whole).wait(300) == 0

@@ -349,7 +349,7 @@ def test_ctrl_c_finishes_the_block_says_how_to_resume_and_exits_130(tmp_path, fi
     child.send_signal(signal.SIGINT)
     out, error = child.communicate(timeout=120)
     assert child.returncode == 130
-    assert "stopping after the block" in error
+    assert "stopping once what is under way is saved" in error
     told = re.search(r"stopped: ([\d,]+) of 240,000 runs saved; go on with: (.*)", out)
     assert told is not None
     assert told[2] == f"python -m sweeps resume {tmp_path / 'out'}"
