@@ -361,7 +361,9 @@ def digest_of_file(path: Path) -> bytes:
         for node in ast.walk(tree):
             # The compiler leaves an empty instruction in a docstring's place.
             if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), node)]
+                # A module may be empty; a function or a class may not.
+                empty = isinstance(node, ast.Module) or len(node.body) > 1
+                node.body[:1] = [] if empty else [ast.copy_location(ast.Pass(), node)]
         code = compile(tree, "", "exec", optimize=2)
     except (SyntaxError, ValueError, RecursionError):
         return hashlib.sha256(data).digest()
