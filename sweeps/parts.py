@@ -399,7 +399,7 @@ def _stand_in(kind: str, name: str, record: str) -> Any:
         optimizer.__name__ = name.rpartition(":")[2].rpartition(".")[2]
         return optimizer
     if kind == "policy":
-        return _Policy(name, numbers)
+        return _Policy(name, own=numbers)
     if kind == "problem":
         return _Problem(name, knows_quality="quality" in known.asks, own=numbers)
     oracle = as_oracle(_function(("reward",), known, lambda reward, **_: reward))

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
 from sweeps import about, drawing, provenance, store, study
+from sweeps.blocks import SUFFIX
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import NAMES, QUICK, Settings
 from sweeps.calibration.saved import described, saved
@@ -81,6 +82,7 @@ def run(
     begun = time.perf_counter()
     with locked(out) as held, Display() as display:
         computes = study.fingerprint(provenance.source_digest("calibration/design"))
+        _check_blocks_alone(out)
         manifest = study.begin(
             out, CALIBRATION, described(settings, sizes), computes, line, NAMES, ignored=_MADE
         )
@@ -115,6 +117,24 @@ def run(
         manifest["finished"] = list(NAMES)
         store.write_manifest(out, manifest)
     print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / CALIBRATION.page}")
+
+
+def _check_blocks_alone(out: Path) -> None:
+    """Refuse a folder without a manifest whose ``data`` holds something else than blocks."""
+    data = out / store.DATA_FOLDER
+    if (out / store.MANIFEST_NAME).exists() or not data.exists():
+        return
+    # What stood in a block's place is kept beside it.
+    strangers = [data.name] if not data.is_dir() else [
+        f"{data.name}/{path.name}"
+        for path in data.iterdir()
+        if not path.name.startswith(".") and path.suffix not in (SUFFIX, ".aside")
+    ]  # fmt: skip
+    if strangers:
+        raise ValueError(
+            f"--out: {out} is not empty ({min(strangers)}) and has no manifest.json; allowed: an "
+            "empty or new folder, or an earlier calibration"
+        )
 
 
 def weigh(simulation: likelihood.Simulation) -> dict[str, Any]:

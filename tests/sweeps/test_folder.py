@@ -529,7 +529,7 @@ def test_bad_input_exits_with_2_and_one_message(tmp_path, capsys):
         (["run", str(write(tmp_path, "[base]\nnois = 1"))], "did you mean 'noise'"),
         (["resume", str(tmp_path)], "no sweep"),
         (["status", str(tmp_path / "none")], "no sweep"),
-        (["render", str(tmp_path / "none")], "missing"),
+        (["render", str(tmp_path / "none")], "none: no such folder"),
     ):
         assert main(arguments) == 2
         assert word in capsys.readouterr().err
