@@ -86,7 +86,7 @@ def test_repeats_are_right_in_any_order_of_axes_and_in_curves_over_one():
         given = group.given(np.array([place]))
         assert given["seed"] == labels["seed"]
         for name, value in given["numbers"].items():
-            assert value == np.float32(labels[name])
+            assert value == np.float32({**plan.held, **labels}[name])
 
 
 def test_numbers_are_held_and_told_in_the_results():
@@ -134,7 +134,7 @@ def taken(*, policy, noise=0.1):
         ({"numbers": {"clip": -1.0}, "algorithm": "ppo"}, ["clip: -1.0"]),
         ({"numbers": {"clip": [0.1, 0.2]}, "algorithm": "ppo"}, ["numbers: clip"]),
         ({"numbers": {"clap": 0.1}, "algorithm": "ppo"}, ["numbers: 'clap'; allowed: clip"]),
-        ({"numbers": {"clip": 0.1}, "algorithm": "sdpo"}, ["numbers: 'clip'", "none"]),
+        ({"numbers": {"clip": 0.1}, "algorithm": "sdpo"}, ["numbers: 'clip'", "quality_scale"]),
         ({"numbers": 3, "algorithm": "ppo"}, ["numbers: 3", "a mapping"]),
         ({"numbers": {"clip": 0.1}, "axes": {"clip": [0.1]}, "algorithm": "ppo"}, ["axis too"]),
         ({"axes": {"algorithm": [tempered, other]}}, ["temperature: ", "one rule for one name"]),
