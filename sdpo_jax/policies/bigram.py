@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from sdpo_jax.engine import lanes, streams
-from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
+from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 from sdpo_jax.policies.first import TOLD, normal_logits
 
 
@@ -41,7 +41,7 @@ class Bigram:
 
     def first(self, key: streams.Key, length: int, vocab_size: int) -> Array:
         """Equal rows of normal logits, ``[T, V, V, *runs]``."""
-        rows = normal_logits(key, length, vocab_size, **self.values)
+        rows = normal_logits(key, length, vocab_size, **among(normal_logits, TOLD, self.values))
         return jnp.broadcast_to(rows[:, None], (length, vocab_size, *rows.shape[1:]))
 
     def read(self, params: Any, tokens: Array) -> Array:

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes, streams
-from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
+from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 from sdpo_jax.policies.first import TOLD, normal_logits
 from sdpo_jax.policies.rollouts import GROUP, Rollouts, token_bits
 
@@ -40,7 +40,7 @@ class Factored:
 
     def first(self, key: streams.Key, length: int, vocab_size: int) -> Array:
         """Normal logits of a standard deviation, ``[T, V, *runs]``."""
-        return normal_logits(key, length, vocab_size, **self.values)
+        return normal_logits(key, length, vocab_size, **among(normal_logits, TOLD, self.values))
 
     def read(self, params: Any, tokens: Array) -> Array:
         """The logits, which are the parameters."""

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax.engine.checks import as_float32, numbers, over_runs, shown, under_own_settings
-from sdpo_jax.engine.own_numbers import OwnNumber, joined, of_function
+from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 from sdpo_jax.engine.streams import Key
 from sdpo_jax.problems import bigram
 from sdpo_jax.problems.bigram import Problem
@@ -83,7 +83,9 @@ def draw(
     """The problems of some runs; see ``bigram.sample_problem`` and ``Function.draw``."""
     if isinstance(kind, Function):
         return kind.draw(key, length, vocab_size, values)
-    return bigram.sample_problem(key, length, vocab_size, **values)
+    # A kind that derives from Eq. 1's may have numbers of its own beside.
+    own = among(bigram.sample_problem, _TOLD, values)
+    return bigram.sample_problem(key, length, vocab_size, **own)
 
 
 def kind_of(problem: AnyProblem) -> ProblemKind:
