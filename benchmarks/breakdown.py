@@ -123,7 +123,8 @@ class _View:
 
 
 def _program(oracle: str) -> sdpo_jax.Program:
-    nodes = default_nodes(SIZES, CONFIG.feedback_strength, 1.0)
+    scale = sdpo_jax.PROBLEMS["bigram"].numbers["quality_scale"].default
+    nodes = default_nodes(SIZES, CONFIG.feedback_strength, scale)
     return sdpo_jax.Program(sizes=SIZES, teacher_nodes=nodes if oracle == "continuous" else 0)
 
 

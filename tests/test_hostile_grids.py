@@ -149,7 +149,7 @@ def asked(axes, arguments):
         message = str(error)
     except NotTrained:
         message = None
-    assert time.thread_time() - start < 3
+    assert time.thread_time() - start < 2
     return message
 
 
