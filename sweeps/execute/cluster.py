@@ -41,6 +41,7 @@ _MOST_PROCESSES = 1024
 
 
 _RUNNING = "what is saved is kept; allowed: the same command once a scheduler runs, or without --on"
+_UNREACHABLE = f"the cluster's scheduler can't be reached any more; {_RUNNING}"
 
 
 class Cluster:
@@ -102,7 +103,7 @@ class Cluster:
             Lost: it does not.
         """
         if self.client.status not in ("running", "connecting"):
-            raise Lost(f"the cluster's scheduler can't be reached any more; {_RUNNING}")
+            raise Lost(_UNREACHABLE)
 
     def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
         """Compute blocks of a folder. Arguments as for ``Blocks.compute``.
@@ -192,12 +193,10 @@ def _told() -> Iterator[None]:
         yield
     except Lost:
         raise
-    except CancelledError as error:
-        # What it says lists every task.
-        raise Lost(f"the cluster's scheduler can't be reached any more; {_RUNNING}") from error
-    except (CommClosedError, TimeoutError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise Lost(f"the cluster can't be reached ({said[:200]}); {_RUNNING}") from error
+    except (CancelledError, CommClosedError, TimeoutError) as error:
+        # A client speaks to the scheduler alone. Which of these it raises depends on what it was
+        # asking when the connection broke, and what they say lists tasks and ports.
+        raise Lost(_UNREACHABLE) from error
     except RuntimeError as error:
         # A client that was closed meanwhile, by whoever has it.
         if "closed" not in str(error) and "not running" not in str(error):
