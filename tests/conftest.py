@@ -1,19 +1,36 @@
-"""No test, and no process that a test starts, uses the user's cache of compiled programs."""
+"""Compiled programs are kept in a folder of this process, and never in the user's cache.
 
+Most of what the tests take is compilation, and many compile the same.
+"""
+
+import atexit
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-# Before JAX is imported, which reads it then.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"
+# JAX reads these when it is imported. A process that a test starts reads what is kept and adds
+# nothing: it may be killed while it writes, and JAX warns of what is half written.
+_CACHE = tempfile.mkdtemp(prefix="sdpo_jax-tests-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
 
 # Linux ends a process that maps more than 65,530 pieces of memory, of which each program that is
 # compiled and kept has a few. A process of the suite compiles tens of thousands.
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 15_000
+
+
+@pytest.fixture(autouse=True)
+def _keep_programs():
+    """Keep what is compiled here, from where a test or one before it has imported JAX."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(autouse=True)
