@@ -524,6 +524,8 @@ def _page_of(kind: Any) -> Any:
         from sweeps.audit import page
     elif kind is kinds.IN_CONTEXT:
         from sweeps.in_context import page
+    elif kind is kinds.POSTERIOR:
+        from sweeps import posterior as page
     else:
         from sweeps import render as page
     return page
@@ -570,22 +572,22 @@ def _study(command: Reproduce | Audit | InContext, line: str) -> int:
 
 
 def _posterior(command: Posterior, line: str) -> int:
-    from sweeps import posterior
+    from sweeps import kinds, posterior
     from sweeps.display import PaperDisplay
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
     seeds = 16 if command.quick else 64 if command.seeds is None else command.seeds
-    chosen = posterior.settings(command.calibration, 3 if command.quick else None)
+    count = 3 if command.quick else None
     out = command.out or Path("results/posterior-quick" if command.quick else "results/posterior")
 
     def work(stop: Callable[[], bool]) -> None:
         with PaperDisplay() as display:
-            posterior.study(out, chosen, seeds, display, line, stop)
+            posterior.study(out, command.calibration, seeds, display, line, stop, count)
 
     status = _until_stopped(work)
     if status == 0:
-        print(f"Table: {out / posterior.MARKDOWN_NAME}")
+        _print_outcome(kinds.POSTERIOR, out)
     return status
 
 

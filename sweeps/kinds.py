@@ -11,6 +11,8 @@ from typing import Any
 from sweeps.reading import read_json
 
 MANIFEST = "manifest.json"
+# Where a study that is made of reproductions keeps them.
+INNER = "settings"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ REPRODUCTION = Kind("reproduce", "a reproduction", "constants", "seeds", "report
 AUDIT = Kind("audit", "an audit", "plan", "seeds", "audit.html")
 IN_CONTEXT = Kind("in_context", "a study of networks", "in_context", "seeds", "in_context.html")
 CALIBRATION = Kind("calibrate", "a calibration", "calibration", "problems", "calibration.md")
-KINDS = (REPRODUCTION, AUDIT, IN_CONTEXT, CALIBRATION)
+POSTERIOR = Kind("posterior", "a study of the posterior", "posterior", "seeds", "posterior.md")
+KINDS = (REPRODUCTION, AUDIT, IN_CONTEXT, POSTERIOR, CALIBRATION)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,10 @@ class Made:
             size = ["--quick"]
         else:
             size = [] if self.size is None else [f"--{self.kind.number}", str(self.size)]
-        return [self.kind.command, *size, "--out", str(self.folder)]
+        inner = self.manifest.get(self.kind.entry)
+        source = inner.get("calibration") if isinstance(inner, Mapping) else None
+        given = ["--calibration", source] if isinstance(source, str) else []
+        return [self.kind.command, *size, *given, "--out", str(self.folder)]
 
     @property
     def again(self) -> str:

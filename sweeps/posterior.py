@@ -13,6 +13,7 @@ goes on from the block at which it was.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,13 @@ from sweeps import about, claims, drawing, store
 from sweeps.calibration.command import TITLES
 from sweeps.claims import Verdict
 from sweeps.claims.write import capital
-from sweeps.reproduce import Reporter, reproduce
+from sweeps.kinds import INNER, POSTERIOR
+from sweeps.reproduce import Reporter, check_seeds, reproduce, reproduction_fingerprint
+from sweeps.study import begin
 from sweeps.style import RC
 from sweeps.writing import check_writable, locked
 
-SETTINGS = "settings"
 JSON_NAME = "posterior.json"
-MARKDOWN_NAME = "posterior.md"
 DEFAULTS = "defaults"
 
 # The constants that a setting may have others of; the rest of a row says how probable it is.
@@ -99,39 +100,79 @@ def settings(calibration: str | os.PathLike[str], count: int | None = None) -> l
 
 def study(
     out: Path,
-    chosen: Sequence[Setting],
+    calibration: str | os.PathLike[str],
     seeds: int,
     reporter: Reporter,
     command: str,
     stop: Callable[[], bool] = lambda: False,
+    count: int | None = None,
 ) -> dict[str, Any]:
     """Run and judge every setting, and write the table and the figure.
 
     Args:
         out: an empty or new folder, or an earlier study of the same settings.
-        chosen: as ``settings`` gives them; the defaults come on top.
+        calibration: as for ``settings``; the defaults come on top.
         seeds: of each setting.
         reporter: told how far a setting is.
         command: how the caller was started.
         stop: once true, the block under way is finished and the rest left.
+        count: as for ``settings``.
 
     Raises:
         Stopped: ``stop`` was true before the end.
+        MissingResults: the calibration has no settings.
         ValueError: a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
+    check_seeds(seeds)
+    chosen = settings(calibration, count)
+    every = [Setting(DEFAULTS, 0.0, {}), *chosen]
+    description = {
+        "seeds": seeds,
+        POSTERIOR.entry: {
+            "calibration": str(calibration),
+            "settings": [dataclasses.asdict(each) for each in chosen],
+        },
+    }
     check_writable(out, "--out")
     with locked(out):
-        verdicts = {}
-        for setting in [Setting(DEFAULTS, 0.0, {}), *chosen]:
-            folder = out / SETTINGS / setting.name
+        computes = reproduction_fingerprint()
+        names = [each.name for each in every]
+        manifest = begin(out, POSTERIOR, description, computes, command, names)
+        for setting in every:
+            folder = out / INNER / setting.name
             reproduce(folder, seeds, reporter, command, stop, base=setting.numbers, pages=False)
-            verdicts[setting.name] = {claim.id: claim.verdict for claim in claims.judge(folder)}
-        found = outcome(chosen, verdicts, seeds, command)
-        store.write_json(out / JSON_NAME, found)
-        store.write_text(out / MARKDOWN_NAME, markdown(found))
-        drawing.save("posterior", draw(found), out / drawing.FOLDER, "Verdicts over the posterior")
+            if setting.name not in manifest["finished"]:
+                manifest["finished"].append(setting.name)
+                store.write_manifest(out, manifest)
+        return render(out)
+
+
+def render(out: Path) -> dict[str, Any]:
+    """Judge every setting again from what is saved, and write the table and the figure.
+
+    Raises:
+        MissingResults: some of it is not there.
+    """
+    manifest = store.read_manifest(out)
+    chosen = [Setting(**each) for each in manifest[POSTERIOR.entry]["settings"]]
+    verdicts = {
+        name: {claim.id: claim.verdict for claim in claims.judge(out / INNER / name)}
+        for name in (DEFAULTS, *(each.name for each in chosen))
+    }
+    found = outcome(chosen, verdicts, manifest["seeds"], manifest["command"])
+    store.write_json(out / JSON_NAME, found)
+    store.write_text(out / POSTERIOR.page, markdown(found))
+    drawing.save("posterior", draw(found), out / drawing.FOLDER, "Verdicts over the posterior")
     return found
+
+
+def summary_lines(out: Path) -> list[str]:
+    """How many verdicts hang on the constants, for a terminal."""
+    rows = load(out)["claims"]
+    hang = [row["id"] for row in rows if row["constant"] is not None]
+    said = f": {', '.join(hang)}" if hang else ""
+    return [f"Of {len(rows)} claims {len(hang)} get more than one verdict{said}."]
 
 
 def outcome(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import xarray as xr
 
@@ -78,12 +78,26 @@ def reproduce(
         ValueError: too few seeds, or a folder that holds something else, in one line.
         OSError: the folder can't be written.
     """
-    if seeds < claims.MIN_SEEDS:
-        raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
+    check_seeds(seeds)
     out = Path(out_dir)
     check_writable(out, "--out")
     with locked(out) as held:
         _reproduce(out, held, seeds, reporter, command, stop, base, pages)
+
+
+def check_seeds(seeds: int) -> None:
+    """Refuse fewer seeds than claims can be judged by.
+
+    Raises:
+        ValueError: naming how many are allowed.
+    """
+    if seeds < claims.MIN_SEEDS:
+        raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
+
+
+def reproduction_fingerprint() -> dict[str, Any]:
+    """What computes a reproduction here, ``study.fingerprint``."""
+    return study.fingerprint(provenance.source_digest("landscape", "paper"))
 
 
 def _reproduce(
@@ -97,7 +111,7 @@ def _reproduce(
     pages: bool,
 ) -> None:
     configuration = {"seeds": seeds, REPRODUCTION.entry: paper.constants(base)}
-    computes = study.fingerprint(provenance.source_digest("landscape", "paper"))
+    computes = reproduction_fingerprint()
     command = command or shlex.join(["python", "-m", "sweeps", "reproduce"])
     experiments = paper.experiments(base)
     manifest = study.begin(out, REPRODUCTION, configuration, computes, command, experiments, _SPENT)

@@ -120,8 +120,10 @@ def _status_of_study(made: kinds.Made) -> int:
     show = console().print
     manifest, calibration = made.manifest, made.kind is kinds.CALIBRATION
     parts, finished = (kinds.names_in(manifest, name) for name in ("parts", "finished"))
-    there = sorted(path for path in (made.folder / DATA).glob("[!.]*.nc"))
-    damaged = [path for path in there if not store.is_saved(made.folder, path.stem)]
+    # One that is made of reproductions has each in a folder of its own.
+    places = [made.folder, *sorted((made.folder / kinds.INNER).glob("*/"))]
+    there = {path: place for place in places for path in (place / DATA).glob("[!.]*.nc")}
+    damaged = [path for path, place in there.items() if not store.is_saved(place, path.stem)]
     page = made.folder / made.kind.page
     show(f"study     {made}")
     if parts:
@@ -142,7 +144,7 @@ def _status_of_study(made: kinds.Made) -> int:
         kept = bool(survey.done or damaged)
     else:
         kept = bool(there)
-        under_way = sum(1 for _ in (made.folder / DATA).rglob(f"[!.]*{SUFFIX}"))
+        under_way = sum(1 for place in places for _ in (place / DATA).rglob(f"[!.]*{SUFFIX}"))
         if under_way:
             show(f"blocks    {under_way} of parts that are under way")
     if there:

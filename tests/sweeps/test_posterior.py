@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from sweeps import claims, paper, posterior, store
+from sweeps import claims, kinds, paper, posterior, store
+from sweeps.__main__ import main
 from sweeps.claims import RULES, Verdict
 from sweeps.display import PaperDisplay
 from sweeps.interrupts import Stopped
@@ -82,7 +83,7 @@ def test_an_experiment_keeps_the_numbers_that_it_sets_itself():
     assert based["flipped"].grids[0].config.sign == -1.0
 
 
-def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch):
+def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch, capsys):
     """Each setting is a reproduction of its own, begun in order; the last of them is stopped."""
     begun = []
 
@@ -94,15 +95,32 @@ def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch):
         assert pages is False
 
     monkeypatch.setattr(posterior, "reproduce", reproduced)
-    chosen = posterior.settings(calibration)
     out = tmp_path / "out"
+    with pytest.raises(ValueError, match="--seeds: 5; allowed: 10 or more"):
+        posterior.study(out, calibration, 5, PaperDisplay(), "python")
     with pytest.raises(Stopped):
-        posterior.study(out, chosen, 12, PaperDisplay(), "python", stop=lambda: False)
+        posterior.study(out, calibration, 12, PaperDisplay(), "python", stop=lambda: False)
     assert not (out / posterior.JSON_NAME).exists()
-    found = posterior.study(out, chosen, 12, PaperDisplay(), "python")
+    assert main(["status", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a study of the posterior of 12 seeds" in said and "2 of 3 finished" in said
+    assert f"go on with: python -m sweeps resume {out}" in said
+    line = kinds.find(out).arguments
+    assert line == [
+        *("posterior", "--seeds", "12", "--calibration", str(calibration), "--out", str(out))
+    ]
+    with pytest.raises(ValueError, match="another study of the posterior"):
+        posterior.study(out, calibration, 12, PaperDisplay(), "python", count=1)
+    found = posterior.study(out, calibration, 12, PaperDisplay(), "python")
     assert [name for name, _ in begun] == ["defaults", "00", "01", "defaults", "00", "01"]
     assert begun[3][1] == {} and begun[5][1]["feedback_strength"] == 1.5
     assert posterior.load(out) == found
     assert {row["id"] for row in found["claims"]} == set(claims.RULES)
-    for name in (posterior.MARKDOWN_NAME, "figures/posterior.svg", "figures/posterior.png"):
+    assert main(["status", str(out)]) == 0
+    assert "go on" not in capsys.readouterr().out
+    written = {path: path.read_bytes() for path in out.glob("posterior.*")}
+    assert main(["render", str(out)]) == 0
+    assert "Of 22 claims 0 get more than one verdict." in capsys.readouterr().out
+    assert all(path.read_bytes() == before for path, before in written.items())
+    for name in ("posterior.md", "figures/posterior.svg", "figures/posterior.png"):
         assert (out / name).is_file()
