@@ -4,6 +4,7 @@
 # make audit                every algorithm at its own best, into results/audit (SEEDS, OUT, QUICK as above)
 # make in-context           a self-teacher that reads its feedback, into results/in_context
 # make test                 lint, types, tests
+# make test-all             the same, every program compiled as users have it: an hour
 # make lint                 lint, types
 # make bench                speed, against what, and how it scales, into results/benchmarks
 #                           (QUICK=1: a first look, into build/benchmarks; TORCH=0: no PyTorch,
@@ -32,7 +33,7 @@ PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 pyth
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce render audit in-context test lint bench lock clean
+.PHONY: help reproduce render audit in-context test test-all lint bench lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -52,8 +53,17 @@ audit: $(READY)
 	@$(BIN)/python -m sweeps audit $(if $(SEEDS),--seeds '$(SEEDS)') \
 		$(if $(OUT),--out '$(OUT)') $(if $(filter-out 0,$(QUICK)),--quick)
 
+# Most of the tests' time is compilation. What they compile is small and runs once, so all but
+# those that look at the very bits are compiled without the passes that make code faster.
+QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+
 test: lint
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal
+	@XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(PYTEST) -m "not as_shipped" || failed=1; \
+		$(PYTEST) -m as_shipped || failed=1; test -z "$$failed"
+
+test-all: lint
+	@$(PYTEST) --slow
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -26,6 +26,17 @@ _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = 15_000
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="the tests that are marked slow as well")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow; pytest --slow"))
+
+
 @pytest.fixture(autouse=True)
 def _keep_programs():
     """Keep what is compiled here, from where a test or one before it has imported JAX."""

@@ -6,11 +6,9 @@ so that one program serves them all; every run has an oracle and numbers of its 
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from dataclasses import replace
 from functools import cache
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +23,7 @@ from sdpo_jax.engine.streams import Stream
 from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.program import algorithm_of
 from tests import reference
+from tests.all_in_one import all_in_one
 from tests.every_number import FIELDS, OWN, Numbers, check_value
 from tests.reference import softmax
 from tests.reference_algorithms import GRADIENTS, Judge, Scene
@@ -47,55 +46,6 @@ NODES = 16
 SEEDS = np.arange(11, 61)
 STEPS = 2
 QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-def named(parameters, function):
-    """A function that takes these parameters by name, as algorithms are asked."""
-    parameter = inspect.Parameter
-    function.__signature__ = inspect.Signature([
-        *(parameter(name, parameter.KEYWORD_ONLY) for name in parameters),
-        *(
-            parameter(name, parameter.KEYWORD_ONLY, default=each.default,
-                      annotation=Annotated[float, each.rule])
-            for name, each in OWN.items()
-        ),
-    ])  # fmt: skip
-    return function
-
-
-def all_in_one(algorithms):
-    """One algorithm that keeps the updates of all of these in its memory; its own gradient is 0."""
-
-    def of_all(asked):
-        return sorted({"policy", *itertools.chain(*(asked(each) for each in algorithms.values()))})
-
-    def init(**told):
-        memories = {
-            name: algorithm.init(
-                **{each: told[each] for each in what_is_told_at_first(algorithm)},
-                **chosen(algorithm.init, told),
-            )
-            for name, algorithm in algorithms.items()
-        }
-        return memories, dict.fromkeys(algorithms, jnp.zeros_like(told["policy"].logits))
-
-    def update(**told):
-        memories, gradients = dict(told["memory"][0]), {}
-        for name, algorithm in algorithms.items():
-            own = {each: told[each] for each in what_is_told(algorithm)}
-            own |= chosen(algorithm.update, told)
-            if "memory" in own:
-                own["memory"] = memories[name]
-            found = algorithm.update(**own)
-            memories[name] = found.memory
-            assert isinstance(found, Update)
-            gradients[name] = found.gradient
-        return Update(jnp.zeros_like(told["policy"].logits), memory=(memories, gradients))
-
-    asked = of_all(what_is_told)
-    return Algorithm(
-        "all", named(of_all(what_is_told_at_first), init), named({*asked, "memory"}, update)
-    )
 
 
 ALL = {name: algorithm_of(name) for name in ALGORITHMS}

@@ -21,6 +21,7 @@ import scipy.stats
 import sdpo_jax
 from sdpo_jax import Config, Metric, Program, Sizes, grid
 from sdpo_jax.algorithms import ALGORITHMS
+from sdpo_jax.engine import lanes
 from sdpo_jax.grid import execute, groups, plan, programs
 from sdpo_jax.optimizers import OPTIMIZERS
 
@@ -374,23 +375,40 @@ def test_metrics_may_not_hide_an_axis():
         run({"noise": [0.1], "seed": [0]}, metrics=(mine,))
 
 
+# Between them every part that an algorithm is made of. The others are slow to compile one by one.
+PARTS = [
+    *("reinforce", "advantage_weighted", "ppo", "dpo_best_worst", "rlhf", "hybrid", "sdft"),
+    *("process_reward_learned", "scar_sampled", "sdpo_mixture_logits"),
+    *("sdpo_forward_trust", "sdpo_reverse_ema", "sdpo_jsd_ema_top_k"),
+]
+
+
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(
     ("algorithm", "feedback"),
     [
-        *((algorithm, "continuous") for algorithm in ALGORITHMS),
-        *itertools.product(["sdpo"], ("binary", "ordinal", "critique")),
+        *((algorithm, "continuous") for algorithm in PARTS),
+        *itertools.product(["sdpo"], ("binary", "ordinal", "continuous", "critique")),
+        *(
+            pytest.param(algorithm, "continuous", marks=pytest.mark.slow)
+            for algorithm in sorted(ALGORITHMS.keys() - {*PARTS, "sdpo"})
+        ),
     ],
 )
-def test_every_lane_of_a_block_gets_the_same_bits(algorithm, feedback):
+def test_every_lane_of_a_block_gets_the_same_bits(monkeypatch, algorithm, feedback):
     """In one kernel too, which only wide blocks are: a block of one run, over and over."""
+    fits, found = lanes.fits_one_kernel, []
+    monkeypatch.setattr(lanes, "fits_one_kernel", lambda text: found.append(fits(text)) or True)
     laid = plan.plan_grid(
         {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]},
         width=grid.default_block_width(),
         sizes=SIZES,
+        metrics=("reward",),
         logits=True,
     )
     copies = plan.Chunk(laid.groups[0], np.zeros(laid.width, int))
     [(_, arrays)] = grid.compute(laid, [copies], workers=1)
+    assert found == [True]
     for name, array in arrays.items():
         np.testing.assert_array_equal(array, np.broadcast_to(array[:1], array.shape), err_msg=name)
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Config, Judge, Program, Sizes, oracles, policies
+from sdpo_jax import ORACLES, Config, Judge, Program, Sizes, oracles, policies
 from sdpo_jax.engine import streams
 from sdpo_jax.oracles import judges
 from sdpo_jax.oracles.judges import BIASES, LOOKS, STRENGTHS
@@ -199,8 +199,11 @@ def test_each_strength_changes_what_is_seen(scene, name):
     assert abs(changed - seen_by(scene)).max() > 0.01
 
 
-@pytest.mark.parametrize("oracle", ["binary", "ordinal", "continuous"])
-@pytest.mark.parametrize("algorithm", ["sdpo", "rloo", "dpo"])
+@pytest.mark.as_shipped
+@pytest.mark.parametrize(
+    ("algorithm", "oracle"),
+    [("sdpo", "binary"), ("sdpo", "ordinal"), ("sdpo", "continuous"), ("dpo", "ordinal")],
+)
 def test_training_under_a_judge_without_any_error_is_training_under_the_plain_oracle(
     algorithm, oracle
 ):
@@ -220,7 +223,7 @@ def test_training_under_a_judge_without_any_error_is_training_under_the_plain_or
     np.testing.assert_array_equal(first, second)
 
 
-# Every algorithm
+# From end to end; every algorithm's gradient under every judge is in ``test_every_algorithm``.
 
 
 @partial(jax.jit, static_argnames="program", compiler_options={"xla_backend_optimization_level": 0})
@@ -228,8 +231,8 @@ def train(program, config, given):
     return sdpo_jax.train(np.arange(2), program, config, given)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_algorithm_learns_under_a_judge(algorithm):
+@pytest.mark.parametrize("algorithm", ["sdpo", "ppo", "dpo", "rlhf", "scar"])
+def test_an_algorithm_learns_under_a_judge(algorithm):
     everything = dict.fromkeys((*BIASES, "overlap", "style", "rubric", "likelihood"), 0.15)
     program = Program(algorithm, SIZES, metrics=("mean_feedback", "drift"))
     config = Config(learning_rate=1.0, noise=0.2, learn_from_feedback=1.0)

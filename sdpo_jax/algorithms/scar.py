@@ -29,7 +29,9 @@ from sdpo_jax.problems import AnyProblem
 def shared_out(phi: Array, signal: Array, dense_share: ArrayLike) -> Array:
     """``A`` from Shapley values ``[T, N, *runs]`` and rewards ``[N, *runs]``."""
     credit = jnp.asarray(dense_share * phi)
-    return less_mean(credit.at[-1].add((1 - dense_share) * signal), 1)
+    # Not `.at[-1].add`: a scatter is no part of one kernel.
+    last = jnp.expand_dims(jnp.arange(len(phi)) == len(phi) - 1, tuple(range(1, phi.ndim)))
+    return less_mean(jnp.where(last, credit + (1 - dense_share) * signal, credit), 1)
 
 
 def _init(*, problem: AnyProblem, reference: FactoredPolicy) -> Array:

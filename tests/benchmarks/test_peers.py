@@ -33,7 +33,7 @@ def test_the_peers_have_the_engines_constants():
 def test_a_peer_has_our_statistics(ours, name: str, case: tuple[str, str]):
     if not PEERS[name].available:
         pytest.skip(f"{PEERS[name].extra} is not installed")
-    runs = 24 if name == "numpy_loop" else 96
+    runs = 24 if name in ("numpy_loop", "jax_vmapped") else 96
     theirs = PEERS[name].prepare(*case, runs)(1000)
     assert {metric: values.shape for metric, values in theirs.items()} == dict.fromkeys(
         compare.METRICS, (runs,)

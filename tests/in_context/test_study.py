@@ -247,8 +247,9 @@ from sweeps.in_context.plan import quick
 
 few = Pretraining(checkpoints=(0, 2), batch=8, examples=16)
 plan = replace(
-    quick(), steps=3, every=1, window=2, rollouts=4, block=4, width=8, contenders=("grpo",),
+    quick(), steps=3, every=1, window=2, rollouts=4, block=4, width=4, contenders=("grpo",),
     kinds=("binary",), watched=(), credit=(), pretraining=few, small_pretraining=few,
+    length=2, vocab_size=2,
 )
 wanted = ("network_1", "league_grpo")
 every = run.parts

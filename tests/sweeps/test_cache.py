@@ -98,6 +98,7 @@ def settings(monkeypatch: pytest.MonkeyPatch):
     made = {}
     monkeypatch.setattr(jax.config, "update", made.__setitem__)
     monkeypatch.setattr(type(jax.config), "jax_enable_compilation_cache", True)
+    monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None)
     return made
 
 
