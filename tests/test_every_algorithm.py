@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 import sdpo_jax
-from sdpo_jax import ALGORITHMS, ORACLES, Algorithm, Program, Sizes, State, Update
-from sdpo_jax.algorithm import chosen, what_is_told, what_is_told_at_first
+from sdpo_jax import ALGORITHMS, ORACLES, Program, Sizes, State
+from sdpo_jax.algorithm import what_is_told
 from sdpo_jax.engine import streams
 from sdpo_jax.engine.streams import Stream
 from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.program import algorithm_of
 from tests import reference
 from tests.all_in_one import all_in_one
-from tests.every_number import FIELDS, OWN, Numbers, check_value
+from tests.every_number import FIELDS, Numbers, check_value
 from tests.reference import softmax
 from tests.reference_algorithms import GRADIENTS, Judge, Scene
 
