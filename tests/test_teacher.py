@@ -293,6 +293,24 @@ def test_teachers_are_right_at_any_slope(name, nodes):
     assert (np.asarray(found.divergence) >= 0).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("name", "nodes"), [("binary", 0), ("constant", 0), ("continuous", 0), ("continuous", 16)]
+)
+def test_the_best_of_the_steepest_table_keep_their_digits(name, nodes, sign):
+    """Beta 1000, a range of 1000, and tokens at its end that are close to one another."""
+    feedback_type, feedback = FEEDBACK[name]
+    _, _, logits, seen, tokens = batch()
+    table = np.full((LENGTH, VOCAB_SIZE, RUNS), -500, np.float32)
+    table[:, 1:] = np.float32(500) - np.float32([0, 2**-14, 2**-11, 2**-9])[:, None]
+    logits = np.resize(np.float32([0.1, 1.0]), RUNS) * np.sign(logits)
+    strength = np.full(RUNS, sign * 1000, np.float32)
+    table *= sign
+    found = teach(feedback_type, strength, table, logits, seen, tokens, nodes)
+    mean, _ = softmax_of_each_rollout(strength, table, logits, feedback(seen.astype(np.float64)))
+    assert_within(found.mean, mean, 20 * EPSILON)
+
+
 def test_a_steep_run_leaves_the_bits_of_the_others_alone():
     strength, table, logits, seen, tokens = batch()
     strength = np.full_like(strength, 1.5)

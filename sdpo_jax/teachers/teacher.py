@@ -109,8 +109,7 @@ def teach(
     def exact() -> Teacher:
         if oracle.gain is not None:
             return of_each_rollout()
-        shift = levels.strength * knowledge[:, :, None]
-        return from_shifts(shift, policy, level_weights)
+        return from_shifts(_shift(levels.strength, knowledge), policy, level_weights)
 
     return lanes.where_any(levels.steep, exact, taught)
 
@@ -234,26 +233,42 @@ def hint_shift(
     key: streams.Key,
     step: ArrayLike,
 ) -> Array:
-    """The logit shifts of a batch of rollouts, ``[T, V, N, *runs]`` (see ``Hints``)."""
+    """The logit shifts of a batch of rollouts, ``[T, V, N, *runs]`` (see ``Hints``).
+
+    But for a constant in each row, which no softmax sees.
+    """
+    strength = config.feedback_strength * feedback
+    if oracle.hints is None:
+        return _shift(strength, knowledge)
     table = knowledge[:, :, None]
-    if oracle.hints is not None:
-        length, vocab_size = knowledge.shape[:2]
-        shape = (length, vocab_size, tokens.shape[1])
-        hints = materialise(lambda: table + config.hint_noise * streams.normals(key, step, shape))
-        vocabulary = _vocabulary(vocab_size, tokens)
-        at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
-        spoken = materialise(
-            lambda: lanes.total_of(
-                lambda hint, v: jnp.where(tokens == v, hint, 0.0), 1, hints, vocabulary
-            )
+    length, vocab_size = knowledge.shape[:2]
+    shape = (length, vocab_size, tokens.shape[1])
+    hints = materialise(lambda: table + config.hint_noise * streams.normals(key, step, shape))
+    vocabulary = _vocabulary(vocab_size, tokens)
+    at_sampled = jnp.where(tokens[:, None] == vocabulary, hints, 0.0)
+    spoken = materialise(
+        lambda: lanes.total_of(
+            lambda hint, v: jnp.where(tokens == v, hint, 0.0), 1, hints, vocabulary
         )
-        reading = oracle.hints
-        table = (
-            reading.position * (table - spoken[:, None])
-            + reading.token * hints
-            + reading.sampled * at_sampled
-        )
-    return config.feedback_strength * feedback * table
+    )
+    reading = oracle.hints
+    table = (
+        reading.position * (table - spoken[:, None])
+        + reading.token * hints
+        + reading.sampled * at_sampled
+    )
+    return strength * table
+
+
+def _shift(strength: Array, knowledge: Array) -> Array:
+    """``strength`` ``[K, *runs]`` times the table, ``[T, V, K, *runs]``, but for a constant a row.
+
+    The product is 0 where it is largest, so that of a steep table the entries that count keep
+    their digits.
+    """
+    ends = (lanes.largest(knowledge, 1), -lanes.largest(-knowledge, 1))
+    best, least = (each[:, None, None] for each in ends)
+    return strength * (knowledge[:, :, None] - jnp.where(strength < 0, least, best))
 
 
 def hint_exposure(oracle: Oracle, tokens: Array, vocab_size: int) -> Array | None:
