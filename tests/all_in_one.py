@@ -27,14 +27,18 @@ def named(parameters, function):
     return function
 
 
-def all_in_one(algorithms):
+def all_in_one(algorithms, contexts=()):
     """One algorithm that keeps the gradients of all of these in its memory; its own is their sum.
 
     A program of all of them takes a few times as long to compile as one of one of them.
+
+    Args:
+        algorithms: by name.
+        contexts: the shape of the contexts of a position, where there are more than one.
     """
 
     def of_all(asked):
-        return sorted({"policy", *itertools.chain(*(asked(each) for each in algorithms.values()))})
+        return sorted({*itertools.chain(*(asked(each) for each in algorithms.values()))})
 
     def init(**told):
         memories = {
@@ -44,7 +48,9 @@ def all_in_one(algorithms):
             )
             for name, algorithm in algorithms.items()
         }
-        return memories, dict.fromkeys(algorithms, jnp.zeros_like(told["policy"].logits))
+        length, vocab_size, *runs = told["knowledge"].shape
+        empty = jnp.zeros((length, vocab_size, *contexts, *runs))
+        return memories, dict.fromkeys(algorithms, empty)
 
     def update(**told):
         memories, gradients = dict(told["memory"][0]), {}
@@ -59,7 +65,8 @@ def all_in_one(algorithms):
             gradients[name] = found.gradient
         return Update(sum(gradients.values()), memory=(memories, gradients))
 
-    asked = of_all(what_is_told)
     return Algorithm(
-        "all", named(of_all(what_is_told_at_first), init), named({*asked, "memory"}, update)
+        "all",
+        named(sorted({*of_all(what_is_told_at_first), "knowledge"}), init),
+        named(sorted({*of_all(what_is_told), "memory"}), update),
     )

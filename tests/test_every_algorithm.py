@@ -69,7 +69,7 @@ def compiled(family, sizes):
 
     def step(setting, state, index):
         state, view = sdpo_jax.step(program, setting, state, index)
-        return state, view.tokens, view.feedback
+        return state, view
 
     return [jax.jit(each, compiler_options=QUICKLY) for each in (init, step)]
 
@@ -281,9 +281,9 @@ def test_gradients(family):
     for index in range(STEPS):
         logits = first + draw.normal(0, 0.3, first.shape).astype(np.float32)
         state = State(logits, state.optimizer, state.memory)
-        state, tokens, feedback = step(setting, state, index)
+        state, view = step(setting, state, index)
         gradients = jax.tree.map(np.asarray, state.memory[1])
-        given = {"first_logits": first, "logits": logits, "tokens": tokens}
+        given = {"first_logits": first, "logits": logits, "tokens": view.tokens}
         given |= {name: each[index] for name, each in steps.items()}
         for run, (_, oracle_of_run, judge, _) in enumerate(cases):
             numbers = {name: float(getattr(config, name)[run]) for name in FIELDS}
@@ -306,7 +306,7 @@ def test_gradients(family):
                 **own,
             )
             where = f"run {run}, step {index}"
-            heard = np.asarray(feedback)[:, run]
+            heard = np.asarray(view.feedback)[:, run]
             np.testing.assert_allclose(heard, scene.feedback, rtol=0, atol=ROUNDING, err_msg=where)
             for name in gradients:
                 expected, memories[run][name] = GRADIENTS[name](scene, memories[run][name])
@@ -358,7 +358,7 @@ def expect_finite(family, sizes, draws):
             # As far from the first policy as training may have come.
             moved = random.choice([0.0, 1.0, 30.0, 1e4], len(cases))
             logits = first + (moved * random.normal(size=first.shape)).astype(np.float32)
-            state, *_ = step(setting, State(logits, state.optimizer, state.memory), index)
+            state, view = step(setting, State(logits, state.optimizer, state.memory), index)
             memories, gradients = jax.tree.map(np.asarray, state.memory)
             for name, gradient in gradients.items():
                 values = [gradient, *jax.tree.leaves(memories.get(name, ()))]

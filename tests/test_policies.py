@@ -13,6 +13,7 @@ import pytest
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, Config, Network, Program, Sizes, policies
 from sdpo_jax.program import algorithm_of
+from tests.all_in_one import all_in_one
 from tests.reference import softmax
 
 LENGTH, VOCAB_SIZE, ROLLOUTS = 3, 3, 2
@@ -242,37 +243,41 @@ SHARED = [name for name in ALGORITHMS if name not in ("scar", "scar_sampled", "p
 
 @pytest.fixture(scope="module")
 def both():
-    """Two steps of each algorithm on a factored policy, and on the bigram policy that equals it."""
+    """A step of all algorithms on a factored policy, and on the bigram policy that equals it."""
     sizes = Sizes(
         length=3, vocab_size=4, rollouts=6, steps=4, final_window=1, epochs=2, teachers=2, top_k=2
     )
     config = Config(learning_rate=0.5, kl_weight=0.2, noise=0.3, knowledge=0.6)
 
-    def of(name, policy):
-        program = Program(name, sizes, ("reward",), policy=policy)
+    def of(policy):
+        contexts = (sizes.rollouts,) if policy == "bigram" else ()
+        every = all_in_one({name: algorithm_of(name) for name in SHARED}, contexts)
+        program = Program(every, sizes, ("reward",), policy=policy)
         setting, state = sdpo_jax.init(np.arange(3), program, config)
         after, view = sdpo_jax.step(program, setting, state, 0)
         moved = after.params - state.params
         entropies = {n: sdpo_jax.METRICS[n].measure(view) for n in ("entropy", "credit", "drift")}
-        return (moved.sum(1) if policy == "bigram" else moved), view.tokens, entropies
+        return moved, view.tokens, entropies, after.memory[1]
 
-    names = tuple(SHARED)
+    return [jax.jit(of, static_argnums=0, compiler_options=QUICKLY)(each)
+            for each in ("factored", "bigram")]  # fmt: skip
 
-    def everything():
-        return {name: [of(name, policy) for policy in ("factored", "bigram")] for name in names}
 
-    return jax.jit(everything, compiler_options=QUICKLY)()
+def test_a_bigram_policy_of_equal_rows_moves_as_the_factored_one(both):
+    (factored, tokens, known, _), (bigram, same_tokens, same_known, _) = both
+    np.testing.assert_array_equal(tokens, same_tokens)
+    # A factored position's gradient is that of all the rows in its place.
+    np.testing.assert_allclose(bigram.sum(1), factored, atol=2e-4)
+    assert abs(factored).max() > 1e-2
+    for name in ("entropy", "drift"):
+        np.testing.assert_allclose(known[name], same_known[name], atol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", SHARED)
-def test_a_bigram_policy_of_equal_rows_is_the_factored_one(both, algorithm):
-    (factored, tokens, known), (bigram, same_tokens, same_known) = both[algorithm]
-    np.testing.assert_array_equal(tokens, same_tokens)
-    # A factored position's gradient is that of all the rows in its place.
-    np.testing.assert_allclose(bigram, factored, atol=2e-5)
+def test_the_gradient_of_a_position_is_the_mean_over_its_contexts(both, algorithm):
+    factored, bigram = (gradients[algorithm] for *_, gradients in both)
+    np.testing.assert_allclose(bigram.mean(2), factored, atol=2e-5)
     assert abs(factored).max() > 1e-4
-    for name in ("entropy", "drift"):
-        np.testing.assert_allclose(known[name], same_known[name], atol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", ["scar", "scar_sampled", "process_reward"])
