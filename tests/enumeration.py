@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import sdpo_jax
 from sdpo_jax import Config, Sizes, Update, policies, teachers
@@ -25,6 +26,8 @@ BETA = 2.0
 # Where the weight of the hybrid is far from 0 and from 1.
 TAU = 0.4
 ROLLOUTS = 2
+# T and V.
+SHAPES = [(2, 3), pytest.param((3, 2), marks=pytest.mark.slow)]
 
 
 class Case:

@@ -16,11 +16,11 @@ from sdpo_jax.algorithms.dense_reward import contributions
 from sdpo_jax.credit import prefixes, shapley
 from sdpo_jax.engine import streams
 from tests import reference
-from tests.enumeration import TOLERANCE, Case
+from tests.enumeration import SHAPES, TOLERANCE, Case
 from tests.test_policy_gradients import exact_gradient, policy_gradient
 
 
-@pytest.fixture(scope="module", params=[(2, 3), (3, 2)], ids=["T=2,V=3", "T=3,V=2"])
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
 def case(request) -> Case:
     return Case(*request.param)
 

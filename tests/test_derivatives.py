@@ -49,6 +49,8 @@ READERS = {
     "quality_scale": ("sdpo", (1.0, 0.0)),
     "bigram_scale": ("sdpo", (0.3, 0.0)),
 }
+# Each the only one of its program, in a place where another is already.
+SLOW = {"preference_sharpness", "temperature", "final_strength", "clip", "demonstration_strength"}
 # Those by which this run does not move while its tokens are held.
 FLAT = {"preference_sharpness", "clip"}
 
@@ -83,7 +85,10 @@ def evaluated():
     return functions
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES],
+)
 def test_a_derivative_is_that_of_differences(evaluated, name):
     algorithm, places = READERS.get(name, ("sdpo", (getattr(Numbers(), name),)))
     base = Numbers(learning_rate=1.0, kl_weight=0.3, knowledge=0.7, noise=0.02)

@@ -358,7 +358,7 @@ def expect_finite(family, sizes, draws):
             # As far from the first policy as training may have come.
             moved = random.choice([0.0, 1.0, 30.0, 1e4], len(cases))
             logits = first + (moved * random.normal(size=first.shape)).astype(np.float32)
-            state, view = step(setting, State(logits, state.optimizer, state.memory), index)
+            state, _ = step(setting, State(logits, state.optimizer, state.memory), index)
             memories, gradients = jax.tree.map(np.asarray, state.memory)
             for name, gradient in gradients.items():
                 values = [gradient, *jax.tree.leaves(memories.get(name, ()))]

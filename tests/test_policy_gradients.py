@@ -16,13 +16,13 @@ from sdpo_jax.credit import clipped, preferences, reward_models
 from sdpo_jax.engine import streams
 from sdpo_jax.policies import tables
 from tests import reference
-from tests.enumeration import ROLLOUTS, TOLERANCE, Case
+from tests.enumeration import ROLLOUTS, SHAPES, TOLERANCE, Case
 
 # Compilation without LLVM's passes: what is compared needs no speed.
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-@pytest.fixture(scope="module", params=[(2, 3), (3, 2)], ids=["T=2,V=3", "T=3,V=2"])
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
 def case(request) -> Case:
     return Case(*request.param)
 

@@ -18,6 +18,8 @@ from sdpo_jax import ALGORITHMS, Program, Sizes
 from tests.every_number import Numbers
 
 SEEDS = 12
+# Climb like another one of the ladder, of which they are variants.
+VARIANTS = {"grpo", "ppo", "dense_reward", "process_reward", "rlhf", "sdpo_reverse"}
 SOLVED, FAILED = 0.85, 0.75
 
 _PLAIN = Numbers(
@@ -72,6 +74,15 @@ def _train(program, config):
     return sdpo_jax.train(np.arange(SEEDS), program, config.config, numbers=own).final["optimality"]
 
 
+def told(*what):
+    """The algorithms of the ladder that are told one of these."""
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        for name in LADDER
+        if LADDER[name][2] in what
+    ]
+
+
 @cache
 def climbed(algorithm):
     """Mean optimality over seeds on each rung."""
@@ -84,26 +95,26 @@ def climbed(algorithm):
     return found
 
 
-@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] in ("reward", "asks")])
+@pytest.mark.parametrize("algorithm", told("reward", "asks"))
 def test_what_learns_from_rewards_solves_tokens_positions_and_bigrams(algorithm):
     found = climbed(algorithm)
     for rung in ("two tokens", "tokens", "positions", "bigrams"):
         assert found[rung] > SOLVED, found
 
 
-@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] == "reward"])
+@pytest.mark.parametrize("algorithm", told("reward"))
 def test_noise_costs_those_who_learn_from_the_feedback(algorithm):
     found = climbed(algorithm)
     assert found["noise"] < found["positions"] - 0.05, found
 
 
-@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] in ("asks", "table")])
+@pytest.mark.parametrize("algorithm", told("asks", "table"))
 def test_noise_does_not_reach_those_who_need_no_feedback(algorithm):
     found = climbed(algorithm)
     assert abs(found["noise"] - found["positions"]) < 0.02, found
 
 
-@pytest.mark.parametrize("algorithm", [m for m in LADDER if LADDER[m][2] == "table"])
+@pytest.mark.parametrize("algorithm", told("table"))
 def test_a_table_of_quality_solves_what_quality_decides_and_no_bigrams(algorithm):
     found = climbed(algorithm)
     for rung in ("two tokens", "tokens", "positions"):

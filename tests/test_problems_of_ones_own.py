@@ -199,7 +199,9 @@ def test_what_is_no_oracle_is_refused(oracle, words):
 # Going on
 
 
-@pytest.mark.parametrize("algorithm", ["sdpo_jsd_ema", "ppo", "sdpo_annealed"])
+@pytest.mark.parametrize(
+    "algorithm", ["ppo", "sdpo_annealed", pytest.param("sdpo_jsd_ema", marks=pytest.mark.slow)]
+)
 def test_a_run_in_two_parts_is_the_run(algorithm):
     sizes = Sizes(length=3, vocab_size=3, rollouts=5, steps=10, final_window=3, epochs=2)
     program = Program(

@@ -15,7 +15,7 @@ from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, policies
 from sdpo_jax.teachers import divergences
 from sdpo_jax.teachers.divergences import DIVERGENCES
 from tests import reference
-from tests.enumeration import BETA, Case
+from tests.enumeration import BETA, SHAPES, Case
 
 VARIANTS = [
     name for name in ALGORITHMS if name.startswith(("sdpo_forward", "sdpo_reverse", "sdpo_jsd"))
@@ -24,7 +24,7 @@ LIVE = [f"sdpo_{name}" for name in DIVERGENCES]
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-@pytest.fixture(scope="module", params=[(2, 3), (3, 2)], ids=["T=2,V=3", "T=3,V=2"])
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
 def case(request) -> Case:
     return Case(*request.param)
 
