@@ -45,7 +45,7 @@ ROUNDING = 1.2e-6
 NODES = 16
 SEEDS = np.arange(11, 61)
 STEPS = 2
-QUICKLY = {"xla_backend_optimization_level": 0}
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": True}
 
 
 ALL = {name: algorithm_of(name) for name in ALGORITHMS}
