@@ -27,9 +27,17 @@ from sdpo_jax.optimizers import OPTIMIZERS
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=4)
 CELLS = [
-    *itertools.product(("sdpo", "hybrid"), ("ordinal", "continuous", "critique")),
-    ("reinforce", "continuous"),
+    ("sdpo", "continuous"),
+    ("sdpo", "critique"),
+    ("hybrid", "ordinal"),
     ("advantage_weighted", "continuous"),
+    *(
+        pytest.param(*cell, marks=pytest.mark.slow)
+        for cell in [
+            *(("sdpo", "ordinal"), ("hybrid", "continuous"), ("hybrid", "critique")),
+            ("reinforce", "continuous"),
+        ]
+    ),
 ]
 
 
