@@ -40,4 +40,5 @@ def equal(values: Array, axis: int) -> Array:
     """
     first = jax.lax.slice_in_dim(values, 0, 1, axis=axis)
     furthest = jnp.abs(values - first).max(axis, keepdims=True)
-    return furthest <= _ROUNDINGS * jnp.finfo(values.dtype).eps * jnp.abs(first)
+    few = furthest <= _ROUNDINGS * jnp.finfo(values.dtype).eps * jnp.abs(first)
+    return few & jnp.isfinite(first)

@@ -44,6 +44,23 @@ def floating(name: str, values: ArrayLike, dimensions: int = 0) -> Array:
     return array
 
 
+def tokens(values: ArrayLike) -> Array:
+    """An array of tokens, of at least 32 bits; those that fit no type here are outside of any V.
+
+    Raises:
+        ValueError: it is not of integers.
+    """
+    if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "iu":
+        # Without 64 bits JAX would keep the lower half, which may be a token.
+        most = jnp.iinfo(jnp.result_type(values.dtype)).max
+        values = np.where((values < 0) | (values > most), -1, values)
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f"tokens: of type {array.dtype}; allowed: an integer type")
+    # A type that may be too small to hold V.
+    return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
+
+
 def alike(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     """An array of just this shape; nothing is broadcast.
 
@@ -105,7 +122,12 @@ def known(value: ArrayLike) -> float | None:
 
 
 def number(
-    name: str, value: ArrayLike, least: float, most: float | None = None, above: bool = False
+    name: str,
+    value: ArrayLike,
+    least: float,
+    most: float | None = None,
+    above: bool = False,
+    finite: bool = False,
 ) -> Array:
     """A single number in its range; one that is traced is NaN outside of it.
 
@@ -115,6 +137,7 @@ def number(
         least: its least value.
         most: its largest; none by default.
         above: whether it has to be above its least value.
+        finite: whether it may not be infinite.
 
     Raises:
         ValueError: it is not one number, or not in the range.
@@ -129,10 +152,12 @@ def number(
         raise ValueError(f"{name}: of type {array.dtype}; allowed: one number")
     found = known(value)
     if found is None:
-        return within(array, least, most, above)
-    inside = found > least if above else found >= least
+        found = within(array, least, most, above)
+        return jnp.where(jnp.isinf(found), jnp.nan, found) if finite else found
+    inside = (found > least if above else found >= least) and not (finite and np.isinf(found))
     if not (inside and (most is None or found <= most)):
         limit = f"above {least:g}" if above else f"{least:g} or more"
+        limit = f"a finite number, {limit}" if finite else limit
         allowed = limit if most is None else f"{least:g} to {most:g}"
         raise ValueError(f"{name}: {found:g}; allowed: {allowed}")
     return array

@@ -42,10 +42,7 @@ def token_log_probs(
         ValueError: an argument of another shape, type or range.
     """
     logits = checks.floating("logits", logits, 2)
-    tokens = jnp.asarray(tokens)
-    if not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"tokens: of type {tokens.dtype}; allowed: an integer type")
-    checks.alike("tokens", tokens, logits.shape[:-1])
+    tokens = checks.alike("tokens", checks.tokens(tokens), logits.shape[:-1])
     mask = checks.mask(where, logits.shape[:-1])
     heat = checked_temperature(temperature)
     return in_chunks(_token_log_probs, chunk, logits, (tokens, mask), heat)
@@ -97,9 +94,6 @@ def tempered(logits: Array, mask: Array | None, temperature: Array | None) -> Ar
 
 def _token_log_probs(logits: Array, others: Any, temperature: Array | None) -> Array:
     tokens, mask = others
-    if tokens.dtype.itemsize < 4:
-        # Of a type that may be too small to hold V.
-        tokens = tokens.astype(jnp.int32)
     log_probs = jax.nn.log_softmax(tempered(logits, mask, temperature))
     inside = (tokens >= 0) & (tokens < log_probs.shape[-1])
     # A comparison where others gather: its gradient is no scatter, and V may be sharded. Of a token

@@ -83,7 +83,7 @@ def fixed_length(
         ValueError: an argument of another shape, type or range.
     """
     array, mask = _checked(values, where)
-    total = array.sum() / checks.number("length", length, 0, above=True)
+    total = array.sum() / checks.number("length", length, 0, above=True, finite=True)
     return _over(total, mask, sequence_count(mask) if count is None else count)
 
 
@@ -128,7 +128,7 @@ def _checked(values: ArrayLike, where: ArrayLike | None) -> tuple[Array, Array]:
 
 
 def _over(total: Array, mask: Array, count: ArrayLike) -> Array:
-    number = lax.stop_gradient(checks.wide(checks.number("count", count, 0)))
+    number = lax.stop_gradient(checks.wide(checks.number("count", count, 0, finite=True)))
     # Nothing was summed where nothing was counted. A share of a count may be below 1.
     nothing = (number == 0) & ~mask.any()
     return total / jnp.where(nothing, 1.0, number)

@@ -70,9 +70,9 @@ def ema(teacher: Tree, student: Tree, *, rate: ArrayLike = 0.05) -> Tree:
 
 
 def trust_region(student: ArrayLike, reference: ArrayLike, *, trust: ArrayLike) -> Array:
-    """Logits between a reference's and the student's, ``[..., T, V]``.
+    """Logits between a reference's and the student's, ``[..., T, V]``; they have no gradient.
 
-    A token that one of the two forbids (a logit of -inf) is forbidden.
+    A token that one of the two forbids (a logit of -inf) is forbidden, whatever ``trust`` is.
 
     Args:
         student: ``[..., T, V]``, logits.
@@ -90,12 +90,13 @@ def trust_region(student: ArrayLike, reference: ArrayLike, *, trust: ArrayLike) 
 def composed(
     student: ArrayLike, with_feedback: ArrayLike, without: ArrayLike, *, strength: ArrayLike = 1.0
 ) -> Array:
-    """The student's logits and what reading the feedback adds to another's, ``[..., T, V]``.
+    """The student's logits and what reading the feedback adds to another's, ``[..., T, V]``; they
+    have no gradient.
 
         l + strength (log p(.|feedback) - log p(.))
 
-    A token that one of the three forbids (a logit of -inf) is forbidden. The result is not
-    normalised: each position is right up to a number that all its tokens share.
+    A token that one of the three forbids (a logit of -inf) is forbidden, whatever ``strength`` is.
+    The result is not normalised: each position is right up to a number that all its tokens share.
 
     Args:
         student: ``[..., T, V]``, logits.

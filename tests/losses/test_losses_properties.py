@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 import json
 import os
 import subprocess
@@ -742,6 +743,43 @@ def test_rewards_that_differ_by_rounding_are_equal():
     assert np.asarray(losses.group_normalised(np.float32([0.6, 0.6001, 0.6]))).any()
 
 
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("size", [1e-30, 1e-4, 1.0, 1e2, 1e4, 3e19, 1e37])
+def test_rewards_of_any_type_and_size_are_taken_for_what_they_are(kind, size):
+    """As in float64, also where two are neighbours in their type."""
+    finest = float(jnp.finfo(kind).eps)
+    apart = max(finest, 16 * float(jnp.finfo(jnp.float32).eps))
+    plain = np.array([[1.0, 1 + apart, 1 + 2 * apart, 1.0], [0.3, -0.8, 1.0, 0.1]])
+    rewards = jnp.asarray((size * plain).astype(np.float32)).astype(kind)
+    exact = np.asarray(rewards.astype(jnp.float32)).astype(np.float64)
+    if not np.isfinite(exact).all() or not exact.any():
+        pytest.skip("no such numbers of this type")
+    centred = exact - exact.mean(1, keepdims=True)
+    found = quickly(lambda each: losses.group_normalised(each, epsilon=0.0), rewards)
+    spread = exact.std(1, ddof=1, keepdims=True)
+    expected = np.where(spread > 0, centred / np.where(spread > 0, spread, 1), 0)
+    # Of the first row the mean is rounded to a part of the differences.
+    np.testing.assert_allclose(found, expected, atol=0.1 if kind == jnp.float32 else 1e-3)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("others", [(0.0, 1.0), (0.0, 0.0), (np.inf, 1.0)])
+def test_a_reward_that_is_infinite_is_not_hidden(bad, others):
+    for rewards in itertools.permutations((bad, *others)):
+        for function in ADVANTAGE_FUNCTIONS:
+            assert not np.isfinite(function(np.float32(rewards))).all(), (function, rewards)
+        assert np.isnan(losses.group_normalised(np.float32(rewards))).any()
+
+
+def test_tokens_that_fit_no_type_are_outside_of_the_vocabulary():
+    logits = np.zeros((4, 3), np.float32)
+    tokens = np.array([2**32 + 1, -(2**32), 2**63 - 1, 1], np.int64)
+    for kind in (np.int64, np.uint64):
+        found = np.asarray(losses.token_log_probs(logits, tokens.astype(kind)))
+        np.testing.assert_array_equal(np.isnan(found), [True, True, True, False])
+
+
 # Teachers
 
 
@@ -902,6 +940,15 @@ MISTAKES = {
     "student: of structure PyTreeDef([*]); allowed: the teacher's, PyTreeDef({'w': *})": lambda: (
         losses.ema({"w": np.ones(3)}, [np.ones(3)])
     ),
+    "rewards: of type complex64; allowed: a floating-point type": lambda: losses.centred(
+        np.complex64([1 + 5j, 2])
+    ),
+    "count: inf; allowed: a finite number, 0 or more": lambda: losses.token_mean(
+        jnp.ones((1, 2)), count=np.inf
+    ),
+    "length: inf; allowed: a finite number, above 0": lambda: losses.fixed_length(
+        jnp.ones((1, 2)), length=np.inf
+    ),
     "advantages: of shape (5,); allowed: (3,) or (3, 5)": lambda: losses.reinforce(
         OLD, np.zeros(5, np.float32)
     ),
@@ -927,8 +974,8 @@ MISTAKES = {
         OLD, ADVANTAGES, weight=0.5
     ),
     "threshold: 0; allowed: above 0": lambda: losses.hybrid_weight(OLD, threshold=0),
-    "length: 0; allowed: above 0": lambda: losses.fixed_length(OLD, length=0),
-    "count: -1; allowed: 0 or more": lambda: losses.token_mean(OLD, count=-1),
+    "length: 0; allowed: a finite number, above 0": lambda: losses.fixed_length(OLD, length=0),
+    "count: -1; allowed: a finite number, 0 or more": lambda: losses.token_mean(OLD, count=-1),
     "rate: 2; allowed: 0 to 1": lambda: losses.ema(OLD, OLD, rate=2),
 }
 
