@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array, dtypes, lax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -52,7 +52,7 @@ def tokens(values: ArrayLike) -> Array:
     """
     if isinstance(values, np.ndarray | np.generic) and values.dtype.kind in "iu":
         # Without 64 bits JAX would keep the lower half, which may be a token.
-        most = jnp.iinfo(jnp.result_type(values.dtype)).max
+        most = jnp.iinfo(dtypes.canonicalize_dtype(values.dtype)).max
         values = np.where((values < 0) | (values > most), -1, values)
     array = jnp.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.integer):
