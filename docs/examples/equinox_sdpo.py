@@ -13,6 +13,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
@@ -26,7 +27,9 @@ BLANK, END, LETTER, QUESTION, VOCAB_SIZE = 0, 1, 2, 8, 16
 LENGTH = 3  # of an answer: one letter or two, and an end
 WIDTH, HEADS, BATCH = 32, 4, 32
 optimizer = optax.adam(3e-3)
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # quick to compile
+# What is this small runs at once, and is quickly compiled without the passes that make it faster.
+quickly = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = partial(jax.jit, compiler_options=quickly)
 
 
 class Transformer(eqx.Module):
@@ -170,7 +173,8 @@ def difference(seed):
 
 
 if __name__ == "__main__":
-    _, loss, reward = jit(jax.vmap(train))(jnp.arange(2))
+    _, *found = jit(jax.vmap(train))(np.arange(2))
+    loss, reward = jax.device_get(found)
     for seed in range(2):
         print(f"seed {seed}: loss {loss[seed, 0]:.2f} -> {loss[seed, -1]:.2f}, ", end="")
         print(f"reward {reward[seed, 0]:.2f} -> {reward[seed, -1]:.2f}")
