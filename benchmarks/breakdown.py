@@ -120,6 +120,7 @@ class _View:
         self.direction, self.problem = direction, problem
         self.policy = policies.Policy(direction, direction, direction[:, 0])
         self.reward = direction[0]
+        self.kind = policies.policy_kind("factored")
 
 
 def _program(oracle: str) -> sdpo_jax.Program:
