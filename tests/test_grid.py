@@ -51,6 +51,7 @@ def same_bits(first, second):
         np.testing.assert_array_equal(first[name].values, second[name].values, err_msg=name)
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(("algorithm", "feedback"), CELLS)
 def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
     cell = {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]}
@@ -72,6 +73,7 @@ def test_a_runs_bits_do_not_depend_on_the_rest_of_the_grid(algorithm, feedback):
     same_bits(alone.squeeze(), larger.sel({**others, "learning_rate": 0.02}))
 
 
+@pytest.mark.as_shipped
 def test_the_bits_hold_at_the_width_and_the_sizes_of_the_paper():
     sizes = Sizes(steps=6, final_window=2)
     alone = run({"seed": [70]}, sizes=sizes, block_width=64)
@@ -439,11 +441,13 @@ WIDTHS = [
 ]
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(("algorithm", "width", "sizes"), WIDTHS)
 def test_every_slot_gets_the_same_bits_at_any_width(algorithm, width, sizes):
     assert slots_that_differ(algorithm, width, sizes) == 0
 
 
+@pytest.mark.as_shipped
 def test_a_runs_bits_do_not_depend_on_its_slot_at_a_width_that_is_no_vector():
     sizes = Sizes(3, 5, 7, 60, 5)
     options = {"algorithm": "reinforce", "sizes": sizes, "block_width": 4}
@@ -452,6 +456,7 @@ def test_a_runs_bits_do_not_depend_on_its_slot_at_a_width_that_is_no_vector():
     same_bits(whole.isel(seed=slice(1, None)), shifted)
 
 
+@pytest.mark.as_shipped
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="sets of x86")
 def test_every_slot_gets_the_same_bits_on_a_processor_with_narrower_vectors():
     script = """
