@@ -43,6 +43,7 @@ def program():
     return jit(jax.vmap(run))
 
 
+@pytest.mark.as_shipped
 def test_a_run_is_the_same_in_any_place_of_a_block_and_in_any_company(program):
     seeds, rates = jnp.asarray([7, 8, 9]), jnp.asarray([1e-2, 3e-3, 1e-2])
     chosen = kinds(["critique", "binary", "continuous"])
