@@ -107,6 +107,21 @@ class Losses:
     (default: results/benchmarks/losses.json)."""
 
 
+@dataclass(frozen=True)
+class Versus:
+    """This version against an older one, timed in turns: first calls and training runs a second."""
+
+    commit: Annotated[str, tyro.conf.Positional] = "8de4b7d"
+    """The older version, a commit of this repository."""
+    repeats: int = 7
+    """Turns of which the median is taken."""
+    only: tuple[str, ...] = ()
+    """Only these of: paper, divergences, large."""
+    json: Path | None = None
+    """File for everything that was measured; a table is written beside it
+    (default: results/benchmarks/versus.json)."""
+
+
 Command = (
     Annotated[Throughput, tyro.conf.subcommand("throughput")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
@@ -114,6 +129,7 @@ Command = (
     | Annotated[Startup, tyro.conf.subcommand("startup")]
     | Annotated[Breakdown, tyro.conf.subcommand("breakdown")]
     | Annotated[Losses, tyro.conf.subcommand("losses")]
+    | Annotated[Versus, tyro.conf.subcommand("versus")]
 )
 
 
@@ -134,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses, line: str) -> None:
+def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses | Versus, line: str) -> None:
     if command.repeats < 1:
         raise ValueError(f"--repeats: {command.repeats}; allowed: 1 or more")
     # Imported when needed, so that --help is there at once.
@@ -186,6 +202,11 @@ def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses, l
             command.only,
             output,
         )
+    elif isinstance(command, Versus):
+        from benchmarks import versus
+
+        output = Output("versus", "This version and an older one", line, command.json)
+        versus.run(command.commit, command.only, command.repeats, output)
     else:
         from benchmarks import startup
 
