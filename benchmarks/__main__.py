@@ -150,7 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Throughput | Peers | Scaling | Startup | Breakdown | Losses | Versus, line: str) -> None:
+def _run(
+    command: Throughput | Peers | Scaling | Startup | Breakdown | Losses | Versus, line: str
+) -> None:
     if command.repeats < 1:
         raise ValueError(f"--repeats: {command.repeats}; allowed: 1 or more")
     # Imported when needed, so that --help is there at once.

@@ -46,7 +46,7 @@ from sdpo_jax.engine.checks import (
     shown,
     under_own_settings,
 )
-from sdpo_jax.engine.materialise import boundaries, materialise, or_zeros
+from sdpo_jax.engine.materialise import boundaries, materialise, where_any
 from sdpo_jax.engine.streams import Key, Stream
 from sdpo_jax.metrics import METRICS, View
 from sdpo_jax.oracles import Oracle, judges
@@ -666,7 +666,9 @@ def _noise(setting: Setting, index: Array, rollouts: int) -> Array:
         return noise * judges.tails(judge, setting.judge_key, index, rollouts)
 
     # Where no run has noise, none is drawn; the numbers are the same.
-    return or_zeros(used, draw) + setting.config.bias
+    runs = setting.rollout_key.high.shape
+    none = jnp.zeros((rollouts, *runs), jnp.float32)
+    return where_any(used, draw, none) + setting.config.bias
 
 
 def _learning_rate(setting: Setting, runs: tuple[int, ...]) -> Array:

@@ -31,8 +31,7 @@ from sdpo_jax import teachers
 from sdpo_jax.algorithm import Algorithm, Update, no_memory
 from sdpo_jax.algorithms.numbers import Mix, TeacherRate
 from sdpo_jax.config import Sizes
-from sdpo_jax.engine import lanes
-from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
 from sdpo_jax.teachers import divergences
@@ -77,7 +76,7 @@ def pull(
         return gradient
     # The first of Chebyshev's nodes is the one with the largest feedback.
     steep = teachers.too_steep(lessons.shift[:, :, :1], lessons.shift.shape[2])
-    return lanes.where_any(steep, lambda: towards(of_each()), gradient)
+    return where_any(steep, lambda: towards(of_each()), gradient, costly=True)
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:

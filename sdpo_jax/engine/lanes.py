@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.typing import ArrayLike
 
@@ -79,22 +78,6 @@ def largest(values: Array, axis: int) -> Array:
 def mean(values: Array, axis: int) -> Array:
     """Mean over one of the leading axes; see ``total_of``."""
     return total(values, axis) / values.shape[axis]
-
-
-def where_any(mask: Array, special: Callable[[], Tree], usual: Tree) -> Tree:
-    """``special()`` where the mask is true, ``usual`` elsewhere.
-
-    What is special is computed only if some run of the mask asks for it; the others' numbers are
-    the same either way.
-    """
-    asked = jnp.any(mask)
-
-    def both() -> Tree:
-        return jax.tree.map(lambda one, other: jnp.where(mask, one, other), special(), usual)
-
-    if isinstance(asked, Tracer):
-        return jax.lax.cond(asked, both, lambda: usual)
-    return both() if asked else usual
 
 
 def one_kernel(function: Callable[..., Tree], *arguments: Any) -> Tree:

@@ -39,7 +39,7 @@ from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes, streams
 from sdpo_jax.engine.checks import finite, numbers, of_type, on_host
-from sdpo_jax.engine.materialise import materialise, or_zeros
+from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.policies import Policy, tables
 from sdpo_jax.problems import AnyProblem, FunctionProblem, Problem
 
@@ -128,7 +128,7 @@ def judge(
     for name, look in looks.items():
         # Where no judge of the batch looks, nothing is computed; the numbers are the same.
         share, used = lanes.is_used(shares[name])
-        score = score + share * or_zeros(used, look)
+        score = score + share * where_any(used, look, jnp.zeros_like(reward))
 
     def erring() -> Array:
         value = (1 - judge.leniency) * score + judge.leniency

@@ -28,7 +28,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes
-from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.policies import Policy
 
 # From log S, the shift, and a where there is one, to the gradient.
@@ -87,7 +87,7 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
     def ends() -> Array:
         return jnp.where(mix == 0, _forward(probs, teacher, ratio), reverse_kl(student, shift))
 
-    return lanes.where_any((mix == 0) | (mix == 1), ends, between)
+    return where_any((mix == 0) | (mix == 1), ends, between)
 
 
 DIVERGENCES: dict[str, Divergence] = {

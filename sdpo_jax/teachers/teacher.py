@@ -35,7 +35,7 @@ from jax.typing import ArrayLike
 from sdpo_jax import oracles
 from sdpo_jax.config import Config
 from sdpo_jax.engine import lanes, streams
-from sdpo_jax.engine.materialise import materialise
+from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.oracles import Oracle
 from sdpo_jax.policies import Policy
 from sdpo_jax.teachers.interpolation import interpolation_weights, nodes_of, steepest
@@ -111,7 +111,7 @@ def teach(
             return of_each_rollout()
         return from_shifts(_shift(levels.strength, knowledge), policy, level_weights)
 
-    return lanes.where_any(levels.steep, exact, taught)
+    return where_any(levels.steep, exact, taught, costly=oracle.gain is not None)
 
 
 def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
