@@ -60,8 +60,10 @@ class Options:
 
 def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
     """Seconds of the work of each way and each turn: threads, and so many worker processes."""
-    from sweeps import cache, folder, sweepfile
     from sweeps.execute.cluster import connected
+    from sweeps.file import sweepfile
+    from sweeps.store import folder
+    from sweeps.system import cache
 
     cache.enable()
     sweep = sweepfile.parse(SWEEP.format(runs=runs, seeds=runs // 4), "cluster")
@@ -128,9 +130,10 @@ def handed_out(count: int) -> dict[str, Any]:
     """Plan so many blocks and hand them out to simulated workers; this process's memory."""
     import distributed
 
-    from sweeps import folder, sweepfile
     from sweeps.execute.cluster import Cluster
-    from sweeps.interrupts import Control
+    from sweeps.file import sweepfile
+    from sweeps.store import folder
+    from sweeps.system.interrupts import Control
 
     folder.block_runs = lambda program, plan: 1
     distributed.wait = lambda *_, **__: None

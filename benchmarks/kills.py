@@ -44,7 +44,7 @@ seed = { count = 256 }
 CHILD = """
 import os, signal, sys
 import sdpo_jax
-from sweeps import folder
+from sweeps.store import folder
 from sweeps.__main__ import main
 
 fatal, out, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -106,7 +106,7 @@ def torture(kills: int, seed: int = 0, folder: Path | None = None) -> Outcome:
     Raises:
         RuntimeError: a process failed by itself; the message holds what it printed.
     """
-    from sweeps import blocks
+    from sweeps.store import blocks
 
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -45,8 +45,9 @@ class Options:
 def measure(runs: int, repeats: int) -> dict[str, Any]:
     """Seconds, by the wall's clock and of the processor, of each way and each turn."""
     import sdpo_jax
-    from sweeps import folder, sweepfile
-    from sweeps.display import Display
+    from sweeps.file import sweepfile
+    from sweeps.report.display import Display
+    from sweeps.store import folder
 
     sweep = sweepfile.parse(SWEEP.format(seeds=runs // 4), "overhead")
     grid = sweep.grids["main"]

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sweeps.execute import GivenUp, Lost
-from sweeps.text import lines, plain
-from sweeps.writing import Busy
+from sweeps.system.text import lines, plain
+from sweeps.system.writing import Busy
 
 DEFAULT_SEEDS = 1000
 QUICK_SEEDS = 16
@@ -330,8 +330,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _dispatch(command: object, line: str) -> int:
     # Each command imports what it needs, and no more: looking at a sweep takes no plotting.
     if isinstance(command, Run):
-        from sweeps import sweepfile
-        from sweeps.from_python import SWEEPS_OUT
+        from sweeps.api.running import SWEEPS_OUT
+        from sweeps.file import sweepfile
 
         sweep = sweepfile.read(command.file, command.set)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change, command.on)
@@ -342,17 +342,17 @@ def _dispatch(command: object, line: str) -> int:
     if isinstance(command, Work):
         return _work(command)
     if isinstance(command, Plan):
-        from sweeps import tell
+        from sweeps.commands import tell
 
         tell.plan(command.file, command.budget, command.set)
         return 0
     if isinstance(command, Status):
-        from sweeps import tell
+        from sweeps.commands import tell
 
         return tell.status(command.directory)
     if isinstance(command, Export):
-        from sweeps.display import working
-        from sweeps.exports import export
+        from sweeps.report.display import working
+        from sweeps.report.exports import export
 
         with working(f"writing {command.to}"):
             paths = list(export(command.directory, command.to, command.out))
@@ -360,7 +360,8 @@ def _dispatch(command: object, line: str) -> int:
             print(path)
         return 0
     if isinstance(command, Replay):
-        from sweeps import cache, tell
+        from sweeps.commands import tell
+        from sweeps.system import cache
 
         cache.enable()
         return tell.replayed(command.directory, command.run, command.grid)
@@ -375,8 +376,8 @@ def _dispatch(command: object, line: str) -> int:
 
 
 def _resume(command: Resume) -> int:
-    from sweeps import kinds
-    from sweeps.folder import saved_sweep
+    from sweeps.store import kinds
+    from sweeps.store.folder import saved_sweep
 
     made = kinds.find(command.directory)
     if made is None:
@@ -389,11 +390,11 @@ def _resume(command: Resume) -> int:
 
 
 def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
-    from sweeps import cache
-    from sweeps import folder as folders
-    from sweeps.display import Display, duration
-    from sweeps.interrupts import Stopped, stoppable
-    from sweeps.sweepfile import Sweep
+    from sweeps.file.sweepfile import Sweep
+    from sweeps.report.display import Display, duration
+    from sweeps.store import folder as folders
+    from sweeps.system import cache
+    from sweeps.system.interrupts import Stopped, stoppable
 
     assert isinstance(sweep, Sweep)
     cache.enable()
@@ -439,9 +440,9 @@ def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
 
 
 def _prepare(command: Prepare) -> int:
-    from sweeps import folder as folders
-    from sweeps import sweepfile
-    from sweeps.from_python import SWEEPS_OUT
+    from sweeps.api.running import SWEEPS_OUT
+    from sweeps.file import sweepfile
+    from sweeps.store import folder as folders
 
     sweep = sweepfile.read(command.file, command.set)
     out = command.out or SWEEPS_OUT / sweep.name
@@ -453,10 +454,10 @@ def _prepare(command: Prepare) -> int:
 
 
 def _work(command: Work) -> int:
-    from sweeps import cache
-    from sweeps.display import Display
     from sweeps.execute.work import Outcome, part_of, work
-    from sweeps.interrupts import stoppable
+    from sweeps.report.display import Display
+    from sweeps.system import cache
+    from sweeps.system.interrupts import stoppable
 
     shard = None if command.shard is None else part_of(command.shard)
     cache.enable()
@@ -481,10 +482,10 @@ def _work(command: Work) -> int:
 
 
 def _render(directory: Path) -> int:
-    from sweeps import kinds
-    from sweeps.display import working
-    from sweeps.folder import clear_partial_files, is_sweep
-    from sweeps.writing import Busy, locked
+    from sweeps.report.display import working
+    from sweeps.store import kinds
+    from sweeps.store.folder import clear_partial_files, is_sweep
+    from sweeps.system.writing import Busy, locked
 
     if not directory.is_dir() or not any(directory.iterdir()):
         what = "not a folder" if directory.is_file() else "no such folder"
@@ -497,7 +498,7 @@ def _render(directory: Path) -> int:
         with contextlib.suppress(Busy, PermissionError), locked(directory):
             clear_partial_files(directory)
     if is_sweep(directory):
-        from sweeps.pages import render_sweep
+        from sweeps.report.pages import render_sweep
 
         with working("reading runs, making tables, figures and report"):
             path = render_sweep(directory)[-1]
@@ -518,22 +519,22 @@ def _render(directory: Path) -> int:
 
 def _page_of(kind: Any) -> Any:
     """The module that makes the page of a study, and its lines for a terminal."""
-    from sweeps import kinds
+    from sweeps.store import kinds
 
     if kind is kinds.AUDIT:
         from sweeps.audit import page
     elif kind is kinds.IN_CONTEXT:
         from sweeps.in_context import page
     elif kind is kinds.POSTERIOR:
-        from sweeps import posterior as page
+        from sweeps.calibration import posterior as page
     else:
-        from sweeps import render as page
+        from sweeps.paper import render as page
     return page
 
 
 def _study(command: Reproduce | Audit | InContext, line: str) -> int:
-    from sweeps import kinds
-    from sweeps.display import PaperDisplay, console
+    from sweeps.report.display import PaperDisplay, console
+    from sweeps.store import kinds
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
@@ -549,7 +550,7 @@ def _study(command: Reproduce | Audit | InContext, line: str) -> int:
 
     def work(stop: Callable[[], bool]) -> None:
         if seeds is not None and kind is kinds.REPRODUCTION:
-            from sweeps.reproduce import reproduce
+            from sweeps.paper.reproduce import reproduce
 
             with PaperDisplay() as display:
                 reproduce(out, seeds, display, line, stop)
@@ -572,8 +573,9 @@ def _study(command: Reproduce | Audit | InContext, line: str) -> int:
 
 
 def _posterior(command: Posterior, line: str) -> int:
-    from sweeps import kinds, posterior
-    from sweeps.display import PaperDisplay
+    from sweeps.calibration import posterior
+    from sweeps.report.display import PaperDisplay
+    from sweeps.store import kinds
 
     if command.quick and command.seeds is not None:
         raise ValueError(f"--seeds: {command.seeds} beside --quick; allowed: one of the two")
@@ -601,8 +603,8 @@ def _calibrate(command: Calibrate, line: str) -> int:
 
 def _until_stopped(work: Callable[[Callable[[], bool]], None]) -> int:
     """Do the work of a study; 0, or the status of the signal that ended it."""
-    from sweeps import cache
-    from sweeps.interrupts import Stopped, stoppable
+    from sweeps.system import cache
+    from sweeps.system.interrupts import Stopped, stoppable
 
     cache.enable()
     with stoppable() as stop:

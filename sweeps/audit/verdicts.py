@@ -18,9 +18,9 @@ from sweeps.audit.analysis import Results
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import league
 from sweeps.audit.summary import in_text
-from sweeps.claims import rules
-from sweeps.claims.model import Claim, Judgement, Verdict, undetermined
-from sweeps.claims.rules import (
+from sweeps.paper.claims import rules
+from sweeps.paper.claims.model import Claim, Judgement, Verdict, undetermined
+from sweeps.paper.claims.rules import (
     REWARD_MARGIN,
     above,
     decimals,
@@ -30,7 +30,7 @@ from sweeps.claims.rules import (
     opposite,
     spelled,
 )
-from sweeps.published import published
+from sweeps.paper.published import published
 from sweeps.statistics import Interval, Undefined
 
 

@@ -15,18 +15,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
-from sweeps import about, drawing, provenance, store, study
-from sweeps.blocks import SUFFIX
+from sweeps import provenance
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import NAMES, QUICK, Settings
 from sweeps.calibration.saved import described, saved
-from sweeps.display import Display, duration
-from sweeps.health import health
-from sweeps.interrupts import Control, Stopped
-from sweeps.kinds import CALIBRATION
-from sweeps.opening import of_plan
-from sweeps.style import INK, RC
-from sweeps.writing import check_writable, locked
+from sweeps.paper import about
+from sweeps.report import drawing
+from sweeps.report.display import Display, duration
+from sweeps.report.health import health
+from sweeps.report.style import INK, RC
+from sweeps.store import datasets
+from sweeps.store.blocks import SUFFIX
+from sweeps.store.kinds import CALIBRATION
+from sweeps.store.labelled import of_plan
+from sweeps.study import progress
+from sweeps.system.interrupts import Control, Stopped
+from sweeps.system.writing import check_writable, locked
 
 # What calibrations that had no manifest wrote.
 _MADE = {
@@ -81,9 +85,9 @@ def run(
     check_writable(out, "--out")
     begun = time.perf_counter()
     with locked(out) as held, Display() as display:
-        computes = study.fingerprint(provenance.source_digest("calibration/design"))
+        computes = progress.fingerprint(provenance.source_digest("calibration/design"))
         _check_blocks_alone(out)
-        manifest = study.begin(
+        manifest = progress.begin(
             out, CALIBRATION, described(settings, sizes), computes, line, NAMES, ignored=_MADE
         )
         laid, blocks = saved(out, manifest)
@@ -115,14 +119,14 @@ def run(
         }
         write(out, settings, outcome, made)
         manifest["finished"] = list(NAMES)
-        store.write_manifest(out, manifest)
+        datasets.write_manifest(out, manifest)
     print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / CALIBRATION.page}")
 
 
 def _check_blocks_alone(out: Path) -> None:
     """Refuse a folder without a manifest whose ``data`` holds something else than blocks."""
-    data = out / store.DATA_FOLDER
-    if (out / store.MANIFEST_NAME).exists() or not data.exists():
+    data = out / datasets.DATA_FOLDER
+    if (out / datasets.MANIFEST_NAME).exists() or not data.exists():
         return
     # What stood in a block's place is kept beside it.
     strangers = [data.name] if not data.is_dir() else [
@@ -189,10 +193,10 @@ def write(
 ) -> list[Path]:
     """``posterior.csv``, ``numbers.csv``, ``calibration.json``, ``.md`` and the figure."""
     paths = [
-        store.write_text(out / "posterior.csv", _posterior_csv(outcome)),
-        store.write_text(out / "numbers.csv", _numbers_csv(outcome)),
-        store.write_json(out / "calibration.json", _json(outcome, made)),
-        store.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
+        datasets.write_text(out / "posterior.csv", _posterior_csv(outcome)),
+        datasets.write_text(out / "numbers.csv", _numbers_csv(outcome)),
+        datasets.write_json(out / "calibration.json", _json(outcome, made)),
+        datasets.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
     ]
     figure = draw(outcome)
     return [*paths, *drawing.save("calibration", figure, out, "Posterior of the constants")]

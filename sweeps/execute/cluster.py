@@ -20,9 +20,9 @@ from typing import Any
 from sdpo_jax import Progress
 from sdpo_jax.engine.checks import shown
 from sweeps.execute import GivenUp, Lost, worker
-from sweeps.folder import Folder, Task
-from sweeps.interrupts import Control, Stopped
-from sweeps.sweepfile import Sweep
+from sweeps.file.sweepfile import Sweep
+from sweeps.store.folder import Folder, Task
+from sweeps.system.interrupts import Control, Stopped
 
 # Tasks that are handed out for each thread of the cluster: one works, the other one waits.
 _AHEAD = 2

@@ -12,7 +12,7 @@ from pathlib import Path
 from sdpo_jax import Progress
 from sdpo_jax.grid import default_workers
 from sweeps.execute.claims import Claims
-from sweeps.folder import (
+from sweeps.store.folder import (
     CLAIMS,
     DATA,
     Folder,
@@ -22,8 +22,8 @@ from sweeps.folder import (
     clear_partial_files,
     fingerprint_of,
 )
-from sweeps.interrupts import Control
-from sweeps.writing import check_writable, locked
+from sweeps.system.interrupts import Control
+from sweeps.system.writing import check_writable, locked
 
 # Blocks that are taken at a time, for each worker: programs are then begun less often.
 _TAKEN = 4

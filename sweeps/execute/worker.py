@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sweeps import cache, sweepfile
-from sweeps.folder import Folder, Manifest, NoSweep, fingerprint_of
+from sweeps.file import sweepfile
+from sweeps.store.folder import Folder, Manifest, NoSweep, fingerprint_of
+from sweeps.system import cache
 
 # Seconds for which a file that another machine wrote may be waited for.
 _PATIENCE = 20.0

@@ -30,8 +30,8 @@ from sweeps.in_context.trials import (
     network_of,
     trained,
 )
-from sweeps.interrupts import Stopped
-from sweeps.study import Trainer
+from sweeps.study.progress import Trainer
+from sweeps.system.interrupts import Stopped
 
 Results = Mapping[str, xr.Dataset]
 Compute = Callable[[Plan, Results, Trainer], xr.Dataset]

@@ -14,16 +14,17 @@ from typing import Any
 import xarray as xr
 
 from sdpo_jax.grid import default_workers
-from sweeps import provenance, store
-from sweeps import study as studies
-from sweeps.folder import digest
+from sweeps import provenance
 from sweeps.in_context.experiments import parts
 from sweeps.in_context.page import render
 from sweeps.in_context.plan import Plan
-from sweeps.interrupts import Control, Stopped
-from sweeps.kinds import IN_CONTEXT
-from sweeps.study import Trainer
-from sweeps.writing import Held, check_writable, locked
+from sweeps.store import datasets
+from sweeps.store.folder import digest
+from sweeps.store.kinds import IN_CONTEXT
+from sweeps.study import progress as studies
+from sweeps.study.progress import Trainer
+from sweeps.system.interrupts import Control, Stopped
+from sweeps.system.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 8
 
@@ -84,7 +85,7 @@ def _compute(
     for name in manifest["finished"]:
         report(f"{name}: saved earlier")
     waiting = {name: part for name, part in every.items() if name not in finished}
-    results = store.Results(out)
+    results = datasets.Results(out)
     # An error in one part ends the others, too.
     failed = threading.Event()
     control = Control(stop=lambda: failed.is_set() or stop(), check=held.check)

@@ -13,9 +13,12 @@ import numpy as np
 from sdpo_jax.in_context import METHODS
 from sdpo_jax.in_context.methods import SCORE
 from sweeps import statistics
-from sweeps.claims import rules
-from sweeps.claims.model import Claim, Judgement, undetermined
-from sweeps.claims.rules import (
+from sweeps.in_context.analysis import Results, at_end, at_start, best_of, group, of
+from sweeps.in_context.experiments import POLICIES, last_kind, network_name
+from sweeps.in_context.plan import COMPOSED, MAIN, PLAIN, REFERENCE, Plan
+from sweeps.paper.claims import rules
+from sweeps.paper.claims.model import Claim, Judgement, undetermined
+from sweeps.paper.claims.rules import (
     CREDIT_MARGIN,
     ENTROPY_MARGIN,
     REWARD_MARGIN,
@@ -27,9 +30,6 @@ from sweeps.claims.rules import (
     number,
     shown,
 )
-from sweeps.in_context.analysis import Results, at_end, at_start, best_of, group, of
-from sweeps.in_context.experiments import POLICIES, last_kind, network_name
-from sweeps.in_context.plan import COMPOSED, MAIN, PLAIN, REFERENCE, Plan
 from sweeps.statistics import Interval, Undefined
 
 # How much of the way to the lower of two final rewards, where entropies are compared.

@@ -8,7 +8,7 @@ import distributed
 import pytest
 
 from benchmarks import cluster
-from sweeps import folder
+from sweeps.store import folder
 
 
 def used(monkeypatch, count):

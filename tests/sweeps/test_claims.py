@@ -12,12 +12,14 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from sweeps import claims, statistics, store
-from sweeps.claims import RULES, Verdict
-from sweeps.claims.reward import _published_margins
-from sweeps.claims.rules import above, below, every, farthest, inside, number, smallest
-from sweeps.published import BASELINES, published, table
+from sweeps import statistics
+from sweeps.paper import claims
+from sweeps.paper.claims import RULES, Verdict
+from sweeps.paper.claims.reward import _published_margins
+from sweeps.paper.claims.rules import above, below, every, farthest, inside, number, smallest
+from sweeps.paper.published import BASELINES, published, table
 from sweeps.statistics import Interval
+from sweeps.store import datasets
 from tests.sweeps import synthetic
 
 COLUMNS = (
@@ -46,7 +48,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def base(folder) -> Data:
-    results = store.Results(folder)
+    results = datasets.Results(folder)
     return {name: results[name] for name in results}
 
 
@@ -57,7 +59,7 @@ def data(base) -> Data:
 
 def at(dataset: xr.Dataset, variable: str, **labels: object) -> np.ndarray:
     """The values at ``labels``, to read."""
-    return store.cells(dataset[variable], **labels)
+    return datasets.cells(dataset[variable], **labels)
 
 
 def put(dataset: xr.Dataset, variable: str, values: object, **labels: object) -> None:
@@ -586,9 +588,9 @@ def test_published_numbers_outside_our_seeds_are_named(base, data):
 
 
 def test_too_few_seeds_and_missing_data(tmp_path):
-    with pytest.raises(store.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
+    with pytest.raises(datasets.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
         claims.judge(tmp_path)
-    with pytest.raises(store.MissingResults, match=r"claims\.json: missing; .*render"):
+    with pytest.raises(datasets.MissingResults, match=r"claims\.json: missing; .*render"):
         claims.load_claims(tmp_path)
     synthetic.write(tmp_path, seeds=6)
     with pytest.raises(ValueError, match="seeds: 6; allowed: at least 10"):

@@ -9,10 +9,10 @@ import tomllib
 import pytest
 
 from sdpo_jax import Progress
-from sweeps import sweepfile
 from sweeps.__main__ import main
-from sweeps.display import Display, PaperDisplay, console
-from sweeps.overrides import overridden
+from sweeps.file import sweepfile
+from sweeps.file.overrides import overridden
+from sweeps.report.display import Display, PaperDisplay, console
 
 COMMANDS = (
     "run", "plan", "status", "resume", "prepare", "work", "render", "export", "replay",

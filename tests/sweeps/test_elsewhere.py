@@ -39,21 +39,15 @@ from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policies import mean_score
 from sweeps import __main__ as sweeps_main
-from sweeps import (
-    blocks,
-    folder,
-    interrupts,
-    kinds,
-    provenance,
-    replay,
-    reproduce,
-    store,
-    study,
-    writing,
-)
+from sweeps import provenance
 from sweeps.__main__ import main
-from sweeps.folder import Folder
-from sweeps.processes import Process
+from sweeps.execute import replay
+from sweeps.paper import reproduce
+from sweeps.store import blocks, datasets, folder, kinds
+from sweeps.store.folder import Folder
+from sweeps.study import progress
+from sweeps.system import interrupts, writing
+from sweeps.system.processes import Process
 
 # A part of the sweep of test_folder.py, so that one program serves both.
 SWEEP = """
@@ -382,13 +376,13 @@ def test_nothing_of_anybodys_is_touched(tmp_path, capsys):
 
 def ended_process():
     """A process of this machine that is gone."""
-    code = "from sweeps.processes import Process; print(Process.here())"
+    code = "from sweeps.system.processes import Process; print(Process.here())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return Process.named(said.stdout.strip())
 
 
 def test_what_a_process_that_lives_is_writing_is_left(tmp_path):
-    code = "import sys; from sweeps.processes import Process; print(Process.here(), flush=True)"
+    code = "import sys; from sweeps.system.processes import Process; print(Process.here(), flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", f"{code}; sys.stdin.read()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -583,7 +577,7 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
     )
     for there in (False, True):
         for each, data in sets.items() if there else ():
-            store.save(place, each, data)
+            datasets.save(place, each, data)
         before = kills.contents(place)
         for arguments in commands:
             assert main(arguments) == 2
@@ -636,11 +630,11 @@ def test_a_healthy_study_without_its_data_says_so(tmp_path, capsys, name):
     ],
 )
 def test_every_study_is_gone_on_with_by_its_own_command(tmp_path, monkeypatch, made, arguments):
-    store.write_manifest(tmp_path, {"finished": [], **made})
+    datasets.write_manifest(tmp_path, {"finished": [], **made})
     found = kinds.find(tmp_path)
     assert found is not None and found.arguments == [*arguments, "--out", str(tmp_path)]
-    with pytest.raises(store.MissingResults, match=re.escape(f"{found.again} writes it")):
-        store.load(tmp_path, "noise")
+    with pytest.raises(datasets.MissingResults, match=re.escape(f"{found.again} writes it")):
+        datasets.load(tmp_path, "noise")
     asked = []
     monkeypatch.setattr(sweeps_main, "_study", lambda command, line: asked.append(line) or 0)
     monkeypatch.setattr(sweeps_main, "_calibrate", lambda command, line: asked.append(line) or 0)
@@ -690,34 +684,34 @@ def test_a_reproduction_believes_only_progress_as_it_writes_it(tmp_path):
     configuration, fingerprint = {"seeds": 16, "constants": {}}, {"source": "x"}
 
     def claim():
-        return study.claim(
+        return progress.claim(
             tmp_path, kinds.REPRODUCTION, configuration, fingerprint, reproduce._SPENT
         )
 
     fresh = claim()
-    store.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
+    datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
     assert claim()["finished"] == ["noise"]
     for key, value in (("finished", 5), ("finished", [5]), ("wall_time", None), ("wall_time", {})):
-        store.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
+        datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
         assert claim() == fresh
 
 
 def test_a_damaged_data_set_is_not_taken_for_a_saved_one(tmp_path):
-    path = store.save(tmp_path, "noise", xr.Dataset({"reward": ("seed", np.arange(9.0))}))
+    path = datasets.save(tmp_path, "noise", xr.Dataset({"reward": ("seed", np.arange(9.0))}))
     whole = path.read_bytes()
-    assert store.is_saved(tmp_path, "noise")
+    assert datasets.is_saved(tmp_path, "noise")
     rng = random.Random(0)
     for size in range(0, len(whole), 7):
         path.write_bytes(whole[:size])
-        assert not store.is_saved(tmp_path, "noise")
+        assert not datasets.is_saved(tmp_path, "noise")
         data = bytearray(whole)
         data[rng.randrange(60)] ^= 0xFF
         path.write_bytes(bytes(data))
-        store.is_saved(tmp_path, "noise")
+        datasets.is_saved(tmp_path, "noise")
 
 
 def test_a_killed_rendering_leaves_nothing_for_the_next_one(tmp_path):
-    store.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
+    datasets.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
     partial = writing.partial_name(tmp_path / "figures" / "figure1.svg", ended_process())
     partial.parent.mkdir()
     partial.write_text("<svg")

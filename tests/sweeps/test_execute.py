@@ -18,15 +18,16 @@ import pytest
 
 import sweeps
 from benchmarks import kills, many
-from sweeps import folder, provenance
+from sweeps import provenance
 from sweeps.__main__ import main
 from sweeps.execute import Lost, cluster, worker
 from sweeps.execute import claims as claiming
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
-from sweeps.folder import Folder
-from sweeps.interrupts import Control
-from sweeps.processes import Process
+from sweeps.store import folder
+from sweeps.store.folder import Folder
+from sweeps.system.interrupts import Control
+from sweeps.system.processes import Process
 
 BASE = """
 [base]

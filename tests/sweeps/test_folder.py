@@ -22,12 +22,16 @@ import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
 from sweeps import __main__ as cli
-from sweeps import blocks, exports, folder, replay, sweepfile, writing
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
-from sweeps.folder import Folder
-from sweeps.health import health
+from sweeps.execute import replay
+from sweeps.file import sweepfile
+from sweeps.report import exports
+from sweeps.report.health import health
+from sweeps.store import blocks, folder
+from sweeps.store.folder import Folder
+from sweeps.system import writing
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=4, steps=40)
 BASE = """

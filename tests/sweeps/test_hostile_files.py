@@ -28,10 +28,14 @@ from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, programs
 from sdpo_jax.program import SEED_AXES
-from sweeps import blocks, estimate, folder, sweepfile, tell, text
 from sweeps.__main__ import main
-from sweeps.display import Display, console
-from sweeps.sweepfile import RESERVED, SweepError, parse
+from sweeps.commands import tell
+from sweeps.execute import estimate
+from sweeps.file import sweepfile
+from sweeps.file.sweepfile import RESERVED, SweepError, parse
+from sweeps.report.display import Display, console
+from sweeps.store import blocks, folder
+from sweeps.system import text
 
 DOCUMENTS = 1500
 # Of a processor, for one document: far above what the slowest takes, far below what harms.

@@ -15,8 +15,10 @@ import xarray as xr
 import sdpo_jax
 import sweeps
 from sdpo_jax.algorithms.rloo import rloo
-from sweeps import folder, from_python, parts, sweepfile
 from sweeps.__main__ import main
+from sweeps.api import running
+from sweeps.file import parts, sweepfile
+from sweeps.store import folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -382,7 +384,7 @@ def test_a_script_that_is_running_is_no_module(tmp_path):
 def test_values_read_back_as_they_were(value):
     import tomllib
 
-    assert tomllib.loads(from_python.text_of({}, {"x": value}))["base"]["x"] == value
+    assert tomllib.loads(running.text_of({}, {"x": value}))["base"]["x"] == value
 
 
 def test_the_page_about_ones_own_parts_runs(lab):

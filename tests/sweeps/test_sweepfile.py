@@ -18,8 +18,9 @@ from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, ORACLES, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, TITLES, programs
 from sdpo_jax.oracles import judges
-from sweeps import opening, sweepfile
-from sweeps.sweepfile import SweepError, parse
+from sweeps.file import sweepfile
+from sweeps.file.sweepfile import SweepError, parse
+from sweeps.store import labelled
 
 EXAMPLES = sorted((Path(sweeps.__file__).parent / "examples").glob("*.toml"))
 MALFORMED = 400
@@ -291,7 +292,7 @@ def test_no_dimension_has_a_name_of_the_results(name):
 def test_what_results_hold_is_reserved():
     plan = parse("[base]\nrecord = ['reward']\nlogits = true", "x").plans["main"]
     dims = {dim for dims, _ in grid.describe(plan).values() for dim in dims}
-    assert {*grid.describe(plan), *dims, opening.FINISHED} <= sweepfile.RESERVED
+    assert {*grid.describe(plan), *dims, labelled.FINISHED} <= sweepfile.RESERVED
 
 
 def test_all_grids_are_laid_out_before_one_is_trained_and_the_wrong_one_is_named(monkeypatch):
