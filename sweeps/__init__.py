@@ -11,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api.joining import join_sweeps as join
-    from sweeps.api.running import run_sweep as run
-    from sweeps.store.labelled import open_sweep as open
+    from sweeps.api.join import join_sweeps as join
+    from sweeps.api.open import open_sweep as open
+    from sweeps.api.run import run_sweep as run
 
 __all__ = ["join", "open", "run"]
 
 # Imported when they are first asked for: a command that needs none of them starts sooner.
 _PLACES = {
-    "join": ("sweeps.api.joining", "join_sweeps"),
-    "open": ("sweeps.store.labelled", "open_sweep"),
-    "run": ("sweeps.api.running", "run_sweep"),
+    "join": ("sweeps.api.join", "join_sweeps"),
+    "open": ("sweeps.api.open", "open_sweep"),
+    "run": ("sweeps.api.run", "run_sweep"),
 }
 
 

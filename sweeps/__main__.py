@@ -330,8 +330,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _dispatch(command: object, line: str) -> int:
     # Each command imports what it needs, and no more: looking at a sweep takes no plotting.
     if isinstance(command, Run):
-        from sweeps.api.running import SWEEPS_OUT
         from sweeps.file import sweepfile
+        from sweeps.store.places import SWEEPS_OUT
 
         sweep = sweepfile.read(command.file, command.set)
         return _run(command.out or SWEEPS_OUT / sweep.name, sweep, command.on_change, command.on)
@@ -377,7 +377,7 @@ def _dispatch(command: object, line: str) -> int:
 
 def _resume(command: Resume) -> int:
     from sweeps.store import kinds
-    from sweeps.store.folder import saved_sweep
+    from sweeps.store.manifest import saved_sweep
 
     made = kinds.find(command.directory)
     if made is None:
@@ -390,9 +390,10 @@ def _resume(command: Resume) -> int:
 
 
 def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
+    from sweeps.execute import running
     from sweeps.file.sweepfile import Sweep
     from sweeps.report.display import Display, duration
-    from sweeps.store import folder as folders
+    from sweeps.store import folder, tasks
     from sweeps.system import cache
     from sweeps.system.interrupts import Stopped, stoppable
 
@@ -407,7 +408,7 @@ def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
             executor = stack.enter_context(connected(on))
         display, stop = stack.enter_context(Display()), stack.enter_context(stoppable())
 
-        def surveyed(folder: folders.Folder, survey: folders.Survey) -> None:
+        def surveyed(folder: folder.Folder, survey: tasks.Survey) -> None:
             for message in survey.damaged.values():
                 display.say(f"{message}; runs again")
             if survey.other:
@@ -416,7 +417,7 @@ def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
             display.start(sweep.name, done, folder.runs)
 
         try:
-            folder = folders.run(
+            folder = running.run(
                 out,
                 sweep,
                 on_change=on_change,
@@ -440,13 +441,13 @@ def _run(out: Path, sweep: object, on_change: str, on: str | None) -> int:
 
 
 def _prepare(command: Prepare) -> int:
-    from sweeps.api.running import SWEEPS_OUT
+    from sweeps.execute import running
     from sweeps.file import sweepfile
-    from sweeps.store import folder as folders
+    from sweeps.store.places import SWEEPS_OUT
 
     sweep = sweepfile.read(command.file, command.set)
     out = command.out or SWEEPS_OUT / sweep.name
-    folder = folders.prepare(out, sweep, command.on_change)
+    folder = running.prepare(out, sweep, command.on_change)
     blocks = len(folder.blocks.tasks)
     print(f"{plain(sweep.name)}: {folder.runs:,} runs in {blocks:,} blocks, in {out}")
     print(f"go on with: python -m sweeps work {shlex.quote(str(out))} [--shard I/N]")
@@ -483,8 +484,9 @@ def _work(command: Work) -> int:
 
 def _render(directory: Path) -> int:
     from sweeps.report.display import working
-    from sweeps.store import kinds
-    from sweeps.store.folder import clear_partial_files, is_sweep
+    from sweeps.store import kinds, places
+    from sweeps.store.manifest import is_sweep
+    from sweeps.store.places import clear_partial_files
     from sweeps.system.writing import Busy, locked
 
     if not directory.is_dir() or not any(directory.iterdir()):
@@ -493,7 +495,7 @@ def _render(directory: Path) -> int:
         raise ValueError(
             f"{plain(str(directory))}: {what}; allowed: a folder that {_WRITERS} wrote"
         )
-    if (directory / kinds.MANIFEST).is_file():
+    if (directory / places.MANIFEST).is_file():
         # Of a command that was killed; while another one is at work there, it is left.
         with contextlib.suppress(Busy, PermissionError), locked(directory):
             clear_partial_files(directory)

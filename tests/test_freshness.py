@@ -22,7 +22,7 @@ from sweeps.paper import page as report
 from sweeps.paper.claims import RULES
 from sweeps.paper.claims.model import _rule_text
 from sweeps.store import datasets
-from sweeps.study import pinned
+from sweeps.study import page_content, pinned
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"paper": ("report.html", report.write_page), "audit": ("audit.html", audit.write_page)}
@@ -46,8 +46,8 @@ def test_a_page_is_what_its_files_and_templates_say(study, tmp_path, monkeypatch
 @pytest.mark.parametrize("study", PAGES)
 def test_the_files_beside_a_page_are_of_the_run_that_made_it(study):
     folder = ROOT / "results" / study
-    content, manifest = datasets.read_page_content(folder), datasets.read_manifest(folder)
-    assert content["files"] == datasets.file_digests(folder)
+    content, manifest = page_content.read_page_content(folder), datasets.read_manifest(folder)
+    assert content["files"] == page_content.file_digests(folder)
     for key, value in content["made"].items():
         assert manifest[key] == value, f"results/{study}/page.json: {key}"
     page = (folder / PAGES[study][0]).read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_a_page_has_the_rules_of_today(study):
         for name, (_, _, rule) in verdicts.RULES.items()
     }
     rows = {
-        row["id"]: row for row in datasets.read_page_content(ROOT / "results" / study)["claims"]
+        row["id"]: row for row in page_content.read_page_content(ROOT / "results" / study)["claims"]
     }
     assert {name: row["rule"] for name, row in rows.items()} == rules[study]
 

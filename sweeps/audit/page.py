@@ -22,10 +22,11 @@ from sweeps.paper.claims.model import Claim
 from sweeps.paper.claims.rules import decimals
 from sweeps.paper.claims.write import capital, interval_text
 from sweeps.report.web import inline_svg, style, template
-from sweeps.store import datasets
+from sweeps.store import datasets, places
 from sweeps.store.kinds import AUDIT
 from sweeps.study import page as study_page
-from sweeps.study import pinned
+from sweeps.study import page_content, pinned, progress
+from sweeps.system import writing
 
 PAGE = AUDIT.page
 SHOWN = 3
@@ -49,7 +50,7 @@ def render(out: Path) -> list[Path]:
     Raises:
         MissingResults: a data set or the manifest is not there.
     """
-    if (out / datasets.PAGE_NAME).is_file() and not (out / datasets.DATA_FOLDER).is_dir():
+    if (out / page_content.PAGE_NAME).is_file() and not (out / places.DATA).is_dir():
         return [write_page(out)]
     results = datasets.Results(out)
     manifest = datasets.read_manifest(out)
@@ -65,9 +66,9 @@ def render(out: Path) -> list[Path]:
         "claims": [claim.whole() for claim in claims],
     }
     # What a test trains again is of the default sizes, as the full audit is.
-    usual = manifest["plan"]["sizes"] == datasets.plain(dataclasses.asdict(Sizes()))
+    usual = manifest["plan"]["sizes"] == progress.plain(dataclasses.asdict(Sizes()))
     paths.append(pinned.write(out, pins(analysis.league(results)) if usual else []))
-    paths.append(datasets.write_page_content(out, content))
+    paths.append(page_content.write_page_content(out, content))
     return [*paths, write_page(out)]
 
 
@@ -83,7 +84,7 @@ def summary_lines(out: Path) -> list[str]:
     Raises:
         MissingResults: ``render`` has not been run.
     """
-    content = datasets.read_page_content(out)
+    content = page_content.read_page_content(out)
     verdicts_told = [f"{row['id']}: {row['verdict']}; {row['reason']}" for row in content["claims"]]
     return [*content["summary"], *verdicts_told]
 
@@ -94,7 +95,7 @@ def write_page(out: Path) -> Path:
     Raises:
         MissingResults: one of them is not there.
     """
-    content, manifest = datasets.read_page_content(out), datasets.read_manifest(out)
+    content, manifest = page_content.read_page_content(out), datasets.read_manifest(out)
     league, crossovers = (_read(out, name) for name in ("league", "crossover"))
     cells: dict[str, list[analysis.Row]] = {}
     taken: dict[Any, int] = {}
@@ -136,7 +137,7 @@ def write_page(out: Path) -> Path:
         decimals=decimals,
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
-    return datasets.write_text(out / PAGE, page)
+    return writing.write_text(out / PAGE, page)
 
 
 def _figure(out: Path, name: str, prefix: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
 from sweeps.store import datasets
-from sweeps.store.folder import digest
+from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import AUDIT
 from sweeps.study import progress
-from sweeps.study.progress import Trainer
+from sweeps.study.trainer import Trainer
 from sweeps.system.interrupts import Control, Stopped
 from sweeps.system.writing import Held, check_writable, locked
 

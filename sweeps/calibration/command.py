@@ -19,16 +19,18 @@ from sweeps import provenance
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import NAMES, QUICK, Settings
 from sweeps.calibration.saved import described, saved
+from sweeps.execute import threads
 from sweeps.paper import about
 from sweeps.report import drawing
 from sweeps.report.display import Display, duration
 from sweeps.report.health import health
 from sweeps.report.style import INK, RC
-from sweeps.store import datasets
+from sweeps.store import datasets, places
 from sweeps.store.blocks import SUFFIX
 from sweeps.store.kinds import CALIBRATION
 from sweeps.store.labelled import of_plan
 from sweeps.study import progress
+from sweeps.system import writing
 from sweeps.system.interrupts import Control, Stopped
 from sweeps.system.writing import check_writable, locked
 
@@ -96,7 +98,7 @@ def run(
         done = sum(len(task.keys) for task in blocks.tasks if task.identity in survey.done)
         display.start("calibrate", done, runs)
         wanted = {task.identity for task in blocks.tasks} - survey.done
-        blocks.compute(wanted, Control(display.advance, stop, held.check))
+        threads.compute(blocks, wanted, Control(display.advance, stop, held.check))
         if blocks.absent():
             raise Stopped
         trained = time.perf_counter() - begun
@@ -125,8 +127,8 @@ def run(
 
 def _check_blocks_alone(out: Path) -> None:
     """Refuse a folder without a manifest whose ``data`` holds something else than blocks."""
-    data = out / datasets.DATA_FOLDER
-    if (out / datasets.MANIFEST_NAME).exists() or not data.exists():
+    data = out / places.DATA
+    if (out / places.MANIFEST).exists() or not data.exists():
         return
     # What stood in a block's place is kept beside it.
     strangers = [data.name] if not data.is_dir() else [
@@ -193,10 +195,10 @@ def write(
 ) -> list[Path]:
     """``posterior.csv``, ``numbers.csv``, ``calibration.json``, ``.md`` and the figure."""
     paths = [
-        datasets.write_text(out / "posterior.csv", _posterior_csv(outcome)),
-        datasets.write_text(out / "numbers.csv", _numbers_csv(outcome)),
-        datasets.write_json(out / "calibration.json", _json(outcome, made)),
-        datasets.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
+        writing.write_text(out / "posterior.csv", _posterior_csv(outcome)),
+        writing.write_text(out / "numbers.csv", _numbers_csv(outcome)),
+        writing.write_json(out / "calibration.json", _json(outcome, made)),
+        writing.write_text(out / "calibration.md", _markdown(settings, outcome, made)),
     ]
     figure = draw(outcome)
     return [*paths, *drawing.save("calibration", figure, out, "Posterior of the constants")]

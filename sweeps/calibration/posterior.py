@@ -35,6 +35,7 @@ from sweeps.report.style import RC
 from sweeps.store import datasets
 from sweeps.store.kinds import INNER, POSTERIOR
 from sweeps.study.progress import begin
+from sweeps.system import writing
 from sweeps.system.writing import check_writable, locked
 
 JSON_NAME = "posterior.json"
@@ -163,8 +164,8 @@ def render(out: Path) -> dict[str, Any]:
         for name in (DEFAULTS, *(each.name for each in chosen))
     }
     found = outcome(chosen, verdicts, manifest["seeds"], manifest["command"])
-    datasets.write_json(out / JSON_NAME, found)
-    datasets.write_text(out / POSTERIOR.page, markdown(found))
+    writing.write_json(out / JSON_NAME, found)
+    writing.write_text(out / POSTERIOR.page, markdown(found))
     drawing.save("posterior", draw(found), out / drawing.FOLDER, "Verdicts over the posterior")
     return found
 

@@ -11,11 +11,13 @@ import xarray as xr
 
 from sdpo_jax import Plan, Sizes
 from sweeps.calibration.design import NAMES, Settings, plans
-from sweeps.store import kinds
+from sweeps.store import kinds, places
 from sweeps.store.blocks import Known
-from sweeps.store.folder import DATA, Blocks, digest, tasks_of
+from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import CALIBRATION
 from sweeps.store.labelled import of_plan
+from sweeps.store.places import DATA
+from sweeps.store.tasks import Blocks, tasks_of
 from sweeps.study import progress
 
 
@@ -41,7 +43,7 @@ def saved(out: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Plan], Bloc
         mark = digest(progress.computed_with(manifest))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{out / kinds.MANIFEST}: not as a calibration writes it ({error}); allowed: "
+            f"{out / places.MANIFEST}: not as a calibration writes it ({error}); allowed: "
             "`python -m sweeps calibrate --out` another folder"
         ) from None
     known = Known()

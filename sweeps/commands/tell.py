@@ -20,17 +20,11 @@ from sweeps.report.display import console, duration, size
 from sweeps.report.health import health
 from sweeps.store import datasets, kinds
 from sweeps.store.blocks import SUFFIX
-from sweeps.store.folder import (
-    CLAIMS,
-    DATA,
-    Folder,
-    Manifest,
-    differences,
-    digest,
-    fingerprint_of,
-    processor_of,
-)
+from sweeps.store.fingerprints import differences, digest, fingerprint_of, processor_of
+from sweeps.store.folder import Folder
 from sweeps.store.labelled import of_grid
+from sweeps.store.manifest import Manifest
+from sweeps.store.places import CLAIMS, DATA
 from sweeps.study import progress
 from sweeps.system.text import exact, plain
 from sweeps.system.writing import in_use

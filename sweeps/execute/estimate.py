@@ -11,7 +11,7 @@ import sdpo_jax
 from sdpo_jax.grid import Chunk, Group, default_workers, output_bytes
 from sweeps.file.sweepfile import Sweep
 from sweeps.store.blocks import Known
-from sweeps.store.folder import Task, tasks_of
+from sweeps.store.tasks import Task, tasks_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import sdpo_jax
 from sdpo_jax import Plan
 from sdpo_jax.grid import Chunk
 from sdpo_jax.train import chosen_metrics
-from sweeps.store.folder import Folder, saved_sweep
+from sweeps.store.folder import Folder
 from sweeps.store.labelled import grid_name
+from sweeps.store.manifest import saved_sweep
 from sweeps.system.writing import write_atomically
 
 FOLDER = "replays"

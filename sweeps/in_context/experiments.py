@@ -30,7 +30,7 @@ from sweeps.in_context.trials import (
     network_of,
     trained,
 )
-from sweeps.study.progress import Trainer
+from sweeps.study.trainer import Trainer
 from sweeps.system.interrupts import Stopped
 
 Results = Mapping[str, xr.Dataset]

@@ -21,6 +21,7 @@ from sweeps.paper.claims.model import Claim
 from sweeps.store import datasets
 from sweeps.store.kinds import IN_CONTEXT
 from sweeps.study import page
+from sweeps.system import writing
 
 PAGE = IN_CONTEXT.page
 # In the manifest, by which a folder of this study is known.
@@ -42,7 +43,7 @@ def render(out: Path) -> list[Path]:
     paths += figures.write_figures(plan, results, out)
     title = "Verdicts on a self-teacher that reads its feedback"
     paths += page.write_verdicts(out, claims, page.markdown(title, claims, False))
-    paths.append(datasets.write_text(out / PAGE, _page(out, plan, claims, rows, manifest)))
+    paths.append(writing.write_text(out / PAGE, _page(out, plan, claims, rows, manifest)))
     return paths
 
 

@@ -19,10 +19,10 @@ from sweeps.in_context.experiments import parts
 from sweeps.in_context.page import render
 from sweeps.in_context.plan import Plan
 from sweeps.store import datasets
-from sweeps.store.folder import digest
+from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import IN_CONTEXT
-from sweeps.study import progress as studies
-from sweeps.study.progress import Trainer
+from sweeps.study import progress
+from sweeps.study.trainer import Trainer
 from sweeps.system.interrupts import Control, Stopped
 from sweeps.system.writing import Held, check_writable, locked
 
@@ -59,9 +59,9 @@ def study(
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
     check_writable(out, "--out")
     with locked(out) as held:
-        computes = studies.fingerprint(source_digest())
+        computes = progress.fingerprint(source_digest())
         description = {IN_CONTEXT.entry: dataclasses.asdict(plan)}
-        manifest = studies.begin(out, IN_CONTEXT, description, computes, command, parts(plan))
+        manifest = progress.begin(out, IN_CONTEXT, description, computes, command, parts(plan))
         _compute(out, held, plan, manifest, digest(computes), report, stop)
         begun = time.perf_counter()
         held.check()
@@ -80,7 +80,7 @@ def _compute(
 ) -> None:
     """All parts that are not finished, as many at a time as there are processors."""
     every = parts(plan)
-    finished = studies.saved(out, manifest, lambda name: (name,))
+    finished = progress.saved(out, manifest, lambda name: (name,))
     manifest["finished"] = [name for name in every if name in finished]
     for name in manifest["finished"]:
         report(f"{name}: saved earlier")
@@ -92,7 +92,7 @@ def _compute(
 
     def work(name: str) -> tuple[xr.Dataset, float]:
         begun = time.perf_counter()
-        trainer = Trainer(studies.blocks_folder(out, name), fingerprint, control)
+        trainer = Trainer(progress.blocks_folder(out, name), fingerprint, control)
         return every[name].compute(plan, results, trainer), time.perf_counter() - begun
 
     running: dict[Future[tuple[xr.Dataset, float]], str] = {}
@@ -113,8 +113,8 @@ def _compute(
                     held.check()
                     finished.add(name)
                     manifest["wall_time"][name] = round(seconds, 2)
-                    studies.save(
-                        out, manifest, name, {name: data}, studies.blocks_folder(out, name)
+                    progress.save(
+                        out, manifest, name, {name: data}, progress.blocks_folder(out, name)
                     )
                     report(f"{name}: {seconds:.1f} s")
         finally:
@@ -122,7 +122,7 @@ def _compute(
     if len(finished) < len(every):
         raise Stopped
     # Of parts that were saved just before a kill.
-    shutil.rmtree(studies.blocks_folder(out), ignore_errors=True)
+    shutil.rmtree(progress.blocks_folder(out), ignore_errors=True)
 
 
 def source_digest() -> str:

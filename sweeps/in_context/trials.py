@@ -28,7 +28,7 @@ from sdpo_jax.in_context import (
 )
 from sweeps.in_context.plan import CONTENDERS, Contender, Plan
 from sweeps.store.blocks import Layout
-from sweeps.study.progress import Trainer
+from sweeps.study.trainer import Trainer
 
 
 @dataclass(frozen=True)

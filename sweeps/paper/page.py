@@ -32,7 +32,8 @@ from sweeps.paper.headline import headline
 from sweeps.report import drawing
 from sweeps.report.web import NAME, inline_svg, style, template
 from sweeps.store import datasets
-from sweeps.study import pinned
+from sweeps.study import page_content, pinned
+from sweeps.system import writing
 
 TEMPLATE = "report.html.j2"
 
@@ -83,7 +84,7 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         "uncovered": [dataclasses.asdict(each) for each in claims.uncovered(results)],
     }
     pinned.write(out_dir, pinned.of_paper(results))
-    datasets.write_page_content(out_dir, content)
+    page_content.write_page_content(out_dir, content)
     return write_page(out_dir)
 
 
@@ -95,7 +96,7 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
     Raises:
         MissingResults: one of them is not there.
     """
-    content = datasets.read_page_content(out_dir)
+    content = page_content.read_page_content(out_dir)
     manifest = datasets.read_manifest(out_dir)
     judged = [claims.Claim.of(row) for row in content["claims"]]
     page = template("sweeps.paper", TEMPLATE).render(
@@ -125,7 +126,7 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
         capital=capital,
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
-    return datasets.write_text(Path(out_dir) / NAME, page)
+    return writing.write_text(Path(out_dir) / NAME, page)
 
 
 def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -136,11 +137,11 @@ def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not (page.is_file() and verdicts.is_file()):
         return None
     rows = json.loads(verdicts.read_text(encoding="utf-8"))
-    has_content = (folder / datasets.PAGE_NAME).is_file()
+    has_content = (folder / page_content.PAGE_NAME).is_file()
     return {
         "link": f"../{AUDIT}/{page.name}",
         "rows": [row | {"verdict": claims.Verdict(row["verdict"])} for row in rows],
-        "summary": datasets.read_page_content(folder)["summary"] if has_content else [],
+        "summary": page_content.read_page_content(folder)["summary"] if has_content else [],
     }
 
 

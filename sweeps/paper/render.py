@@ -10,7 +10,8 @@ from sweeps.paper.claims.write import tally
 from sweeps.paper.figures import write_figures
 from sweeps.paper.page import write_page, write_report
 from sweeps.paper.tables import write_tables
-from sweeps.store import datasets
+from sweeps.store import datasets, places
+from sweeps.study import page_content
 
 
 def render(out_dir: str | os.PathLike[str]) -> list[Path]:
@@ -40,7 +41,7 @@ def render(out_dir: str | os.PathLike[str]) -> list[Path]:
 def has_page_only(out_dir: str | os.PathLike[str]) -> bool:
     """Whether a folder has what a page is made from, but not the results."""
     out = Path(out_dir)
-    return (out / datasets.PAGE_NAME).is_file() and not (out / datasets.DATA_FOLDER).is_dir()
+    return (out / page_content.PAGE_NAME).is_file() and not (out / places.DATA).is_dir()
 
 
 def summary_lines(out_dir: str | os.PathLike[str]) -> list[str]:
@@ -49,7 +50,7 @@ def summary_lines(out_dir: str | os.PathLike[str]) -> list[str]:
     Raises:
         MissingResults: ``render`` has not been run.
     """
-    content = datasets.read_page_content(out_dir)
+    content = page_content.read_page_content(out_dir)
     rows = content["claims"]
     count = f"Of {len(rows)} claims {tally(row['verdict'] for row in rows)}."
     return [*content["headline"], count]

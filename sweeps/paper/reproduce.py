@@ -25,10 +25,10 @@ from sweeps.paper import experiments as paper
 from sweeps.paper.page import write_report
 from sweeps.paper.render import render
 from sweeps.store import datasets
-from sweeps.store.folder import digest
+from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import REPRODUCTION
 from sweeps.study import progress
-from sweeps.study.progress import Trainer
+from sweeps.study.trainer import Trainer
 from sweeps.system.interrupts import Control
 from sweeps.system.writing import Held, check_writable, locked
 

@@ -35,6 +35,7 @@ import xarray as xr
 from sweeps import statistics
 from sweeps.paper.published import ALGORITHMS, BASELINES, published, table
 from sweeps.store import datasets
+from sweeps.system import writing
 
 FOLDER = "tables"
 
@@ -192,7 +193,7 @@ def write_tables(out_dir: str | os.PathLike[str]) -> list[Path]:
     # All rows first: a result that is missing should not leave half of the tables new.
     contents = {name: _csv(COLUMNS[name], rows(results)) for name, rows in ROWS.items()}
     folder = Path(out_dir) / FOLDER
-    return [datasets.write_text(folder / f"{name}.csv", text) for name, text in contents.items()]
+    return [writing.write_text(folder / f"{name}.csv", text) for name, text in contents.items()]
 
 
 def _hybrid_row(

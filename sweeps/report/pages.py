@@ -21,14 +21,15 @@ from matplotlib.figure import Figure
 from sweeps import statistics
 from sweeps.file import sweepfile
 from sweeps.report import drawing, summary
+from sweeps.report.drawing import all_drawn, drawn
 from sweeps.report.health import broken_runs, health
 from sweeps.report.style import ALGORITHM_LOOKS, RC, Look, readers_name
 from sweeps.report.web import NAME, inline_svg, style
-from sweeps.store import datasets
-from sweeps.store.folder import Folder, digest
+from sweeps.store.fingerprints import digest
+from sweeps.store.folder import Folder
 from sweeps.store.labelled import of_grid
-from sweeps.system import text as texts
-from sweeps.system.text import all_drawn, drawn, exact, plain
+from sweeps.system import text, writing
+from sweeps.system.text import exact, plain
 
 TEMPLATE = "sweep.html.j2"
 TABLES = "tables"
@@ -59,10 +60,10 @@ def render_sweep(directory: Path) -> list[Path]:
         rows = list(summary.summary_rows(data))
         compared = summary.comparison_rows(data)
         table = directory / TABLES / f"{grid}.csv"
-        paths.append(datasets.write_text(table, _csv(rows)))
+        paths.append(writing.write_text(table, _csv(rows)))
         if compared:
             comparison = directory / TABLES / f"{grid}{sweepfile.COMPARISONS}.csv"
-            paths.append(datasets.write_text(comparison, _csv(compared)))
+            paths.append(writing.write_text(comparison, _csv(compared)))
         drawings = []
         for metric in summary.metrics_of(data):
             name = f"{grid}-{metric}"
@@ -92,7 +93,7 @@ def render_sweep(directory: Path) -> list[Path]:
         style=style(),
         title=plain(folder.sweep.title or folder.sweep.name),
         grids=shown,
-        text=texts.lines(folder.sweep.text),
+        text=text.lines(folder.sweep.text),
         command=f"python -m sweeps render {shlex.quote(str(directory))}",
         fingerprints=[
             {"digest": digest(each), "source": each["source"][:12], **each["versions"]}
@@ -100,7 +101,7 @@ def render_sweep(directory: Path) -> list[Path]:
         ],
         tables=TABLES,
     )
-    return [*paths, datasets.write_text(directory / NAME, page)]
+    return [*paths, writing.write_text(directory / NAME, page)]
 
 
 def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:

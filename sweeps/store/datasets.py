@@ -1,4 +1,4 @@
-"""Results on disk: one netCDF file a data set under ``OUT/data/``, and ``OUT/manifest.json``.
+"""Data sets on disk: one netCDF file each under ``OUT/data/``, beside ``OUT/manifest.json``.
 
 Everything is written under a temporary name, flushed to the disk and then renamed, so that a
 file of the final name is always whole: an interrupted write leaves the previous one in place.
@@ -6,8 +6,6 @@ file of the final name is always whole: an interrupted write leaves the previous
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -18,12 +16,10 @@ import numpy as np
 import xarray as xr
 
 from sweeps.store import kinds
+from sweeps.store.places import DATA, MANIFEST
 from sweeps.system.reading import read_json
-from sweeps.system.writing import write_atomically
+from sweeps.system.writing import write_atomically, write_json
 
-DATA_FOLDER = "data"
-MANIFEST_NAME = kinds.MANIFEST
-PAGE_NAME = "page.json"
 _SUFFIX = ".nc"
 
 
@@ -39,7 +35,7 @@ def data_path(out_dir: str | os.PathLike[str], name: str) -> Path:
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise ValueError(f"name: {name!r} is not a data set name; allowed: a plain file name")
-    return Path(out_dir) / DATA_FOLDER / f"{name}{_SUFFIX}"
+    return Path(out_dir) / DATA / f"{name}{_SUFFIX}"
 
 
 def save(out_dir: str | os.PathLike[str], name: str, dataset: xr.Dataset) -> Path:
@@ -90,7 +86,7 @@ def load(out_dir: str | os.PathLike[str], name: str) -> xr.Dataset:
 
 def write_manifest(out_dir: str | os.PathLike[str], manifest: Mapping[str, Any]) -> Path:
     """Write ``OUT/manifest.json``, atomically; return the path."""
-    return write_json(Path(out_dir) / MANIFEST_NAME, manifest)
+    return write_json(Path(out_dir) / MANIFEST, manifest)
 
 
 def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -100,48 +96,13 @@ def read_manifest(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
         MissingResults: there is none.
         ValueError: it is not a JSON object.
     """
-    path = Path(out_dir) / MANIFEST_NAME
+    path = Path(out_dir) / MANIFEST
     if not path.is_file():
         raise MissingResults(f"{path}: missing; {_again(out_dir)} writes it")
     manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
     return manifest
-
-
-def write_page_content(out_dir: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write ``OUT/page.json``, all that a page says and no other file holds; return the path.
-
-    With it are the digests of the tables, figures and verdicts beside it and what made them, so
-    that a page put together from files of two runs can be told.
-    """
-    out, manifest = Path(out_dir), read_manifest(out_dir)
-    made = {key: manifest.get(key) for key in ("command", "commit", "source")}
-    return write_json(out / PAGE_NAME, {**content, "made": made, "files": file_digests(out)})
-
-
-def read_page_content(out_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read ``OUT/page.json``.
-
-    Raises:
-        MissingResults: there is none.
-    """
-    path = Path(out_dir) / PAGE_NAME
-    if not path.is_file():
-        again = shlex.quote(str(out_dir))
-        raise MissingResults(f"{path}: missing; `python -m sweeps render {again}` writes it")
-    return read_json(path)
-
-
-def file_digests(out_dir: str | os.PathLike[str]) -> dict[str, str]:
-    """SHA-256 of each file of tables, figures and verdicts below a folder of results."""
-    out = Path(out_dir)
-    found = [*out.glob("*.md"), *out.glob("tables/*.csv"), *out.glob("figures/*.svg")]
-    found += [path for path in out.glob("*.json") if path.name in ("claims.json", "verdicts.json")]
-    return {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(found)
-    }
 
 
 def is_saved(out_dir: str | os.PathLike[str], name: str) -> bool:
@@ -153,49 +114,11 @@ def is_saved(out_dir: str | os.PathLike[str], name: str) -> bool:
     return True
 
 
-def is_progress(manifest: Mapping[str, Any], parts: set[str] | None = None) -> bool:
-    """Whether a manifest's ``finished`` and ``wall_time`` are what a command wrote.
-
-    Args:
-        manifest: what was read.
-        parts: the parts of the time; ``None`` where any will do.
-    """
-    finished, spent = manifest.get("finished"), manifest.get("wall_time")
-    return (
-        isinstance(finished, list)
-        and all(isinstance(name, str) for name in finished)
-        and isinstance(spent, dict)
-        and (parts is None or set(spent) == parts)
-        and all(type(seconds) in (int, float) for seconds in spent.values())
-    )
-
-
 def _again(out_dir: str | os.PathLike[str]) -> str:
     """The command that makes what a folder holds."""
     made = kinds.find(Path(out_dir))
     place = shlex.quote(str(out_dir))
     return f"`python -m sweeps reproduce --out {place}`" if made is None else made.again
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_text(path, text)
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, as JSON will have them."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write ``text`` as UTF-8 with Unix line ends, atomically."""
-    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
-    return path
 
 
 def cells(data: xr.DataArray, **labels: Any) -> np.ndarray:
@@ -245,7 +168,7 @@ class Results(Mapping[str, xr.Dataset]):
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        folder = self.out_dir / DATA_FOLDER
+        folder = self.out_dir / DATA
         found = (path for path in folder.glob(f"*{_SUFFIX}") if not path.name.startswith("."))
         return iter(sorted(path.stem for path in found))
 

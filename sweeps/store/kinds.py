@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps.store.places import MANIFEST
 from sweeps.system.reading import read_json
 
-MANIFEST = "manifest.json"
 # Where a study that is made of reproductions keeps them.
 INNER = "settings"
 

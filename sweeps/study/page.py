@@ -16,7 +16,7 @@ from sweeps.paper.claims.model import Claim
 from sweeps.paper.claims.write import capital, interval_text
 from sweeps.report.drawing import FOLDER
 from sweeps.report.web import inline_svg, style
-from sweeps.store import datasets
+from sweeps.system import writing
 
 
 def markdown(title: str, claims: Iterable[Claim], place: bool = True) -> str:
@@ -51,7 +51,7 @@ def summary(claims: Iterable[Claim]) -> list[str]:
 def write_tables(out: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Path]:
     """Write each table as ``OUT/tables/NAME.csv``; return the paths."""
     return [
-        datasets.write_text(out / "tables" / f"{name}.csv", _csv(rows))
+        writing.write_text(out / "tables" / f"{name}.csv", _csv(rows))
         for name, rows in tables.items()
     ]
 
@@ -59,8 +59,8 @@ def write_tables(out: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -
 def write_verdicts(out: Path, claims: Sequence[Claim], text: str) -> list[Path]:
     """Write ``OUT/verdicts.json`` and, of a text for readers, ``OUT/verdicts.md``."""
     return [
-        datasets.write_json(out / "verdicts.json", [claim.row() for claim in claims]),
-        datasets.write_text(out / "verdicts.md", text),
+        writing.write_json(out / "verdicts.json", [claim.row() for claim in claims]),
+        writing.write_text(out / "verdicts.md", text),
     ]
 
 

@@ -24,6 +24,7 @@ import xarray as xr
 import sdpo_jax
 from sdpo_jax import Config
 from sweeps.store import datasets
+from sweeps.system import writing
 from sweeps.system.reading import read_json
 
 NAME = "pinned.json"
@@ -56,7 +57,7 @@ class Pin:
 
 def write(out_dir: str | os.PathLike[str], pins: Iterable[Pin]) -> Path:
     """Write ``OUT/pinned.json``; return the path."""
-    return datasets.write_json(Path(out_dir) / NAME, [asdict(pin) for pin in pins])
+    return writing.write_json(Path(out_dir) / NAME, [asdict(pin) for pin in pins])
 
 
 def read(out_dir: str | os.PathLike[str]) -> list[Pin]:

@@ -1,4 +1,4 @@
-"""What the studies have in common: a folder to go on in, and blocks kept until a part is saved.
+"""How far a study is: a folder to go on in, whose manifest says which parts are finished.
 
 A study is the reproduction, the audit, the laboratory's or the calibration. Its parts are saved as
 data sets under ``OUT/data``; what a part has trained so far is kept as blocks under ``OUT/data/
@@ -7,105 +7,22 @@ blocks``, so that whoever is stopped or killed goes on from the last block.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from sdpo_jax import Plan
 from sdpo_jax.grid import default_block_width
 from sweeps import provenance
-from sweeps.store import blocks, datasets, folder
-from sweeps.store.blocks import DamagedBlock, Layout
-from sweeps.store.folder import Blocks, clear_partial_files, tasks_of
+from sweeps.store import datasets, fingerprints, places
 from sweeps.store.kinds import Kind
-from sweeps.store.labelled import FINISHED, of_plan
-from sweeps.system.interrupts import Control, Stopped
+from sweeps.store.places import clear_partial_files
+from sweeps.study import progress
 from sweeps.system.writing import remove_partial_files
 
 _BLOCKS = "blocks"
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """Computes what a part of a study asks for, and keeps each block as soon as it is done.
-
-    Attributes:
-        folder: of the blocks.
-        fingerprint: digest of what computes.
-        control: whom to tell and to ask.
-        there: told the number of runs that are there before a plan is begun.
-        done: told the number of runs after each piece.
-        workers: as for ``run_grid``.
-    """
-
-    folder: Path
-    fingerprint: str
-    control: Control = Control()  # noqa: RUF009
-    there: Callable[[int], None] = lambda runs: None
-    done: Callable[[int], None] = lambda runs: None
-    workers: int | None = None
-
-    def train(self, plan: Plan) -> xr.Dataset:
-        """The outcome of a plan, as ``run_grid``'s.
-
-        Raises:
-            Stopped: there was a wish to stop before the end.
-            OSError: a block can't be written.
-        """
-        mine = Blocks(self.folder, list(tasks_of(plan)), [self.fingerprint])
-        done = mine.survey().done
-        self.there(sum(len(task.keys) for task in mine.tasks if task.identity in done))
-        wanted = {task.identity for task in mine.tasks} - done
-        mine.compute(wanted, self.control, self.workers)
-        if mine.absent():
-            raise Stopped
-        return of_plan(plan, mine, lazy=False).drop_vars(FINISHED)
-
-    def kept(
-        self,
-        given: Mapping[str, Any],
-        label: str,
-        layout: Layout,
-        runs: int,
-        compute: Callable[[], Mapping[str, np.ndarray]],
-    ) -> Mapping[str, np.ndarray]:
-        """The arrays of a block of another program than a plan's.
-
-        Args:
-            given: all that decides the outcome beside what computes it, as JSON.
-            label: for readers.
-            layout: what a block holds.
-            runs: how many it holds.
-            compute: by variable ``[runs, ...]``; called where the block is not there.
-
-        Raises:
-            Stopped: there was a wish to stop before the block was begun.
-            OSError: it can't be written.
-        """
-        text = json.dumps(given, sort_keys=True, allow_nan=False).encode()
-        name = hashlib.blake2b(text, digest_size=16).hexdigest()
-        path = self.folder / f"{name}{blocks.SUFFIX}"
-        try:
-            found = blocks.read(path, name, layout, runs)
-            if found.fingerprint == self.fingerprint:
-                return found.arrays
-        except (FileNotFoundError, DamagedBlock):
-            pass
-        if self.control.stop():
-            raise Stopped
-        arrays = compute()
-        self.control.check()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        blocks.write(path, name, self.fingerprint, label, arrays)
-        self.done(runs)
-        return arrays
 
 
 def fingerprint(source: str) -> dict[str, Any]:
@@ -114,7 +31,7 @@ def fingerprint(source: str) -> dict[str, Any]:
     Args:
         source: digest of the code that decides them.
     """
-    return {**folder.fingerprint(default_block_width()), "source": source}
+    return {**fingerprints.fingerprint(default_block_width()), "source": source}
 
 
 # Entries of a manifest that say what computes.
@@ -178,7 +95,7 @@ def claim(
 
     Arguments and errors as for ``begin``.
     """
-    description = datasets.plain(dict(description))
+    description = progress.plain(dict(description))
     fresh: dict[str, Any] = {
         "finished": [],
         "wall_time": dict(spent or {}),
@@ -209,7 +126,7 @@ def claim(
     if any(found.get(key) != value for key, value in computes.items()):
         return fresh
     # What is not as it is written here is not believed: its parts are run again.
-    if not datasets.is_progress(found, set(spent) if spent else None):
+    if not progress.is_progress(found, set(spent) if spent else None):
         return fresh
     return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
 
@@ -232,7 +149,7 @@ def blocks_folder(out: Path, part: str | None = None) -> Path:
         out: the study's folder.
         part: its name, where several are under way at a time.
     """
-    place = out / datasets.DATA_FOLDER / _BLOCKS
+    place = out / places.DATA / _BLOCKS
     return place if part is None else place / part
 
 
@@ -271,3 +188,29 @@ def saved(
         for part in manifest["finished"]
         if any(datasets.is_saved(out, name) for name in names(part))
     }
+
+
+def is_progress(manifest: Mapping[str, Any], parts: set[str] | None = None) -> bool:
+    """Whether a manifest's ``finished`` and ``wall_time`` are what a command wrote.
+
+    Args:
+        manifest: what was read.
+        parts: the parts of the time; ``None`` where any will do.
+    """
+    finished, spent = manifest.get("finished"), manifest.get("wall_time")
+    return (
+        isinstance(finished, list)
+        and all(isinstance(name, str) for name in finished)
+        and isinstance(spent, dict)
+        and (parts is None or set(spent) == parts)
+        and all(type(seconds) in (int, float) for seconds in spent.values())
+    )
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, as JSON will have them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -250,3 +251,15 @@ def check_writable(folder: Path, flag: str) -> None:
         raise ValueError(
             f"{flag}: {folder} can't be written ({reason}); allowed: a folder that can"
         ) from None
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: it is not JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` as UTF-8 with Unix line ends, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+    return path

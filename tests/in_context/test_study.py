@@ -31,6 +31,7 @@ from sweeps.in_context.plan import (
 from sweeps.in_context.trials import heard, kinds_of, setting_text, settings_of
 from sweeps.paper.claims import Verdict
 from sweeps.store import datasets
+from sweeps.study import progress
 from sweeps.system.interrupts import Stopped
 
 PLAN = replace(
@@ -328,5 +329,5 @@ def test_too_few_seeds_are_refused(tmp_path, capsys):
 
 def test_a_plan_comes_back_from_its_manifest():
     for plan in (full(), quick()):
-        text = json.dumps(datasets.plain(dataclasses.asdict(plan)))
+        text = json.dumps(progress.plain(dataclasses.asdict(plan)))
         assert page.analysis.plan_of(json.loads(text)) == plan

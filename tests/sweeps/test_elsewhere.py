@@ -41,9 +41,9 @@ from sdpo_jax.policies import mean_score
 from sweeps import __main__ as sweeps_main
 from sweeps import provenance
 from sweeps.__main__ import main
-from sweeps.execute import replay
+from sweeps.execute import replay, running
 from sweeps.paper import reproduce
-from sweeps.store import blocks, datasets, folder, kinds
+from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, tasks
 from sweeps.store.folder import Folder
 from sweeps.study import progress
 from sweeps.system import interrupts, writing
@@ -67,7 +67,7 @@ seed = { count = 80 }
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(folder, "_MOST_RUNS", 64)
+    monkeypatch.setattr(tasks, "_MOST_RUNS", 64)
 
 
 def run(path, text=SWEEP, status=0, name="out", *options):
@@ -82,7 +82,7 @@ def run(path, text=SWEEP, status=0, name="out", *options):
 def clean(tmp_path_factory):
     """The files of a finished sweep."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "_MOST_RUNS", 64)
+        patch.setattr(tasks, "_MOST_RUNS", 64)
         return kills.contents(run(tmp_path_factory.mktemp("clean")))
 
 
@@ -141,17 +141,17 @@ def test_another_instruction_set_is_refused_and_named(out, clean):
     ],
 )
 def test_a_setting_that_changes_bits_is_part_of_the_fingerprint(setting, value):
-    before = folder.fingerprint(64)
+    before = fingerprints.fingerprint(64)
     kept = getattr(jax.config, setting)
     jax.config.update(setting, value)
     try:
-        after = folder.fingerprint(64)
+        after = fingerprints.fingerprint(64)
     finally:
         jax.config.update(setting, kept)
-    assert folder.digest(before) != folder.digest(after)
-    said = folder.differences(before, after)
+    assert fingerprints.digest(before) != fingerprints.digest(after)
+    said = fingerprints.differences(before, after)
     assert said.startswith(f"setting {setting} (") and said.count("now") == 1
-    assert folder.differences(after, before).startswith(f"setting {setting} (")
+    assert fingerprints.differences(after, before).startswith(f"setting {setting} (")
     assert json.loads(json.dumps(after)) == after
 
 
@@ -169,13 +169,13 @@ def test_flags_are_the_same_however_they_are_written(tmp_path):
 
 
 def test_what_an_old_manifest_does_not_say_is_named(out, clean, capsys):
-    found = folder.Manifest.read(out)
+    found = manifest.Manifest.read(out)
     new = {"runtime", "instructions", "flags", "settings"}
     old = {name: value for name, value in found.fingerprints[0].items() if name not in new}
-    folder.Manifest(found.name, (old,), found.texts).write(out)
+    manifest.Manifest(found.name, (old,), found.texts).write(out)
     for path in block_files(out):
         arrays = blocks.read(path, path.stem).arrays
-        blocks.write(path, path.stem, folder.digest(old), "x", arrays)
+        blocks.write(path, path.stem, fingerprints.digest(old), "x", arrays)
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "instruction set (not recorded, now" in said and "XLA_FLAGS (not recorded" in said
@@ -188,7 +188,7 @@ def test_blocks_that_are_being_replaced_are_not_mixed_with_new_ones(out, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "library_digest", lambda: "other")
         stop = iter([False, False, True, True, True, True, True, True, True])
-        folder.run(out, folder.saved_sweep(out), on_change="redo", stop=lambda: next(stop))
+        running.run(out, manifest.saved_sweep(out), on_change="redo", stop=lambda: next(stop))
         survey = Folder.open(out).blocks.survey()
         assert survey.other
         data = sweeps.open(out)
@@ -382,7 +382,9 @@ def ended_process():
 
 
 def test_what_a_process_that_lives_is_writing_is_left(tmp_path):
-    code = "import sys; from sweeps.system.processes import Process; print(Process.here(), flush=True)"
+    code = (
+        "import sys; from sweeps.system.processes import Process; print(Process.here(), flush=True)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", f"{code}; sys.stdin.read()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -588,7 +590,7 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
             assert "damaged" not in said
         assert kills.contents(place) == before
         if not there:
-            with pytest.raises(folder.NoSweep, match="without its data"):
+            with pytest.raises(manifest.NoSweep, match="without its data"):
                 sweeps.open(place)
     xr.testing.assert_equal(sweeps.open(place, "one"), sets["one"])
     with pytest.raises(ValueError, match="allowed: one, two"):
@@ -746,7 +748,7 @@ def junk_in_the_manifest(rng, path):
             if key != "name" or not (isinstance(each, str) and each.isprintable())
         ]
         content[key] = rng.choice(junk)
-    content["checksum"] = folder._checksum(content)
+    content["checksum"] = manifest._checksum(content)
     path.write_text(json.dumps(content))
 
 
@@ -858,7 +860,7 @@ def test_fuzzed_folders_end_in_a_line_or_work_and_are_repaired(
         try:
             # A block that names another maker is not done yet.
             assert bool(sweeps.open(out).finished.all()) != block_hurt, case
-        except (blocks.DamagedBlock, folder.NoSweep) as error:
+        except (blocks.DamagedBlock, manifest.NoSweep) as error:
             assert len(str(error).splitlines()) == 1
         capsys.readouterr()
         with monkeypatch.context() as patch:

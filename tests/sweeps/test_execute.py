@@ -24,7 +24,7 @@ from sweeps.execute import Lost, cluster, worker
 from sweeps.execute import claims as claiming
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
-from sweeps.store import folder
+from sweeps.store import folder, ownership, tasks
 from sweeps.store.folder import Folder
 from sweeps.system.interrupts import Control
 from sweeps.system.processes import Process
@@ -251,9 +251,9 @@ def test_another_machine_at_work_keeps_its_fingerprint(out, monkeypatch):
     monkeypatch.setattr(provenance, "library_digest", lambda: "other")
     before = Folder.open(out).manifest
     with folder.locked(out, shared=True):
-        folder.adopt(out)
+        ownership.adopt(out)
     assert Folder.open(out).manifest == before
-    folder.adopt(out)
+    ownership.adopt(out)
     assert Folder.open(out).manifest.fingerprints[0]["source"] == "other"
 
 
@@ -294,7 +294,7 @@ def test_status_looks_once(out, capsys, monkeypatch):
     assert main(["work", str(out), "--shard", "1/3"]) == 0
     capsys.readouterr()
     survey = Folder.open(out).blocks.survey()
-    survey_of = folder.Blocks.survey
+    survey_of = tasks.Blocks.survey
 
     def surveyed(self):
         found = survey_of(self)
@@ -303,7 +303,7 @@ def test_status_looks_once(out, capsys, monkeypatch):
         capsys.readouterr()
         return found
 
-    monkeypatch.setattr(folder.Blocks, "survey", surveyed)
+    monkeypatch.setattr(tasks.Blocks, "survey", surveyed)
     assert main(["status", str(out)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     done = sum(len(t.keys) for t in Folder.open(out).blocks.tasks if t.identity in survey.done)

@@ -22,6 +22,7 @@ import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
 from sweeps import __main__ as cli
+from sweeps import provenance
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
@@ -29,7 +30,7 @@ from sweeps.execute import replay
 from sweeps.file import sweepfile
 from sweeps.report import exports
 from sweeps.report.health import health
-from sweeps.store import blocks, folder
+from sweeps.store import blocks, tasks
 from sweeps.store.folder import Folder
 from sweeps.system import writing
 
@@ -66,7 +67,7 @@ AXES = {
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several block files of each program."""
-    monkeypatch.setattr(folder, "_MOST_RUNS", 64)
+    monkeypatch.setattr(tasks, "_MOST_RUNS", 64)
 
 
 def write(path, text):
@@ -85,7 +86,7 @@ def run(path, text=SWEEP, status=0, name="out", *options):
 def finished(tmp_path_factory):
     """A folder of a finished sweep, for tests that only read it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "_MOST_RUNS", 64)
+        patch.setattr(tasks, "_MOST_RUNS", 64)
         return run(tmp_path_factory.mktemp("finished"))
 
 
@@ -323,7 +324,7 @@ def test_another_fingerprint_is_refused_unless_asked_for(copy, capsys, monkeypat
     out, before = copy
     path = block_files(out)[0]
     path.unlink()
-    monkeypatch.setattr(folder.provenance, "library_digest", lambda: "other")
+    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "code of sdpo_jax" in said and "--on-change keep" in said

@@ -30,11 +30,13 @@ from sdpo_jax.grid import AXES, programs
 from sdpo_jax.program import SEED_AXES
 from sweeps.__main__ import main
 from sweeps.commands import tell
-from sweeps.execute import estimate
+from sweeps.execute import estimate, threads
 from sweeps.file import sweepfile
 from sweeps.file.sweepfile import RESERVED, SweepError, parse
+from sweeps.report import drawing
 from sweeps.report.display import Display, console
-from sweeps.store import blocks, folder
+from sweeps.store import blocks
+from sweeps.store.manifest import Manifest
 from sweeps.system import text
 
 DOCUMENTS = 1500
@@ -310,7 +312,7 @@ def made_up_runs(monkeypatch):
             yield chunk, made_up(plan, rng, len(chunk.places))
 
     monkeypatch.setattr(sdpo_jax, "compute", compute)
-    monkeypatch.setattr(folder, "compiled_ahead", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(threads, "compiled_ahead", lambda _: contextlib.nullcontext())
     found = estimate.Estimate(1, 1, 1, 1, 1, 1, 1, 0.1, 0.1)
     monkeypatch.setattr(tell, "estimate", lambda *_: found)
 
@@ -389,13 +391,13 @@ def test_names_that_could_not_be_seen_or_selected_are_refused(name):
 @pytest.mark.usefixtures("made_up_runs")
 def test_what_somebody_elses_manifest_says_does_not_reach_the_terminal(tmp_path, capsys):
     out = swept(tmp_path, "[base]\nmetrics = ['reward']\n[axes]\nseed = [1]")[1]
-    manifest = folder.Manifest.read(out)
+    manifest = Manifest.read(out)
     hostile = "\x1b]0;owned\x07\x1b[2J\u202e[/red]"
     texts = (f"title = {quoted(hostile[6:])}\n{manifest.text}",)
     for changed in (
-        folder.Manifest(hostile, manifest.fingerprints, manifest.texts),
-        folder.Manifest(manifest.name, manifest.fingerprints, texts),
-        folder.Manifest(manifest.name, ({**manifest.fingerprints[0], hostile: "x"},), texts),
+        Manifest(hostile, manifest.fingerprints, manifest.texts),
+        Manifest(manifest.name, manifest.fingerprints, texts),
+        Manifest(manifest.name, ({**manifest.fingerprints[0], hostile: "x"},), texts),
     ):
         changed.write(out)
         capsys.readouterr()
@@ -419,9 +421,9 @@ def test_a_live_bar_shows_labels_as_text():
 
 def test_names_that_look_alike_in_a_figure_are_numbered():
     long = ["x" * 300, "x" * 100 + "y" + "x" * 199]
-    assert text.all_drawn(long)[0].startswith("1. ")
-    assert len(set(text.all_drawn(long))) == 2
-    assert text.all_drawn(["a", "b", "a"]) == ["a", "b", "a"]
+    assert drawing.all_drawn(long)[0].startswith("1. ")
+    assert len(set(drawing.all_drawn(long))) == 2
+    assert drawing.all_drawn(["a", "b", "a"]) == ["a", "b", "a"]
 
 
 def test_numbers_read_back():

@@ -16,9 +16,9 @@ import sdpo_jax
 import sweeps
 from sdpo_jax.algorithms.rloo import rloo
 from sweeps.__main__ import main
-from sweeps.api import running
+from sweeps.api import run
 from sweeps.file import parts, sweepfile
-from sweeps.store import folder
+from sweeps.store import manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -291,7 +291,7 @@ def test_python_begins_the_sweep_that_its_file_says(here):
     assert first.attrs["title"] == "Mine"
     assert list(first.seed.values) == [2, 5]
     xr.testing.assert_identical(first, sweeps.open("out"))
-    text = folder.Manifest.read(Path("out")).text
+    text = manifest.Manifest.read(Path("out")).text
     Path("out.toml").write_text(text)
     blocks = {path: path.stat().st_mtime_ns for path in Path("out/data").glob("*.block")}
     assert main(["run", "out.toml", "--out", "out"]) == 0
@@ -384,7 +384,7 @@ def test_a_script_that_is_running_is_no_module(tmp_path):
 def test_values_read_back_as_they_were(value):
     import tomllib
 
-    assert tomllib.loads(running.text_of({}, {"x": value}))["base"]["x"] == value
+    assert tomllib.loads(run.text_of({}, {"x": value}))["base"]["x"] == value
 
 
 def test_the_page_about_ones_own_parts_runs(lab):

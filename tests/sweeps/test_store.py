@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sweeps.store import datasets
+from sweeps.store import datasets, places
+from sweeps.system import writing
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_what_was_loaded_can_be_saved_again(tmp_path, dataset):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interrupted_write_leaves_the_previous_file_and_no_rubbish(tmp_path, error):
-    path = datasets.write_text(tmp_path / "table.csv", "old\n")
+    path = writing.write_text(tmp_path / "table.csv", "old\n")
 
     def half_written(temporary):
         assert temporary.parent == path.parent
@@ -69,7 +70,7 @@ def test_a_value_that_is_not_json_leaves_the_previous_manifest(tmp_path):
 
 
 def test_text_has_unix_line_ends_and_utf8(tmp_path):
-    path = datasets.write_json(tmp_path / "a.json", {"σ": [1, "é"]})
+    path = writing.write_json(tmp_path / "a.json", {"σ": [1, "é"]})
     raw = path.read_bytes()
     assert b"\r" not in raw
     assert raw.endswith(b"\n")
@@ -96,7 +97,7 @@ def test_a_cut_file_is_reported_by_name(tmp_path, dataset, share):
 
 @pytest.mark.parametrize("text", ["{", "[1]", ""])
 def test_a_bad_manifest_is_reported_by_name(tmp_path, text):
-    (tmp_path / datasets.MANIFEST_NAME).write_text(text)
+    (tmp_path / places.MANIFEST).write_text(text)
     with pytest.raises(ValueError, match=r"manifest\.json"):
         datasets.read_manifest(tmp_path)
 

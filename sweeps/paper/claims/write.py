@@ -15,6 +15,7 @@ from sweeps.paper import about
 from sweeps.paper.claims.model import RULES, Claim, Verdict
 from sweeps.paper.claims.rules import number
 from sweeps.store import datasets
+from sweeps.system import writing
 
 JSON_NAME = "claims.json"
 MARKDOWN_NAME = "claims.md"
@@ -65,8 +66,8 @@ def write_claims(
     claims = judge(out_dir) if claims is None else claims
     folder = Path(out_dir)
     return [
-        datasets.write_json(folder / JSON_NAME, [claim.row() for claim in claims]),
-        datasets.write_text(folder / MARKDOWN_NAME, markdown(claims)),
+        writing.write_json(folder / JSON_NAME, [claim.row() for claim in claims]),
+        writing.write_text(folder / MARKDOWN_NAME, markdown(claims)),
     ]
 
 

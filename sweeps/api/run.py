@@ -21,13 +21,13 @@ import xarray as xr
 from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid import Progress
 from sdpo_jax.program import NAMED_AXES
+from sweeps.api.open import open_sweep
+from sweeps.execute import running
 from sweeps.file import sweepfile
 from sweeps.file.sweepfile import Sweep
-from sweeps.store import folder
-from sweeps.store.labelled import open_sweep
+from sweeps.store.places import SWEEPS_OUT
 from sweeps.system import cache
 
-SWEEPS_OUT = Path("results")
 # Entries that hold parts, by name or the user's own.
 _PARTS = (*NAMED_AXES, "metrics", "record")
 
@@ -83,7 +83,7 @@ def run_sweep(
 
         executor = of_client(client)
     cache.enable()
-    folder.run(path, found, on_change=on_change, progress=progress, executor=executor)
+    running.run(path, found, on_change=on_change, progress=progress, executor=executor)
     names = list(found.grids)
     if len(names) == 1:
         return open_sweep(path)

@@ -11,7 +11,8 @@ import xarray as xr
 
 from sdpo_jax.engine.checks import shown
 from sdpo_jax.program import FINITE_STEPS
-from sweeps.store.labelled import FINISHED, open_sweep
+from sweeps.api.open import open_sweep
+from sweeps.store.labelled import FINISHED
 
 # Attributes that say nothing of the runs.
 _OF_FOLDERS = ("sweep", "title", "block_width")
