@@ -25,7 +25,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweeps.calibration.command import TITLES
+from sweeps.calibration.run import TITLES
 from sweeps.paper import about, claims
 from sweeps.paper.claims import Verdict
 from sweeps.paper.claims.write import capital

@@ -38,9 +38,9 @@ from benchmarks import kills
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policies import mean_score
-from sweeps import __main__ as sweeps_main
 from sweeps import provenance
 from sweeps.__main__ import main
+from sweeps.commands import resume
 from sweeps.execute import replay, running
 from sweeps.paper import reproduce
 from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, tasks
@@ -638,8 +638,9 @@ def test_every_study_is_gone_on_with_by_its_own_command(tmp_path, monkeypatch, m
     with pytest.raises(datasets.MissingResults, match=re.escape(f"{found.again} writes it")):
         datasets.load(tmp_path, "noise")
     asked = []
-    monkeypatch.setattr(sweeps_main, "_study", lambda command, line: asked.append(line) or 0)
-    monkeypatch.setattr(sweeps_main, "_calibrate", lambda command, line: asked.append(line) or 0)
+    kind, _ = resume._STUDIES[arguments[0]]
+    asking = (kind, lambda command, line: asked.append(line) or 0)
+    monkeypatch.setitem(resume._STUDIES, arguments[0], asking)
     assert main(["resume", str(tmp_path)]) == 0
     assert asked == [found.again.strip("`")]
 

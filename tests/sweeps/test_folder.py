@@ -21,11 +21,11 @@ import sdpo_jax
 import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
-from sweeps import __main__ as cli
 from sweeps import provenance
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
+from sweeps.commands import audit, reproduce
 from sweeps.execute import replay
 from sweeps.file import sweepfile
 from sweeps.report import exports
@@ -551,8 +551,8 @@ def test_help_teaches(capsys):
 def test_help_tells_the_defaults_as_they_are(capsys):
     told = {
         "calibrate": (design.Settings().problems, design.QUICK.problems),
-        "reproduce": (cli.DEFAULT_SEEDS, cli.QUICK_SEEDS),
-        "audit": (cli.AUDIT_SEEDS, audit_plan.quick().seeds),
+        "reproduce": (reproduce.DEFAULT_SEEDS, reproduce.QUICK_SEEDS),
+        "audit": (audit.DEFAULT_SEEDS, audit_plan.quick().seeds),
     }
     for command, (full, quick) in told.items():
         with pytest.raises(SystemExit):

@@ -29,7 +29,6 @@ from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, programs
 from sdpo_jax.program import SEED_AXES
 from sweeps.__main__ import main
-from sweeps.commands import tell
 from sweeps.execute import estimate, threads
 from sweeps.file import sweepfile
 from sweeps.file.sweepfile import RESERVED, SweepError, parse
@@ -314,7 +313,7 @@ def made_up_runs(monkeypatch):
     monkeypatch.setattr(sdpo_jax, "compute", compute)
     monkeypatch.setattr(threads, "compiled_ahead", lambda _: contextlib.nullcontext())
     found = estimate.Estimate(1, 1, 1, 1, 1, 1, 1, 0.1, 0.1)
-    monkeypatch.setattr(tell, "estimate", lambda *_: found)
+    monkeypatch.setattr(estimate, "estimate", lambda *_: found)
 
 
 def swept(tmp_path, text, name="sweep.toml"):

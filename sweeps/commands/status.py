@@ -1,82 +1,52 @@
-"""What ``plan``, ``status`` and ``replay`` print."""
+"""``python -m sweeps status``: how far a sweep or a study is."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.table import Table
+from sweeps.commands.arguments import FolderArgument
+from sweeps.system.text import plain
 
-from sweeps.execute.claims import alive
-from sweeps.execute.estimate import estimate
-from sweeps.execute.replay import replay
-from sweeps.file import sweepfile
-from sweeps.report.display import console, duration, size
-from sweeps.report.health import health
-from sweeps.store import datasets, kinds
-from sweeps.store.blocks import SUFFIX
-from sweeps.store.fingerprints import differences, digest, fingerprint_of, processor_of
-from sweeps.store.folder import Folder
-from sweeps.store.labelled import of_grid
-from sweeps.store.manifest import Manifest
-from sweeps.store.places import CLAIMS, DATA
-from sweeps.study import progress
-from sweeps.system.text import exact, plain
-from sweeps.system.writing import in_use
+if TYPE_CHECKING:
+    from sweeps.store.kinds import Made
 
 
-def plan(file: Path, budget: float, settings: Sequence[str] = ()) -> None:
-    """Print what a sweep file would take, or the sweep that a folder holds.
+@dataclass(frozen=True)
+class Status:
+    """Say how far a sweep or a study is, and check every byte of it."""
 
-    Raises:
-        ValueError: a budget that is no number of seconds, a file that can't be run.
-    """
-    if not budget >= 0:
-        raise ValueError(f"--budget: {budget}; allowed: seconds, 0 or more")
-    if file.is_dir() and settings:
-        raise ValueError(f"--set: beside the folder {plain(str(file))}; allowed: a sweep file")
-    if file.is_dir():
-        manifest = Manifest.read(file)
-        sweep = sweepfile.parse(manifest.text, manifest.name, str(file))
-    elif not file.exists():
-        raise FileNotFoundError(
-            f"FILE: {plain(str(file))!r}: no such file or folder; allowed: a sweep file, or a "
-            "folder that `run` wrote"
-        )
-    else:
-        sweep = sweepfile.read(file, settings)
-    show = console().print
-    title = plain(sweep.title or sweep.name)
-    table = Table("grid", "axes", "runs", "programs", title=title)
-    for name, laid in sweep.plans.items():
-        axes = " x ".join(f"{axis.dimension} {len(axis)}" for axis in laid.axes)
-        table.add_row(name, axes or "one run", f"{laid.total:,}", str(len(laid.groups)))
-    show(table)
-    found = estimate(sweep, budget)
-    show(f"runs      {found.runs:,} different ones, in {found.blocks:,} blocks")
-    measured = f"{found.measured} of {found.programs} programs timed"
-    show(
-        f"time      about {duration(found.compile + found.train)}: compilation "
-        f"{duration(found.compile)}, training {duration(found.train)} ({measured})"
-    )
-    show(f"memory    {size(found.memory)} while it runs, {size(found.opened)} to hold all")
-    show(f"disk      {size(found.disk)}")
+    directory: FolderArgument
+    """Folder that `run`, `reproduce`, `audit`, `in_context` or `calibrate` wrote."""
 
 
-def status(directory: Path) -> int:
+def run(command: Status, line: str) -> int:
     """Print how far a sweep or a study is; 1 where something is damaged.
 
     Raises:
         NoSweep: neither is there.
     """
-    made = kinds.find(directory)
-    if made is not None:
-        return _status_of_study(made)
+    from sweeps.store import kinds
+
+    made = kinds.find(command.directory)
+    return _of_sweep(command.directory) if made is None else _of_study(made)
+
+
+def _of_sweep(directory: Path) -> int:
+    from sweeps.execute.claims import alive
+    from sweeps.report.display import console, size
+    from sweeps.report.health import health
+    from sweeps.store.fingerprints import fingerprint_of, processor_of
+    from sweeps.store.folder import Folder
+    from sweeps.store.labelled import of_grid
+    from sweeps.store.places import CLAIMS, DATA
+    from sweeps.system.writing import in_use
+
     # Before the blocks are read: whoever ends meanwhile was at work while they were.
     at_work = in_use(directory) if directory.is_dir() else False
     folder = Folder.open(directory)
@@ -111,7 +81,14 @@ def status(directory: Path) -> int:
     return 1 if hurt else 0
 
 
-def _status_of_study(made: kinds.Made) -> int:
+def _of_study(made: Made) -> int:
+    from sweeps.report.display import console
+    from sweeps.store import datasets, kinds
+    from sweeps.store.blocks import SUFFIX
+    from sweeps.store.places import DATA
+    from sweeps.study import progress
+    from sweeps.system.writing import in_use
+
     at_work = in_use(made.folder)
     show = console().print
     manifest, calibration = made.manifest, made.kind is kinds.CALIBRATION
@@ -159,6 +136,9 @@ def _status_of_study(made: kinds.Made) -> int:
 
 def _made_by(last: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Print what computes there, and what is other here."""
+    from sweeps.report.display import console
+    from sweeps.store.fingerprints import differences, digest
+
     other = "as this machine would now"
     if now != last:
         other = f"here other: {plain(differences(last, now))}"
@@ -167,32 +147,10 @@ def _made_by(last: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def _go_on(directory: Path, unfinished: bool, at_work: bool) -> None:
     """Print what can be done."""
+    from sweeps.report.display import console
+
     show = console().print
     if at_work:
         show("at work   another process; what it has under way is not counted")
     elif unfinished:
         show(f"go on with: python -m sweeps resume {shlex.quote(str(directory))}", soft_wrap=True)
-
-
-def replayed(directory: Path, run: str, grid: str | None) -> int:
-    """Print the outcome of a replay; 1 where a bit differs."""
-    found = replay(directory, run, grid)
-    show = console().print
-    labels = (f"{name} {plain(exact(value))}" for name, value in found.coordinates.items())
-    show(", ".join(labels) or "the only run", soft_wrap=True)
-    if found.same:
-        show("the same, bit for bit, as what is saved")
-    else:
-        show(f"differs from what is saved in {', '.join(found.differing)}")
-        folder = Folder.open(directory)
-        other = differences(folder.manifest.fingerprints[-1], fingerprint_of(folder.sweep))
-        if other:
-            show(f"here other: {plain(other)}", soft_wrap=True)
-    if not found.curves_same:
-        show("with full curves recorded, the last bits differ (it is another program)")
-    for name, curve in found.curves.items():
-        points = np.linspace(0, len(curve) - 1, min(len(curve), 7)).round().astype(int)
-        shown = ", ".join(f"{curve[point]:.4f}" for point in points)
-        show(f"{name}: {shown}")
-    show(f"every step: {found.path}", soft_wrap=True)
-    return 0 if found.same else 1

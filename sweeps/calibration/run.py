@@ -1,4 +1,4 @@
-"""``python -m sweeps calibrate``: train the grid, weigh the settings, write what came out."""
+"""The grid trained, the settings weighed, and what came out written."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ WEIGHINGS = {
 BY_HAND = {"quality_scale": {1.0: 0.98}, "feedback_strength": {1.5: 0.55, 2.0: 0.45}}
 
 
-def run(
+def calibrate(
     out: Path,
     problems: int | None,
     quick: bool,
