@@ -20,7 +20,7 @@ from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.readers import READINGS
 from sweeps.paper import page as report
 from sweeps.paper.claims import RULES
-from sweeps.paper.claims.model import _rule_text
+from sweeps.paper.claims.registry import rule_text
 from sweeps.store import datasets
 from sweeps.study import page_content, pinned
 
@@ -56,7 +56,7 @@ def test_the_files_beside_a_page_are_of_the_run_that_made_it(study):
 
 @pytest.mark.parametrize("study", PAGES)
 def test_a_page_has_the_rules_of_today(study):
-    rules = {"paper": {name: _rule_text(rule) for name, rule in RULES.items()}}
+    rules = {"paper": {name: rule_text(rule) for name, rule in RULES.items()}}
     rules["audit"] = {
         name: " ".join((inspect.getdoc(rule) or "").split())
         for name, (_, _, rule) in verdicts.RULES.items()

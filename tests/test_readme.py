@@ -12,7 +12,7 @@ from sdpo_jax import Program, plan_grid
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.program import numbers_of_program
 from sweeps.paper import about
-from sweeps.paper.claims.write import tally
+from sweeps.study.wording import tally
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

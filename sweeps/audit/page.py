@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
@@ -18,14 +20,14 @@ from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.audit.readers import READINGS
 from sweeps.audit.summary import GROUPS, summary
 from sweeps.paper import about
-from sweeps.paper.claims.model import Claim
-from sweeps.paper.claims.rules import decimals
-from sweeps.paper.claims.write import capital, interval_text
 from sweeps.report.web import inline_svg, style, template
 from sweeps.store import datasets, places
 from sweeps.store.kinds import AUDIT
 from sweeps.study import page as study_page
 from sweeps.study import page_content, pinned, progress
+from sweeps.study.judgements import Claim
+from sweeps.study.pinned import Pin
+from sweeps.study.wording import capital, decimals, interval_text
 from sweeps.system import writing
 
 PAGE = AUDIT.page
@@ -72,10 +74,46 @@ def render(out: Path) -> list[Path]:
     return [*paths, write_page(out)]
 
 
-def pins(league: xr.Dataset) -> list[pinned.Pin]:
+def pins(league: xr.Dataset) -> list[Pin]:
     """The runs by which the audit shows whether its code has moved on (``sweeps.study.pinned``)."""
     algorithms = {name: CONTENDERS[name].algorithm for name in PINNED}
-    return pinned.of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
+    return _of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
+
+
+def _of_league(
+    league: xr.Dataset,
+    contenders: Mapping[str, str],
+    own: Sequence[str],
+    first_seed: int,
+    seeds: int = 2,
+) -> list[Pin]:
+    """Runs of the audit: contenders at their best settings, continuous feedback, noise 0.2.
+
+    Args:
+        league: evaluated cells, along ``cell``; their seeds are counted from ``first_seed``.
+        contenders: name of the algorithm by that of the contender; those that are not there are
+            left out.
+        own: the coordinates that are numbers of algorithms; NaN where a contender has none.
+    """
+    pins = []
+    for place in range(league.sizes["cell"]):
+        at = league.isel(cell=place)
+        name, noise = str(at.contender.values), float(at.noise)
+        if name not in contenders or str(at.oracle.values) != "continuous" or noise != 0.2:
+            continue
+        if float(at.knowledge) != 1.0:
+            continue
+        numbers = {"noise": noise, "learn_from_feedback": 1.0}
+        numbers |= {
+            key: float(at[key]) for key in ("learning_rate", *own) if np.isfinite(float(at[key]))
+        }
+        for seed in at.seed.values[:seeds].tolist():
+            # Entropy is there of the last steps, and not of the last one.
+            values = {metric: float(at[metric].sel(seed=seed)) for metric in ("reward", "credit")}
+            pins.append(
+                Pin("league", contenders[name], "continuous", first_seed + seed, numbers, values)
+            )
+    return pins
 
 
 def summary_lines(out: Path) -> list[str]:

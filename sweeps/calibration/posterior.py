@@ -28,13 +28,13 @@ from matplotlib.figure import Figure
 from sweeps.calibration.run import TITLES
 from sweeps.paper import about, claims
 from sweeps.paper.claims import Verdict
-from sweeps.paper.claims.write import capital
 from sweeps.paper.reproduce import Reporter, check_seeds, reproduce, reproduction_fingerprint
 from sweeps.report import drawing
 from sweeps.report.style import RC
 from sweeps.store import datasets
 from sweeps.store.kinds import INNER, POSTERIOR
 from sweeps.study.progress import begin
+from sweeps.study.wording import capital
 from sweeps.system import writing
 from sweeps.system.writing import check_writable, locked
 

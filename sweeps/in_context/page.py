@@ -17,10 +17,10 @@ from sweeps.in_context.plan import (
     REFERENCE,
     Plan,
 )
-from sweeps.paper.claims.model import Claim
 from sweeps.store import datasets
 from sweeps.store.kinds import IN_CONTEXT
 from sweeps.study import page
+from sweeps.study.judgements import Claim
 from sweeps.system import writing
 
 PAGE = IN_CONTEXT.page

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Results
-from sweeps.paper.claims.rules import above, best_rate, cells, shown
+from sweeps.paper.claims.rules import best_rate, cells
 from sweeps.paper.published import ALGORITHMS
+from sweeps.study.conditions import above
+from sweeps.study.judgements import Results
+from sweeps.study.wording import shown
 
 
 def headline(results: Results) -> list[str]:

@@ -14,25 +14,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from markupsafe import Markup
 
 from sweeps.paper import about, claims, figures, tables
 from sweeps.paper.claims import Claim
-from sweeps.paper.claims.rules import decimals, name, number
-from sweeps.paper.claims.write import (
-    HOW_SURE,
-    OPEN_CONSTANTS,
-    capital,
-    counted,
-    counts,
-    interval_text,
-    tally,
-)
+from sweeps.paper.claims.write import HOW_SURE, OPEN_CONSTANTS
 from sweeps.paper.headline import headline
 from sweeps.report import drawing
 from sweeps.report.web import NAME, inline_svg, style, template
 from sweeps.store import datasets
 from sweeps.study import page_content, pinned
+from sweeps.study.pinned import Pin
+from sweeps.study.wording import (
+    capital,
+    counted,
+    counts,
+    decimals,
+    interval_text,
+    name,
+    number,
+    tally,
+)
 from sweeps.system import writing
 
 TEMPLATE = "report.html.j2"
@@ -83,7 +86,7 @@ def write_report(out_dir: str | os.PathLike[str], judged: Sequence[Claim] | None
         "coverage": claims.coverage_text(results),
         "uncovered": [dataclasses.asdict(each) for each in claims.uncovered(results)],
     }
-    pinned.write(out_dir, pinned.of_paper(results))
+    pinned.write(out_dir, pins(results))
     page_content.write_page_content(out_dir, content)
     return write_page(out_dir)
 
@@ -127,6 +130,48 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
     return writing.write_text(Path(out_dir) / NAME, page)
+
+
+def pins(results: Mapping[str, xr.Dataset], seeds: int = 2) -> list[Pin]:
+    """Runs of the reproduction: each algorithm, and a value of each control.
+
+    Few programs serve them all: binary and ordinal feedback would need one of their own each.
+    """
+    wanted: list[tuple[str, str, str, dict[str, float], dict[str, Any]]] = [
+        ("algorithms", "sdpo", oracle, {}, {"algorithm": "sdpo", "oracle": oracle})
+        for oracle in ("continuous", "critique")
+    ]
+    for algorithm in ("reinforce", "advantage_weighted"):
+        at = {"algorithm": algorithm}
+        wanted += [
+            ("algorithms", algorithm, "continuous", {}, {**at, "oracle": "continuous"}),
+            ("flipped", algorithm, "continuous", {"sign": -1.0}, at),
+            (
+                "on_feedback", algorithm, "continuous",
+                {"learn_from_feedback": 1.0, "noise": 0.3}, {**at, "noise": 0.3},
+            ),
+        ]  # fmt: skip
+    for data, label, value in (
+        ("noise", "noise", 0.5),
+        ("knowledge", "knowledge", 0.5),
+        ("kl_weight", "kl_weight", 1.0),
+        ("learning_rate", "learning_rate", 0.08),
+    ):
+        at = {label: value} | ({} if data in ("knowledge", "kl_weight") else {"algorithm": "sdpo"})
+        wanted.append((data, "sdpo", "continuous", {label: value}, at))
+    at = {"algorithm": "hybrid", "oracle": "continuous"}
+    wanted.append(("hybrid", "hybrid", "continuous", {"noise": 0.2}, at))
+    return [
+        Pin(
+            data, algorithm, oracle, seed, numbers,
+            {
+                metric: float(datasets.cells(results[data][metric], **labels)[place])
+                for metric in pinned.METRICS
+            },
+        )
+        for data, algorithm, oracle, numbers, labels in wanted
+        for place, seed in enumerate(results[data]["seed"].values[:seeds].tolist())
+    ]  # fmt: skip
 
 
 def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from sweeps.paper import claims
-from sweeps.paper.claims.write import tally
 from sweeps.paper.figures import write_figures
 from sweeps.paper.page import write_page, write_report
 from sweeps.paper.tables import write_tables
 from sweeps.store import datasets, places
 from sweeps.study import page_content
+from sweeps.study.wording import tally
 
 
 def render(out_dir: str | os.PathLike[str]) -> list[Path]:

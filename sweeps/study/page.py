@@ -12,10 +12,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from sweeps.paper.claims.model import Claim
-from sweeps.paper.claims.write import capital, interval_text
 from sweeps.report.drawing import FOLDER
 from sweeps.report.web import inline_svg, style
+from sweeps.study.judgements import Claim
+from sweeps.study.wording import capital, interval_text
 from sweeps.system import writing
 
 

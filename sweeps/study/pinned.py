@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 import sdpo_jax
 from sdpo_jax import Config
-from sweeps.store import datasets
 from sweeps.system import writing
 from sweeps.system.reading import read_json
 
@@ -67,84 +65,6 @@ def read(out_dir: str | os.PathLike[str]) -> list[Pin]:
         FileNotFoundError: it has none.
     """
     return [Pin(**entry) for entry in read_json(Path(out_dir) / NAME)]
-
-
-def of_paper(results: Mapping[str, xr.Dataset], seeds: int = 2) -> list[Pin]:
-    """Runs of the reproduction: each algorithm, and a value of each control.
-
-    Few programs serve them all: binary and ordinal feedback would need one of their own each.
-    """
-    wanted: list[tuple[str, str, str, dict[str, float], dict[str, Any]]] = [
-        ("algorithms", "sdpo", oracle, {}, {"algorithm": "sdpo", "oracle": oracle})
-        for oracle in ("continuous", "critique")
-    ]
-    for algorithm in ("reinforce", "advantage_weighted"):
-        at = {"algorithm": algorithm}
-        wanted += [
-            ("algorithms", algorithm, "continuous", {}, {**at, "oracle": "continuous"}),
-            ("flipped", algorithm, "continuous", {"sign": -1.0}, at),
-            (
-                "on_feedback", algorithm, "continuous",
-                {"learn_from_feedback": 1.0, "noise": 0.3}, {**at, "noise": 0.3},
-            ),
-        ]  # fmt: skip
-    for name, label, value in (
-        ("noise", "noise", 0.5),
-        ("knowledge", "knowledge", 0.5),
-        ("kl_weight", "kl_weight", 1.0),
-        ("learning_rate", "learning_rate", 0.08),
-    ):
-        at = {label: value} | ({} if name in ("knowledge", "kl_weight") else {"algorithm": "sdpo"})
-        wanted.append((name, "sdpo", "continuous", {label: value}, at))
-    at = {"algorithm": "hybrid", "oracle": "continuous"}
-    wanted.append(("hybrid", "hybrid", "continuous", {"noise": 0.2}, at))
-    return [
-        Pin(
-            name, algorithm, oracle, seed, numbers,
-            {
-                metric: float(datasets.cells(results[name][metric], **labels)[place])
-                for metric in METRICS
-            },
-        )
-        for name, algorithm, oracle, numbers, labels in wanted
-        for place, seed in enumerate(results[name]["seed"].values[:seeds].tolist())
-    ]  # fmt: skip
-
-
-def of_league(
-    league: xr.Dataset,
-    contenders: Mapping[str, str],
-    own: Sequence[str],
-    first_seed: int,
-    seeds: int = 2,
-) -> list[Pin]:
-    """Runs of the audit: contenders at their best settings, continuous feedback, noise 0.2.
-
-    Args:
-        league: evaluated cells, along ``cell``; their seeds are counted from ``first_seed``.
-        contenders: name of the algorithm by that of the contender; those that are not there are
-            left out.
-        own: the coordinates that are numbers of algorithms; NaN where a contender has none.
-    """
-    pins = []
-    for place in range(league.sizes["cell"]):
-        at = league.isel(cell=place)
-        name, noise = str(at.contender.values), float(at.noise)
-        if name not in contenders or str(at.oracle.values) != "continuous" or noise != 0.2:
-            continue
-        if float(at.knowledge) != 1.0:
-            continue
-        numbers = {"noise": noise, "learn_from_feedback": 1.0}
-        numbers |= {
-            key: float(at[key]) for key in ("learning_rate", *own) if np.isfinite(float(at[key]))
-        }
-        for seed in at.seed.values[:seeds].tolist():
-            # Entropy is there of the last steps, and not of the last one.
-            values = {metric: float(at[metric].sel(seed=seed)) for metric in ("reward", "credit")}
-            pins.append(
-                Pin("league", contenders[name], "continuous", first_seed + seed, numbers, values)
-            )
-    return pins
 
 
 def differences(pins: Sequence[Pin]) -> list[dict[str, float]]:

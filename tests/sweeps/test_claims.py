@@ -16,10 +16,11 @@ from sweeps import statistics
 from sweeps.paper import claims
 from sweeps.paper.claims import RULES, Verdict
 from sweeps.paper.claims.reward import _published_margins
-from sweeps.paper.claims.rules import above, below, every, farthest, inside, number, smallest
 from sweeps.paper.published import BASELINES, published, table
 from sweeps.statistics import Interval
 from sweeps.store import datasets
+from sweeps.study.conditions import above, below, every, farthest, inside, smallest
+from sweeps.study.wording import number
 from tests.sweeps import synthetic
 
 COLUMNS = (

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from sweeps.paper import about, claims
-from sweeps.paper.claims import rules
-from sweeps.paper.claims.write import capital, interval_text, tally
 from sweeps.paper.page import write_report
 from sweeps.paper.render import render, summary_lines
 from sweeps.report.web import inline_svg
 from sweeps.store import datasets
+from sweeps.study import wording
+from sweeps.study.wording import capital, interval_text, tally
 from tests.sweeps import synthetic
 
 SVG = """<?xml version="1.0"?>
@@ -123,7 +123,7 @@ def test_a_table_on_the_page_is_its_file(folder, tree):
     for line, row in zip(lines[1:], rows, strict=True):
         for cell, column, value in zip(line, columns, row.split(","), strict=True):
             if column == "algorithm":
-                assert text_of(cell) == rules.name(value)
+                assert text_of(cell) == wording.name(value)
             elif column == "oracle":
                 assert text_of(cell) == value
             else:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from sweeps.paper.claims import credit, entropy, hybrid, noise, reward, seeds, teacher
 from sweeps.paper.claims.coverage import Uncovered, coverage_text, uncovered
 from sweeps.paper.claims.findings import Finding, find
-from sweeps.paper.claims.model import RULES, Claim, Verdict
+from sweeps.paper.claims.registry import RULES
 from sweeps.paper.claims.write import MIN_SEEDS, judge, load_claims, write_claims
+from sweeps.study.judgements import Claim, Verdict
 
 GROUPS = (reward, credit, entropy, noise, hybrid, seeds, teacher)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Results
-from sweeps.paper.claims.rules import FEEDBACK, cells, name, number
+from sweeps.paper.claims.rules import FEEDBACK, cells
 from sweeps.paper.published import ALGORITHMS, BASELINES, ROUNDING, table
 from sweeps.paper.tables import TABLE_METRICS
+from sweeps.study.judgements import Results
+from sweeps.study.wording import name, number
 
 
 @dataclass(frozen=True)

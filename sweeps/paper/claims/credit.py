@@ -10,27 +10,23 @@ import itertools
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import (
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import FEEDBACK, cells, verdict
+from sweeps.paper.published import ROUNDING, published, table
+from sweeps.statistics import Floats, Interval
+from sweeps.study.conditions import (
     CREDIT_MARGIN,
-    FEEDBACK,
     above,
     below,
-    cells,
     every,
     farthest,
     inside,
     joint,
     largest,
-    listed,
-    name,
-    number,
-    shown,
     smallest,
-    verdict,
 )
-from sweeps.paper.published import ROUNDING, published, table
-from sweeps.statistics import Floats, Interval
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import listed, name, number, shown
 
 # What a correlation must pass to be called strong (Cohen's convention for a large one).
 STRONG = 0.5

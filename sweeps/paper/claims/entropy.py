@@ -5,27 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import (
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import FEEDBACK, cells, lost, verdict
+from sweeps.paper.published import BASELINES, ROUNDING, published, table, text_checks
+from sweeps.statistics import Floats
+from sweeps.study.conditions import (
     ENTROPY_MARGIN,
-    FEEDBACK,
     above,
     below,
-    cells,
     every,
     inside,
     joint,
-    lost,
-    number,
-    percent,
     replicate,
     risk,
-    shown,
     smallest,
-    verdict,
 )
-from sweeps.paper.published import BASELINES, ROUNDING, published, table, text_checks
-from sweeps.statistics import Floats
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import number, percent, shown
 
 # What "near ln 8" may fairly mean, in nats: 1% of ln 8, where the paper's baselines are 0.2 to 0.4%
 # below it.

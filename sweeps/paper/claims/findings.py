@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from sweeps import statistics
 from sweeps.paper.claims.credit import along_the_run
-from sweeps.paper.claims.model import Results
-from sweeps.paper.claims.rules import FEEDBACK, REWARD_MARGIN, best_rate, cells, name, number, shown
+from sweeps.paper.claims.rules import FEEDBACK, best_rate, cells
 from sweeps.paper.claims.teacher import SAME_LOGITS
 from sweeps.paper.published import ALGORITHMS, BASELINES, table, text_checks
+from sweeps.study.conditions import REWARD_MARGIN
+from sweeps.study.judgements import Results
+from sweeps.study.wording import name, number, shown
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import (
-    above,
-    cells,
-    every,
-    farthest,
-    inside,
-    joint,
-    largest,
-    number,
-    shown,
-    smallest,
-    verdict,
-)
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import cells, verdict
 from sweeps.paper.published import limit, published, text_checks, text_claims
+from sweeps.study.conditions import above, every, farthest, inside, joint, largest, smallest
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import number, shown
 
 KINDS = ("continuous", "critique")
 # How closely a point can be read off the paper's figure 5.

@@ -5,30 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, Verdict, judges
-from sweeps.paper.claims.rules import (
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import cells, lost, verdict
+from sweeps.paper.published import BASELINES, ROUNDING, published, text_checks, text_claims
+from sweeps.statistics import Floats
+from sweeps.study.conditions import (
     CREDIT_MARGIN,
     REWARD_MARGIN,
     above,
     below,
-    cells,
     every,
     farthest,
     inside,
     joint,
-    lost,
-    name,
-    number,
-    percent,
     replicate,
     risk,
-    shown,
     smallest,
-    verdict,
-    word,
 )
-from sweeps.paper.published import BASELINES, ROUNDING, published, text_checks, text_claims
-from sweeps.statistics import Floats
+from sweeps.study.judgements import Judgement, Results, Verdict
+from sweeps.study.wording import name, number, percent, shown, word
 
 LEVELS: tuple[float, ...] = tuple(published()["protocol"]["noise_levels"])
 

@@ -5,26 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import (
-    FEEDBACK,
-    REWARD_MARGIN,
-    above,
-    best_rate,
-    cells,
-    every,
-    inside,
-    joint,
-    largest,
-    listed,
-    name,
-    number,
-    replicate,
-    risk,
-    shown,
-    smallest,
-    verdict,
-)
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import FEEDBACK, best_rate, cells, verdict
 from sweeps.paper.published import (
     ALGORITHMS,
     BASELINES,
@@ -36,6 +18,19 @@ from sweeps.paper.published import (
     text_claims,
 )
 from sweeps.statistics import Floats
+from sweeps.study.conditions import (
+    REWARD_MARGIN,
+    above,
+    every,
+    inside,
+    joint,
+    largest,
+    replicate,
+    risk,
+    smallest,
+)
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import listed, name, number, shown
 
 # Standard deviations by which two smoothed curves must differ to be told apart by eye.
 VISIBLE = 2.0

@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import (
-    above,
-    cells,
-    every,
-    joint,
-    name,
-    number,
-    replicate,
-    risk,
-    shown,
-    smallest,
-    verdict,
-)
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import cells, verdict
 from sweeps.paper.published import ALGORITHMS, BASELINES, ROUNDING, limit, published
 from sweeps.statistics import Floats
+from sweeps.study.conditions import above, every, joint, replicate, risk, smallest
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import name, number, shown
 
 
 def _reward(results: Results) -> dict[str, Floats]:

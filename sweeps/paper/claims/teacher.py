@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from sweeps import statistics
-from sweeps.paper.claims.model import Judgement, Results, judges
-from sweeps.paper.claims.rules import above, cells, number, shown, verdict
+from sweeps.paper.claims.registry import judges
+from sweeps.paper.claims.rules import cells, verdict
+from sweeps.study.conditions import above
+from sweeps.study.judgements import Judgement, Results
+from sweeps.study.wording import number, shown
 
 # Final logits of runs that are equal on paper differ by float32 rounding alone: about 1e-7 of
 # logits of order 1, each step, for a few hundred steps; now and then rounding makes one sampled

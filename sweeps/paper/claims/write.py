@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sweeps.paper import about
-from sweeps.paper.claims.model import RULES, Claim, Verdict
-from sweeps.paper.claims.rules import number
+from sweeps.paper.claims.registry import RULES
 from sweeps.store import datasets
+from sweeps.study.judgements import Claim
+from sweeps.study.wording import capital, interval_text, tally
 from sweeps.system import writing
 
 JSON_NAME = "claims.json"
 MARKDOWN_NAME = "claims.md"
-
 OPEN_CONSTANTS = (
     "The paper leaves several constants open. Ours were fitted to its published SDPO and REINFORCE "
     "numbers, so agreement in level is expected and is weak evidence; orders, contrasts, intervals "
     "over seeds and control runs were not fitted."
 )
-
 HOW_SURE = (
     "Intervals are 95% over seeds, wider where a claim spans several cells so that all of them "
     "hold together; differences are taken within seeds. Published numbers are compared with the "
@@ -33,7 +29,6 @@ HOW_SURE = (
     'of its numbers at once). Of a claim that is true a rule says "fails" in at most 5% of '
     'samples, however few the seeds; where they are too few the verdict is "undecided".'
 )
-
 # Below this an interval between order statistics does not exist at the joint level.
 MIN_SEEDS = 10
 
@@ -85,50 +80,6 @@ def load_claims(out_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def counts(verdicts: Iterable[str]) -> dict[Verdict, int]:
-    """How many claims got each verdict, in the order of ``Verdict``, zeros included."""
-    found = Counter(str(verdict) for verdict in verdicts)
-    return {verdict: found[verdict.value] for verdict in Verdict}
-
-
-# The verdicts as verbs, of one claim and of several.
-_VERBS = {
-    Verdict.HOLDS: ("holds", "hold"),
-    Verdict.FAILS: ("fails", "fail"),
-    Verdict.OTHER_REASON: ("holds for another reason", "hold for another reason"),
-    Verdict.CONTRADICTS: (
-        "contradicts the paper's own data",
-        "contradict the paper's own data",
-    ),
-    Verdict.UNDECIDED: ("is undecided", "are undecided"),
-}
-
-
-def counted(verdict: Verdict, count: int) -> str:
-    """``12 hold``, ``1 holds``: a verdict count as a phrase."""
-    return f"{count} {_VERBS[verdict][count != 1]}"
-
-
-def tally(verdicts: Iterable[str]) -> str:
-    """The verdict counts in one phrase, without the zeros."""
-    parts = [counted(verdict, count) for verdict, count in counts(verdicts).items() if count]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def interval_text(row: dict[str, Any] | Claim, which: str) -> str:
-    """``published``, ``estimate`` or ``interval`` of a row, as every page prints it."""
-    values = row.row() if isinstance(row, Claim) else row
-    if which == "published":
-        return "none" if values[which] is None else number(values[which])
-    if values["estimate"] is None:
-        return "undefined"
-    if which == "interval":
-        low = -np.inf if values["ci_low"] is None else values["ci_low"]
-        high = np.inf if values["ci_high"] is None else values["ci_high"]
-        return f"{number(low)} to {number(high)}"
-    return number(values["estimate"])
-
-
 def markdown(claims: Sequence[Claim]) -> str:
     """The verdicts as a table, then each claim with its rule and numbers."""
     lines = [
@@ -175,8 +126,3 @@ def markdown(claims: Sequence[Claim]) -> str:
         lines += [f"- {capital(line)}." for line in c.evidence]
         lines.append(f"- Rule: {c.rule}")
     return "\n".join(lines) + "\n"
-
-
-def capital(text: str) -> str:
-    """``text`` with a capital first letter."""
-    return text[:1].upper() + text[1:]

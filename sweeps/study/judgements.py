@@ -1,11 +1,9 @@
-"""What a judged claim is: the possible verdicts, the row, and the registry of rules."""
+"""What a judged claim is: the possible verdicts, what a rule finds, and the row."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -104,13 +102,6 @@ class Claim:
         return cls(**{**row, **numbers, "verdict": Verdict(row["verdict"]), "evidence": evidence})
 
 
-Rule = Callable[[Results], Judgement]
-
-
-def _rule_text(rule: Callable[..., Any]) -> str:
-    return " ".join((inspect.getdoc(rule) or "").split())
-
-
 def undetermined(why: Undefined, results: Results) -> Judgement:
     """What a rule finds in results that do not determine its statistic: nothing, with the cause."""
     nothing = np.asarray(np.nan)
@@ -124,56 +115,9 @@ def undetermined(why: Undefined, results: Results) -> Judgement:
     )
 
 
-RULES: dict[str, Callable[[Results], Claim]] = {}
-
-
-def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
-    """Register a rule for one claim. The rule's docstring is what readers are shown as the rule."""
-
-    def register(rule: Rule) -> Rule:
-        if identifier in RULES:
-            raise ValueError(f"identifier: {identifier!r} has a rule already; allowed: one rule")
-
-        @functools.wraps(rule)
-        def judged(results: Results) -> Claim:
-            try:
-                found = rule(results)
-            except Undefined as why:
-                found = undetermined(why, results)
-            return Claim(
-                id=identifier,
-                claim=claim,
-                where=where,
-                statistic=found.statistic,
-                published=None if found.published is None else _rounded(found.published),
-                estimate=_rounded(found.interval.estimate),
-                ci_low=_rounded(found.interval.low),
-                ci_high=_rounded(found.interval.high),
-                seeds=found.interval.seeds,
-                verdict=found.verdict,
-                reason=found.reason,
-                control=found.control,
-                rule=_rule_text(rule),
-                evidence=found.evidence,
-            )
-
-        RULES[identifier] = judged
-        return rule
-
-    return register
-
-
 def _or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _rounded(value: object) -> float:
-    """Six significant digits: more than the seeds can support, and the same on every machine.
-
-    Adding zero turns -0.0 into 0.0.
-    """
-    return float(f"{float(value):.6g}") + 0.0  # type: ignore[arg-type]
