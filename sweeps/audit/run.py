@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sweeps import provenance
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
+from sweeps.provenance import sources
 from sweeps.store import datasets
 from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import AUDIT
@@ -104,4 +104,4 @@ def source_digest() -> str:
     """SHA-256 of the code that decides the audit's numbers."""
     own = ("contenders", "plan", "trials", "experiments")
     files = ("study/landscape", "statistics", *(f"audit/{name}" for name in own))
-    return provenance.source_digest(*files)
+    return sources.source_digest(*files)

@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sdpo_jax import Sizes
-from sweeps import provenance
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import NAMES, QUICK, Settings
 from sweeps.calibration.saved import described, saved
 from sweeps.execute import threads
 from sweeps.paper import about
+from sweeps.provenance import sources
 from sweeps.report import drawing
 from sweeps.report.display import Display, duration
 from sweeps.report.health import health
@@ -87,7 +87,7 @@ def calibrate(
     check_writable(out, "--out")
     begun = time.perf_counter()
     with locked(out) as held, Display() as display:
-        computes = progress.fingerprint(provenance.source_digest("calibration/design"))
+        computes = progress.fingerprint(sources.source_digest("calibration/design"))
         _check_blocks_alone(out)
         manifest = progress.begin(
             out, CALIBRATION, described(settings, sizes), computes, line, NAMES, ignored=_MADE

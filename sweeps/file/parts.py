@@ -45,7 +45,7 @@ from sdpo_jax.policies import policy_kind
 from sdpo_jax.problems import Bigram as BigramProblem
 from sdpo_jax.problems import problem_kind
 from sdpo_jax.program import algorithm_of
-from sweeps import provenance
+from sweeps.provenance import sources
 
 REGISTRIES: Mapping[str, dict[str, Any]] = {
     "algorithm": ALGORITHMS,
@@ -200,7 +200,7 @@ def of_plans(plans: Iterable[Plan], elsewhere: Iterable[str] = ()) -> dict[str, 
     return {
         f"{kind} {_BROUGHT.get((kind, name), name)}": each
         for (kind, name), each in sorted(named.items(), key=lambda item: item[0])
-        if each is not None and not provenance.is_own(kind, name, each)
+        if each is not None and not sources.is_own(kind, name, each)
     }
 
 

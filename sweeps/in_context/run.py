@@ -14,10 +14,10 @@ from typing import Any
 import xarray as xr
 
 from sdpo_jax.grid import default_workers
-from sweeps import provenance
 from sweeps.in_context.experiments import parts
 from sweeps.in_context.page import render
 from sweeps.in_context.plan import Plan
+from sweeps.provenance import sources
 from sweeps.store import datasets
 from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import IN_CONTEXT
@@ -127,6 +127,6 @@ def _compute(
 
 def source_digest() -> str:
     """SHA-256 of the code that decides the study's numbers."""
-    return provenance.source_digest(
+    return sources.source_digest(
         *(f"in_context/{name}" for name in ("plan", "trials", "experiments"))
     )

@@ -19,11 +19,11 @@ import xarray as xr
 
 from sdpo_jax import Plan, Progress
 from sdpo_jax.grid import compiled_ahead
-from sweeps import provenance
 from sweeps.paper import claims
 from sweeps.paper import experiments as paper
 from sweeps.paper.page import write_report
 from sweeps.paper.render import render
+from sweeps.provenance import sources
 from sweeps.store import datasets
 from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import REPRODUCTION
@@ -101,7 +101,7 @@ def check_seeds(seeds: int) -> None:
 
 def reproduction_fingerprint() -> dict[str, Any]:
     """What computes a reproduction here, ``study.fingerprint``."""
-    return progress.fingerprint(provenance.source_digest("study/landscape", "paper/experiments"))
+    return progress.fingerprint(sources.source_digest("study/landscape", "paper/experiments"))
 
 
 def _reproduce(

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sdpo_jax import Plan
-from sweeps import provenance
 from sweeps.file import parts
 from sweeps.file.sweepfile import Sweep
+from sweeps.provenance import machine, sources
 
 # Parts of every fingerprint.
 ALWAYS = {"versions", "device", "block_width", "source"}
@@ -34,20 +34,20 @@ def fingerprint(
             library's, which the digest of its code holds.
         named: ``Sweep.named``; they count too.
     """
-    device = provenance.device()
+    device = machine.device()
     found = {
-        "versions": provenance.versions(),
+        "versions": machine.versions(),
         "device": {name: device[name] for name in ("platform", "kind", "processor")},
-        **provenance.compilation(),
+        **machine.compilation(),
         "block_width": width,
-        "source": provenance.library_digest(),
+        "source": sources.library_digest(),
     }
     own = parts.of_plans(plans, named)
     if not own:
         return found
     known = parts.known_of(own)
     return found | {
-        REGISTERED: {name: provenance.source_of(each) for name, each in own.items()},
+        REGISTERED: {name: sources.source_of(each) for name, each in own.items()},
         **({KNOWN: known} if known else {}),
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 import xarray as xr
 
 from sdpo_jax.grid import default_block_width
-from sweeps import provenance
+from sweeps.provenance import sources
 from sweeps.store import datasets, fingerprints, places
 from sweeps.store.kinds import Kind
 from sweeps.store.places import clear_partial_files
@@ -77,7 +77,7 @@ def begin(
     clear_partial_files(out)
     for place in (blocks_folder(out), *blocks_folder(out).glob("*/")):
         remove_partial_files(place)
-    manifest |= {"command": command, "commit": provenance.commit(), "parts": list(parts)}
+    manifest |= {"command": command, "commit": sources.commit(), "parts": list(parts)}
     # Before the first block, so that the folder is known for what it is.
     datasets.write_manifest(out, manifest)
     return manifest

@@ -17,7 +17,7 @@ from sweeps.paper import claims
 from sweeps.paper.claims import RULES, Verdict
 from sweeps.paper.claims.reward import _published_margins
 from sweeps.paper.published import BASELINES, published, table
-from sweeps.statistics import Interval
+from sweeps.statistics import Interval, ranges
 from sweeps.store import datasets
 from sweeps.study.conditions import above, below, every, farthest, inside, smallest
 from sweeps.study.wording import number
@@ -363,7 +363,7 @@ def test_a_run_that_broke_down_at_some_rate_decides_nothing(base, data):
 @pytest.mark.parametrize("world", range(12))
 def test_any_results_get_a_verdict_that_the_rule_names(base, world, monkeypatch):
     """One to twelve seeds, constant columns, zeros, noise, and NaN in some data set."""
-    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    monkeypatch.setattr(ranges, "_SCORES", 4_000)
     rng = np.random.default_rng(world)
     seeds = rng.choice(64, int(rng.integers(1, 6 if world % 2 else 13)), replace=False)
     changed = {name: dataset.isel(seed=seeds).copy(deep=True) for name, dataset in base.items()}
@@ -392,7 +392,7 @@ def test_few_seeds_are_undecided_and_not_wrong(monkeypatch):
 
     The joint intervals are 95%, the central ranges 99%: at most one in twenty.
     """
-    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    monkeypatch.setattr(ranges, "_SCORES", 4_000)
     everyone = synthetic.datasets(synthetic._Draw(400, 300))
     truth = {identifier: rule(everyone).verdict for identifier, rule in RULES.items()}
     assert truth["C20"] == HOLDS
@@ -487,7 +487,7 @@ JUST_TRUE = {"C02": true_c02, "C10": true_c10, "C13": true_c13, "C14": true_c14,
 @pytest.mark.parametrize("identifier", JUST_TRUE)
 def test_what_is_just_true_is_seldom_said_to_fail(identifier, monkeypatch):
     """In at most 5% of samples of 16 seeds; each published number is where its range ends."""
-    monkeypatch.setattr(statistics, "_SCORES", 2_000)
+    monkeypatch.setattr(ranges, "_SCORES", 2_000)
     monkeypatch.setattr(statistics, "group_draws", partial(statistics.group_draws, draws=1_000))
     rng = np.random.default_rng(20)
     tries = 200

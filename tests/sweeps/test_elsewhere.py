@@ -38,11 +38,11 @@ from benchmarks import kills
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policies import mean_score
-from sweeps import provenance
 from sweeps.__main__ import main
 from sweeps.commands import resume
 from sweeps.execute import replay, running
 from sweeps.paper import reproduce
+from sweeps.provenance import machine, sources
 from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, tasks
 from sweeps.store.folder import Folder
 from sweeps.study import progress
@@ -120,7 +120,7 @@ def test_another_instruction_set_is_refused_and_named(out, clean):
     assert told["resume"].returncode == 2
     assert "XLA_FLAGS xla_cpu_max_isa (none, now SSE4_2)" in told["resume"].stderr
     assert "as this machine would now" not in told["status"].stdout
-    if "avx" in provenance.instructions():
+    if "avx" in machine.instructions():
         assert "instruction set (now without avx" in told["resume"].stderr
         assert "instruction set (now without avx" in told["status"].stdout.replace("\n", " ")
     assert kills.contents(out) == left
@@ -156,7 +156,7 @@ def test_a_setting_that_changes_bits_is_part_of_the_fingerprint(setting, value):
 
 
 def test_flags_are_the_same_however_they_are_written(tmp_path):
-    flags = provenance.xla_flags
+    flags = machine.xla_flags
     same = {"xla_a": "true", "xla_b": "2"}
     file = tmp_path / "flags"
     file.write_text("--xla_b=2\n--xla_a")
@@ -186,7 +186,7 @@ def test_what_an_old_manifest_does_not_say_is_named(out, clean, capsys):
 
 def test_blocks_that_are_being_replaced_are_not_mixed_with_new_ones(out, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "library_digest", lambda: "other")
+        patch.setattr(sources, "library_digest", lambda: "other")
         stop = iter([False, False, True, True, True, True, True, True, True])
         running.run(out, manifest.saved_sweep(out), on_change="redo", stop=lambda: next(stop))
         survey = Folder.open(out).blocks.survey()
@@ -241,7 +241,7 @@ def test_numbers_can_be_opened_without_the_algorithm_that_made_them(
     assert main(["resume", str(out)]) == 0
     assert kills.contents(out) == before
     # Other code of the same name is not taken for it.
-    monkeypatch.setattr(provenance, "source_of", lambda function: "changed")
+    monkeypatch.setattr(sources, "source_of", lambda function: "changed")
     assert main(["resume", str(out)]) == 2
     assert "algorithm own (" in capsys.readouterr().err
 
@@ -299,7 +299,7 @@ MAKERS = {
 
 
 def own_digests():
-    return [provenance.source_of(make(by)) for make in MAKERS.values() for by in (1.0, 9.0)]
+    return [sources.source_of(make(by)) for make in MAKERS.values() for by in (1.0, 9.0)]
 
 
 @pytest.fixture(scope="module")
@@ -312,14 +312,14 @@ def test_what_is_registered_is_told_apart_by_all_that_it_does(digests):
     assert not any("unknown" in each for each in digests)
     # A name of the library's that holds something else of it, and something of its own.
     for name, each in (("grpo", rloo), ("mine", rloo), ("mine", own_algorithm), ("mine", None)):
-        assert not provenance.is_own("algorithm", name, each)
-    assert provenance.is_own("algorithm", "rloo", rloo)
+        assert not sources.is_own("algorithm", name, each)
+    assert sources.is_own("algorithm", "rloo", rloo)
     for kind, registry in (
         ("algorithm", ALGORITHMS),
         ("metric", METRICS),
         ("optimizer", OPTIMIZERS),
     ):
-        assert all(provenance.is_own(kind, name, each) for name, each in registry.items())
+        assert all(sources.is_own(kind, name, each) for name, each in registry.items())
 
 
 def test_digests_are_the_same_in_another_process(digests):
@@ -336,11 +336,11 @@ def test_what_cannot_be_told_is_never_taken_for_the_same():
     endless = Scale(1.0)
     endless.by = (each for each in ())
     for value in (Scale(threading.Lock()), endless, Scale(list(range(30_000)))):
-        first, second = provenance.source_of(value), provenance.source_of(value)
+        first, second = sources.source_of(value), sources.source_of(value)
         assert first.startswith("unknown (") and first != second
     # A part of itself is no hindrance.
     endless.by = endless
-    assert provenance.source_of(endless) == provenance.source_of(endless)
+    assert sources.source_of(endless) == sources.source_of(endless)
 
 
 # What is in a folder.

@@ -21,13 +21,13 @@ import sdpo_jax
 import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
-from sweeps import provenance
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
 from sweeps.commands import audit, reproduce
 from sweeps.execute import replay
 from sweeps.file import sweepfile
+from sweeps.provenance import sources
 from sweeps.report import exports
 from sweeps.report.health import health
 from sweeps.store import blocks, tasks
@@ -324,7 +324,7 @@ def test_another_fingerprint_is_refused_unless_asked_for(copy, capsys, monkeypat
     out, before = copy
     path = block_files(out)[0]
     path.unlink()
-    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
+    monkeypatch.setattr(sources, "library_digest", lambda: "other")
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "code of sdpo_jax" in said and "--on-change keep" in said
