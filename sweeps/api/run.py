@@ -24,7 +24,7 @@ from sdpo_jax.program import NAMED_AXES
 from sweeps.api.open import open_sweep
 from sweeps.execute import running
 from sweeps.file import sweepfile
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store.places import SWEEPS_OUT
 from sweeps.system import cache
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from sweeps.commands.arguments import (
-    WRITERS,
-    FolderArgument,
-)
+from sweeps.commands.arguments import WRITERS, FolderArgument
 from sweeps.commands.studies import page_of, print_outcome
 from sweeps.system.text import plain
 

@@ -10,18 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from sweeps.commands.arguments import (
-    GOES_ON,
-    OnChange,
-    Settings,
-    SweepFile,
-    Where,
-    default,
-)
+from sweeps.commands.arguments import GOES_ON, OnChange, Settings, SweepFile, Where, default
 from sweeps.system.text import plain
 
 if TYPE_CHECKING:
-    from sweeps.file.sweepfile import Sweep
+    from sweeps.file.sweep import Sweep
     from sweeps.store.folder import Folder
     from sweeps.store.tasks import Survey
 

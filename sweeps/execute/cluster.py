@@ -20,7 +20,7 @@ from typing import Any
 from sdpo_jax import Progress
 from sdpo_jax.engine.checks import shown
 from sweeps.execute import GivenUp, Lost, worker
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store.folder import Folder
 from sweeps.store.tasks import Task
 from sweeps.system.interrupts import Control, Stopped

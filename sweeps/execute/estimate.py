@@ -9,7 +9,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax.grid import Chunk, Group, default_workers, output_bytes
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store.blocks import Known
 from sweeps.store.tasks import Task, tasks_of
 

@@ -9,16 +9,13 @@ from typing import Any, Protocol
 
 from sdpo_jax import Progress
 from sweeps.execute import threads
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store.folder import Folder
 from sweeps.store.ownership import claim
 from sweeps.store.places import CLAIMS, DATA, clear_partial_files
 from sweeps.store.tasks import Survey
 from sweeps.system.interrupts import Control
-from sweeps.system.writing import (
-    check_writable,
-    locked,
-)
+from sweeps.system.writing import check_writable, locked
 
 
 class Executor(Protocol):

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweeps import statistics
-from sweeps.file import sweepfile
+from sweeps.file import sweep
 from sweeps.report import drawing, summary
 from sweeps.report.drawing import all_drawn, drawn
 from sweeps.report.health import broken_runs, health
@@ -62,7 +62,7 @@ def render_sweep(directory: Path) -> list[Path]:
         table = directory / TABLES / f"{grid}.csv"
         paths.append(writing.write_text(table, _csv(rows)))
         if compared:
-            comparison = directory / TABLES / f"{grid}{sweepfile.COMPARISONS}.csv"
+            comparison = directory / TABLES / f"{grid}{sweep.COMPARISONS}.csv"
             paths.append(writing.write_text(comparison, _csv(compared)))
         drawings = []
         for metric in summary.metrics_of(data):

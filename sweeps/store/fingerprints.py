@@ -9,7 +9,7 @@ from typing import Any
 
 from sdpo_jax import Plan
 from sweeps.file import parts
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.provenance import machine, sources
 
 # Parts of every fingerprint.

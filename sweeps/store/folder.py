@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.file import parts
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store import blocks
 from sweeps.store.fingerprints import OtherFingerprint, alike, differences, digest
 from sweeps.store.manifest import Manifest, parsed
 from sweeps.store.places import DATA, FINGERPRINTS
 from sweeps.store.tasks import Blocks, tasks_of
 from sweeps.system.reading import read_json
-from sweeps.system.writing import (
-    write_atomically,
-)
+from sweeps.system.writing import write_atomically
 
 
 class Folder:

@@ -16,16 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.file import parts, sweepfile
-from sweeps.file.sweepfile import Sweep
+from sweeps.file import mistakes, parts, sweepfile
+from sweeps.file.sweep import Sweep
 from sweeps.store import blocks, kinds
 from sweeps.store.fingerprints import ALWAYS, KNOWN, REGISTERED
 from sweeps.store.places import DATA, MADE, MANIFEST
 from sweeps.system.reading import read_json
-from sweeps.system.writing import (
-    make_room,
-    write_atomically,
-)
+from sweeps.system.writing import make_room, write_atomically
 
 _FORMAT = 1
 
@@ -257,7 +254,7 @@ def saved_sweep(path: Path) -> Sweep:
 def parsed(path: Path, manifest: Manifest, text: str) -> Sweep:
     try:
         return sweepfile.parse(text, manifest.name, str(path))
-    except sweepfile.SweepError as error:
+    except mistakes.SweepError as error:
         first = str(error.mistakes[0]).splitlines()[0]
         first = first if len(first) <= 160 else first[:157] + "..."
         raise NoSweep(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.file import parts
-from sweeps.file.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
 from sweeps.store import blocks
 from sweeps.store.fingerprints import (
     OtherFingerprint,
@@ -22,10 +22,7 @@ from sweeps.store.fingerprints import (
 from sweeps.store.folder import Folder
 from sweeps.store.manifest import Manifest, NoSweep, holds_blocks, is_sweep, parsed
 from sweeps.store.places import DATA, FINGERPRINTS, MANIFEST
-from sweeps.system.writing import (
-    Busy,
-    locked,
-)
+from sweeps.system.writing import Busy, locked
 
 
 def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None = None) -> Folder:

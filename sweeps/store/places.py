@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.system.writing import (
-    remove_partial_files,
-)
+from sweeps.system.writing import remove_partial_files
 
 MANIFEST = "manifest.json"
 DATA = "data"

@@ -30,8 +30,10 @@ from sdpo_jax.grid import AXES, programs
 from sdpo_jax.program import SEED_AXES
 from sweeps.__main__ import main
 from sweeps.execute import estimate, threads
-from sweeps.file import sweepfile
-from sweeps.file.sweepfile import RESERVED, SweepError, parse
+from sweeps.file import oracle_tables, sweepfile, values
+from sweeps.file.mistakes import SweepError
+from sweeps.file.reader import RESERVED
+from sweeps.file.sweepfile import parse
 from sweeps.report import drawing
 from sweeps.report.display import Display, console
 from sweeps.store import blocks
@@ -155,7 +157,7 @@ class Writer:
 
     def oracle(self):
         rng = self.rng
-        kinds = [*sweepfile._KINDS]
+        kinds = [*oracle_tables.KINDS]
         if rng.random() < 0.3:
             return rng.choice(kinds)
         table = {"kind": rng.choice(kinds)}
@@ -505,7 +507,7 @@ def test_two_files_never_share_a_folder_by_their_names():
     for stem, name in found.items():
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
         assert name.strip("-") == name
-        assert not sweepfile._DEVICES.fullmatch(name)
+        assert not values.DEVICES.fullmatch(name)
         if stem in ("a", "a-b", "a_b", "my-sweep", "2024-run"):
             assert name == stem
     # One name, spelled as file systems do.

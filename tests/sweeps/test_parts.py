@@ -17,7 +17,7 @@ import sweeps
 from sdpo_jax.algorithms.rloo import rloo
 from sweeps.__main__ import main
 from sweeps.api import run
-from sweeps.file import parts, sweepfile
+from sweeps.file import mistakes, parts, sweepfile
 from sweeps.store import manifest
 
 ROOT = Path(__file__).parents[2]
@@ -261,7 +261,7 @@ def test_other_code_of_a_part_is_another_sweep(lab, capsys):
 )
 def test_what_is_no_part_is_named(lab, entry, words):
     (lab / "sweep.toml").write_text(f"[axes]\n{entry}\n")
-    with pytest.raises(sweepfile.SweepError) as error:
+    with pytest.raises(mistakes.SweepError) as error:
         sweepfile.read(lab / "sweep.toml")
     told = str(error.value)
     assert all(word in told for word in words), told
@@ -271,7 +271,7 @@ def test_two_metrics_of_one_name_are_refused(lab):
     (lab / "my_lab" / "more.py").write_text("def hits(view):\n    return view.reward.min(0)\n")
     metrics = '["my_lab.parts:hits", "my_lab.more:hits"]'
     (lab / "sweep.toml").write_text(f"[base]\nmetrics = {metrics}\n")
-    with pytest.raises(sweepfile.SweepError, match=r"my_lab\.more:hits is called as"):
+    with pytest.raises(mistakes.SweepError, match=r"my_lab\.more:hits is called as"):
         sweepfile.read(lab / "sweep.toml")
 
 
