@@ -100,7 +100,7 @@ def check_seeds(seeds: int) -> None:
 
 
 def reproduction_fingerprint() -> dict[str, Any]:
-    """What computes a reproduction here, ``study.fingerprint``."""
+    """What computes a reproduction here, ``progress.fingerprint``."""
     return progress.fingerprint(sources.source_digest("study/landscape", "paper/experiments"))
 
 

@@ -27,6 +27,7 @@ import sweeps
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, programs
+from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.program import SEED_AXES
 from sweeps.__main__ import main
 from sweeps.execute import estimate, threads
@@ -171,7 +172,7 @@ class Writer:
                     [0.5, 5, [0.25, 0.5], [2, 3, 4], {"linspace": [0.1, 0.4, 3]}]
                 )  # fmt: skip
         if rng.random() < 0.3:
-            strengths = rng.sample(sorted(sweepfile.STRENGTHS), 2)
+            strengths = rng.sample(sorted(STRENGTHS), 2)
             lists = [[0.1, 0.2], [i / 50_000 for i in range(rng.choice([2, 2, 2, 2000]))]]
             table["judge"] = {each: rng.choice([0.1, *lists]) for each in strengths}
         return table
