@@ -24,10 +24,11 @@ from sweeps.execute import claims as claiming
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
 from sweeps.provenance import machine, sources
-from sweeps.store import folder, ownership, tasks
+from sweeps.store import ownership, tasks
 from sweeps.store.folder import Folder
 from sweeps.system.interrupts import Control
 from sweeps.system.processes import Process
+from sweeps.system.writing import locked
 
 BASE = """
 [base]
@@ -250,7 +251,7 @@ def test_what_is_only_prepared_is_computed_by_any_code(out, file, capsys, monkey
 def test_another_machine_at_work_keeps_its_fingerprint(out, monkeypatch):
     monkeypatch.setattr(sources, "library_digest", lambda: "other")
     before = Folder.open(out).manifest
-    with folder.locked(out, shared=True):
+    with locked(out, shared=True):
         ownership.adopt(out)
     assert Folder.open(out).manifest == before
     ownership.adopt(out)
@@ -275,7 +276,7 @@ def test_another_sweep_s_folder_is_refused(out, tmp_path, capsys, command):
 def test_status_says_who_is_at_work_and_nothing_else_to_do(out, capsys):
     assert main(["status", str(out)]) == 0
     assert "go on with" in capsys.readouterr().out
-    with folder.locked(out, shared=True):
+    with locked(out, shared=True):
         assert main(["status", str(out)]) == 0
         said = capsys.readouterr().out
     assert "at work" in said and "go on with" not in said
@@ -312,10 +313,10 @@ def test_status_looks_once(out, capsys, monkeypatch):
 
 
 def test_run_and_work_do_not_meet(out, capsys):
-    with folder.locked(out, shared=True):
+    with locked(out, shared=True):
         assert main(["resume", str(out)]) == 2
         assert "another process is at work there" in capsys.readouterr().err
-    with folder.locked(out):
+    with locked(out):
         assert main(["work", str(out)]) == 2
         assert "another process is at work there" in capsys.readouterr().err
 
