@@ -173,7 +173,7 @@ def _run(
         )
     elif isinstance(command, Peers):
         from benchmarks import compare
-        from sweeps import cache
+        from sweeps.system import cache
 
         if command.seconds <= 0:
             raise ValueError(f"--seconds: {command.seconds}; allowed: above 0")

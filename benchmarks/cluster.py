@@ -60,8 +60,10 @@ class Options:
 
 def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
     """Seconds of the work of each way and each turn: threads, and so many worker processes."""
-    from sweeps import cache, folder, sweepfile
+    from sweeps.execute import running
     from sweeps.execute.cluster import connected
+    from sweeps.file import sweepfile
+    from sweeps.system import cache
 
     cache.enable()
     sweep = sweepfile.parse(SWEEP.format(runs=runs, seeds=runs // 4), "cluster")
@@ -75,13 +77,13 @@ def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as place:
 
                 def timed(
-                    executor: folder.Executor | None, place: str = place, name: str = name
+                    executor: running.Executor | None, place: str = place, name: str = name
                 ) -> None:
                     nonlocal blocks
                     # Every worker gets some of it, and compiles both programs.
-                    folder.run(Path(place) / "warm", warm, executor=executor)
+                    running.run(Path(place) / "warm", warm, executor=executor)
                     begun = time.perf_counter()
-                    made = folder.run(Path(place) / "out", sweep, executor=executor)
+                    made = running.run(Path(place) / "out", sweep, executor=executor)
                     found.setdefault(name, []).append(time.perf_counter() - begun)
                     blocks = len(made.blocks.tasks)
 
@@ -128,18 +130,20 @@ def handed_out(count: int) -> dict[str, Any]:
     """Plan so many blocks and hand them out to simulated workers; this process's memory."""
     import distributed
 
-    from sweeps import folder, sweepfile
+    from sweeps.execute import running
     from sweeps.execute.cluster import Cluster
-    from sweeps.interrupts import Control
+    from sweeps.file import sweepfile
+    from sweeps.store import folder, tasks
+    from sweeps.system.interrupts import Control
 
-    folder.block_runs = lambda program, plan: 1
+    tasks.block_runs = lambda program, plan: 1
     distributed.wait = lambda *_, **__: None
     before = _largest()
     begun = time.perf_counter()
     sweep = sweepfile.parse(_MANY.format(blocks=count), "many")
     client = _Simulated()
     with tempfile.TemporaryDirectory() as place:
-        folder.prepare(Path(place) / "out", sweep)
+        running.prepare(Path(place) / "out", sweep)
         cluster = folder.Folder.open(Path(place) / "out")
         survey = cluster.blocks.survey()
         planned = time.perf_counter() - begun

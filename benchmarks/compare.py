@@ -15,7 +15,7 @@ import numpy as np
 import sdpo_jax
 from benchmarks.peers import PEERS
 from benchmarks.write import Output, bars, shown, spread, table
-from sweeps.style import ALGORITHM_LOOKS, INK
+from sweeps.report.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

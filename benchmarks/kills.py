@@ -44,11 +44,12 @@ seed = { count = 256 }
 CHILD = """
 import os, signal, sys
 import sdpo_jax
-from sweeps import folder
+from sweeps.execute import threads
+from sweeps.store import tasks
 from sweeps.__main__ import main
 
 fatal, out, file = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-folder._MOST_RUNS = 64
+tasks._MOST_RUNS = 64
 calls = 0
 
 def counted(name):
@@ -64,11 +65,11 @@ def counted(name):
 for name in ("open", "fsync", "replace"):
     counted(name)
 
-compute = folder.Blocks.compute
+compute = threads.compute
 def begun(*arguments, **options):
     print("computing", flush=True)
     return compute(*arguments, **options)
-folder.Blocks.compute = begun
+threads.compute = begun
 status = main(["run", file, "--out", out])
 print("calls", calls, flush=True)
 sys.exit(status)
@@ -106,7 +107,7 @@ def torture(kills: int, seed: int = 0, folder: Path | None = None) -> Outcome:
     Raises:
         RuntimeError: a process failed by itself; the message holds what it printed.
     """
-    from sweeps import blocks
+    from sweeps.store import blocks
 
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sweeps import provenance
+from sweeps.provenance import machine, sources
 
 _PEERS = ("numba", "torch")
 _VECTORS = ("avx512f", "avx2", "asimd")
@@ -16,11 +16,11 @@ _VECTORS = ("avx512f", "avx2", "asimd")
 def fingerprint() -> dict[str, Any]:
     """The machine and the versions, as JSON."""
     return {
-        **provenance.device(),
+        **machine.device(),
         "vectors": _vectors(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "commit": provenance.commit(),
-        **provenance.versions(),
+        "commit": sources.commit(),
+        **machine.versions(),
         **{name: found for name in _PEERS if (found := _version(name)) is not None},
     }
 

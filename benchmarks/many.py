@@ -127,7 +127,7 @@ class Torture:
 
     def whole(self) -> set[str]:
         """The blocks that are there."""
-        from sweeps import blocks
+        from sweeps.store import blocks
 
         found = set()
         for path in (self.out / "data").glob(f"[!.]*{blocks.SUFFIX}"):

@@ -45,8 +45,9 @@ class Options:
 def measure(runs: int, repeats: int) -> dict[str, Any]:
     """Seconds, by the wall's clock and of the processor, of each way and each turn."""
     import sdpo_jax
-    from sweeps import folder, sweepfile
-    from sweeps.display import Display
+    from sweeps.execute import running
+    from sweeps.file import sweepfile
+    from sweeps.report.display import Display
 
     sweep = sweepfile.parse(SWEEP.format(seeds=runs // 4), "overhead")
     grid = sweep.grids["main"]
@@ -62,7 +63,7 @@ def measure(runs: int, repeats: int) -> dict[str, Any]:
             # A live terminal, which costs more than plain lines.
             console = Console(file=io.StringIO(), force_terminal=True)
             with Display(console) as display:
-                folder.run(
+                running.run(
                     out,
                     sweep,
                     progress=display.advance,

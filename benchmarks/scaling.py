@@ -9,7 +9,7 @@ from benchmarks.point import Point, measure, platform
 from benchmarks.throughput import cases
 from benchmarks.write import Output, bars, shown, spread, table
 from sdpo_jax import ALGORITHMS, Sizes
-from sweeps.style import ALGORITHM_LOOKS, INK
+from sweeps.report.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from benchmarks.point import Point, measure
 from benchmarks.write import Output, bars, shown, spread, table
 from sdpo_jax import ALGORITHMS, ORACLES, Program
 from sdpo_jax.program import needs_teacher
-from sweeps.style import ALGORITHM_LOOKS, INK
+from sweeps.report.style import ALGORITHM_LOOKS, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -88,7 +88,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _write_figure(path: Path, draw: Callable[[], Figure]) -> None:
     import matplotlib.style
 
-    from sweeps.style import RC
+    from sweeps.report.style import RC
 
     with matplotlib.style.context(["default", RC]):
         draw().savefig(path, dpi=150, metadata={"Software": None})

@@ -11,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.from_python import run_sweep as run
-    from sweeps.joining import join_sweeps as join
-    from sweeps.opening import open_sweep as open
+    from sweeps.api.join import join_sweeps as join
+    from sweeps.api.open import open_sweep as open
+    from sweeps.api.run import run_sweep as run
 
 __all__ = ["join", "open", "run"]
 
 # Imported when they are first asked for: a command that needs none of them starts sooner.
 _PLACES = {
-    "join": ("sweeps.joining", "join_sweeps"),
-    "open": ("sweeps.opening", "open_sweep"),
-    "run": ("sweeps.from_python", "run_sweep"),
+    "join": ("sweeps.api.join", "join_sweeps"),
+    "open": ("sweeps.api.open", "open_sweep"),
+    "run": ("sweeps.api.run", "run_sweep"),
 }
 
 

@@ -151,7 +151,7 @@ def test_wheel_holds_every_file_of_both_packages(tmp_path: Path):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert packed == sources
-    assert {"sweeps/published.json", "sweeps/report.html.j2"} <= packed
+    assert {"sweeps/paper/published.json", "sweeps/paper/report.html.j2"} <= packed
 
 
 def test_set_up_runs_once(checkout: Path):

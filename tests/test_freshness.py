@@ -2,7 +2,7 @@
 
 A page is refused that says other than its files and the present templates, rules and sentences
 would (the message names the page), and a study whose pinned runs the present code trains otherwise
-(the message names the runs). See ``sweeps.pinned`` for why numbers are compared and not code.
+(the message names the runs). See ``sweeps.study.pinned`` for why numbers are compared and not code.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import pinned, report, store
 from sweeps.audit import page as audit
 from sweeps.audit import verdicts
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.readers import READINGS
-from sweeps.claims import RULES
-from sweeps.claims.model import _rule_text
+from sweeps.paper import page as report
+from sweeps.paper.claims import RULES
+from sweeps.paper.claims.registry import rule_text
+from sweeps.store import datasets
+from sweeps.study import page_content, pinned
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"paper": ("report.html", report.write_page), "audit": ("audit.html", audit.write_page)}
@@ -44,8 +46,8 @@ def test_a_page_is_what_its_files_and_templates_say(study, tmp_path, monkeypatch
 @pytest.mark.parametrize("study", PAGES)
 def test_the_files_beside_a_page_are_of_the_run_that_made_it(study):
     folder = ROOT / "results" / study
-    content, manifest = store.read_page_content(folder), store.read_manifest(folder)
-    assert content["files"] == store.file_digests(folder)
+    content, manifest = page_content.read_page_content(folder), datasets.read_manifest(folder)
+    assert content["files"] == page_content.file_digests(folder)
     for key, value in content["made"].items():
         assert manifest[key] == value, f"results/{study}/page.json: {key}"
     page = (folder / PAGES[study][0]).read_text(encoding="utf-8")
@@ -54,12 +56,14 @@ def test_the_files_beside_a_page_are_of_the_run_that_made_it(study):
 
 @pytest.mark.parametrize("study", PAGES)
 def test_a_page_has_the_rules_of_today(study):
-    rules = {"paper": {name: _rule_text(rule) for name, rule in RULES.items()}}
+    rules = {"paper": {name: rule_text(rule) for name, rule in RULES.items()}}
     rules["audit"] = {
         name: " ".join((inspect.getdoc(rule) or "").split())
         for name, (_, _, rule) in verdicts.RULES.items()
     }
-    rows = {row["id"]: row for row in store.read_page_content(ROOT / "results" / study)["claims"]}
+    rows = {
+        row["id"]: row for row in page_content.read_page_content(ROOT / "results" / study)["claims"]
+    }
     assert {name: row["rule"] for name, row in rows.items()} == rules[study]
 
 

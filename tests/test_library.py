@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib.util
 import inspect
 import os
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,110 +16,33 @@ import sdpo_jax
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.grid import AXES, TITLES
 from sdpo_jax.program import algorithm_of
+from tests.imports import floors, imported_names, imports, modules, rooms
 
 ROOT = Path(sdpo_jax.__file__).parent
-MODULES = {
-    name: Path(importlib.util.find_spec(name).origin)
-    for name in (
-        "sdpo_jax",
-        *(info.name for info in pkgutil.walk_packages([str(ROOT)], prefix="sdpo_jax.")),
-    )
-}
-
-
-def imported_names(path):
-    """Every module that a file names in an import, wherever in the file it stands."""
-    package = "sdpo_jax" if path.parent == ROOT else f"sdpo_jax.{path.parent.name}"
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                base = importlib.util.resolve_name("." * node.level + base, package)
-            # ``from package import module`` names the module, not the package.
-            submodules = {f"{base}.{alias.name}" for alias in node.names} & set(MODULES)
-            found |= submodules
-            if len(submodules) < len(node.names):
-                found.add(base)
-    return found
-
-
-def imports():
-    """By module those that it makes Python run, the ``__init__`` of packages on the way too."""
-    found = {}
-    for name, path in MODULES.items():
-        others = set()
-        for other in imported_names(path) & set(MODULES):
-            parts = other.split(".")
-            packages = {".".join(parts[:count]) for count in range(2, len(parts) + 1)}
-            others |= {each for each in packages if not f"{name}.".startswith(f"{each}.")}
-        found[name] = others & set(MODULES) - {"sdpo_jax"}
-    return found
-
-
-def floors(graph):
-    """By node the length of the longest way down; a circle is named."""
-    found = {}
-
-    def floor(node, above):
-        assert node not in above, f"a circle: {' -> '.join((*above, node))}"
-        if node not in found:
-            found[node] = 1 + max((floor(each, (*above, node)) for each in graph[node]), default=0)
-        return found[node]
-
-    for node in graph:
-        floor(node, ())
-    return found
+MODULES = modules("sdpo_jax")
 
 
 def test_no_module_imports_itself_by_way_of_another():
-    floors(imports())
+    floors(imports("sdpo_jax"))
 
 
 def test_the_packages_stand_on_few_floors_and_none_leans_on_one_above():
-    def room(name):
-        return ".".join(name.split(".")[:2])
-
-    rooms = {room(name): set() for name in MODULES}
-    for name, others in imports().items():
-        rooms[room(name)] |= {room(other) for other in others} - {room(name)}
-    assert "sdpo_jax" in rooms
+    graph = rooms("sdpo_jax")
+    assert "sdpo_jax" in graph
     # All but what only gathers the public names, and the laboratory that stands on the engine.
-    assert max(floors(rooms)[name] for name in {*rooms} - {"sdpo_jax", "sdpo_jax.in_context"}) <= 11
+    assert max(floors(graph)[name] for name in {*graph} - {"sdpo_jax", "sdpo_jax.in_context"}) <= 11
 
 
 def test_what_knows_nothing_of_learning_imports_nothing_that_does():
-    for name, others in imports().items():
+    for name, others in imports("sdpo_jax").items():
         if name.startswith(("sdpo_jax.engine", "sdpo_jax.losses")):
             assert {other.split(".")[1] for other in others} <= {name.split(".")[1]}, name
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_engine_does_not_know_its_users(name):
-    roots = {other.partition(".")[0] for other in imported_names(MODULES[name])}
+    roots = {other.partition(".")[0] for other in imported_names("sdpo_jax", name)}
     assert roots.isdisjoint({"sweeps", "tests", "matplotlib", "tyro", "rich", "jinja2"})
-
-
-STUDIES = (
-    "about", "audit", "calibration", "claims", "figures", "headline", "in_context", "landscape",
-    "paper",
-    "pinned", "posterior", "published", "render", "report", "reproduce", "tables",
-)  # fmt: skip
-
-
-def test_anybodys_sweep_imports_nothing_of_the_paper():
-    script = (
-        "import sys, sweeps, sweeps.exports, sweeps.from_python, sweeps.pages, sweeps.replay\n"
-        "import sweeps.tell\n"
-        f"print(*(name for name in sys.modules if name.split('.')[1:2] and "
-        f"name.startswith('sweeps.') and name.split('.')[1] in {STUDIES!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT.parent
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
 def test_every_file_of_algorithms_is_the_home_of_one():

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import sdpo_jax
-from sweeps import about
+from sweeps.paper import about
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -11,8 +11,8 @@ from benchmarks.compare import TITLES
 from sdpo_jax import Program, plan_grid
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.program import numbers_of_program
-from sweeps import about
-from sweeps.claims.write import tally
+from sweeps.paper import about
+from sweeps.study.wording import tally
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

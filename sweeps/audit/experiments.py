@@ -20,11 +20,11 @@ import xarray as xr
 import sdpo_jax
 from sdpo_jax import ORACLES, Config, Oracle, Program, problems
 from sdpo_jax.metrics import credit_correlation
-from sweeps import landscape
 from sweeps.audit import trials
 from sweeps.audit.contenders import CONTENDERS, Contender
 from sweeps.audit.plan import REFERENCE_NOISE, Plan
 from sweeps.audit.trials import Cell, Outcome, Row, Trainer
+from sweeps.study import landscape
 
 Saved = dict[str, xr.Dataset]
 FRONTIER_RATES = 8

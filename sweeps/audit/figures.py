@@ -21,8 +21,8 @@ from sweeps import statistics
 from sweeps.audit import analysis
 from sweeps.audit.analysis import Results, Row
 from sweeps.audit.contenders import CONTENDERS
-from sweeps.drawing import FOLDER, save
-from sweeps.style import INK, RC
+from sweeps.report.drawing import FOLDER, save
+from sweeps.report.style import INK, RC
 
 WIDTH = 7.2
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
 from sdpo_jax import Sizes
-from sweeps import about, pinned, store, study_page
 from sweeps.audit import analysis, figures, verdicts
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import KNOBS
 from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.audit.readers import READINGS
 from sweeps.audit.summary import GROUPS, summary
-from sweeps.claims.model import Claim
-from sweeps.claims.rules import decimals
-from sweeps.claims.write import capital, interval_text
-from sweeps.kinds import AUDIT
-from sweeps.web import inline_svg, style, template
+from sweeps.paper import about
+from sweeps.report.web import inline_svg, style, template
+from sweeps.store import datasets, places
+from sweeps.store.kinds import AUDIT
+from sweeps.study import page as study_page
+from sweeps.study import page_content, pinned, progress
+from sweeps.study.judgements import Claim
+from sweeps.study.pinned import Pin
+from sweeps.study.wording import capital, decimals, interval_text
+from sweeps.system import writing
 
 PAGE = AUDIT.page
 SHOWN = 3
@@ -46,10 +52,10 @@ def render(out: Path) -> list[Path]:
     Raises:
         MissingResults: a data set or the manifest is not there.
     """
-    if (out / store.PAGE_NAME).is_file() and not (out / store.DATA_FOLDER).is_dir():
+    if (out / page_content.PAGE_NAME).is_file() and not (out / places.DATA).is_dir():
         return [write_page(out)]
-    results = store.Results(out)
-    manifest = store.read_manifest(out)
+    results = datasets.Results(out)
+    manifest = datasets.read_manifest(out)
     claims = verdicts.judge(results)
     rows = {name: make(results) for name, make in analysis.TABLES.items()}
     paths = study_page.write_tables(out, rows)
@@ -62,16 +68,52 @@ def render(out: Path) -> list[Path]:
         "claims": [claim.whole() for claim in claims],
     }
     # What a test trains again is of the default sizes, as the full audit is.
-    usual = manifest["plan"]["sizes"] == store.plain(dataclasses.asdict(Sizes()))
+    usual = manifest["plan"]["sizes"] == progress.plain(dataclasses.asdict(Sizes()))
     paths.append(pinned.write(out, pins(analysis.league(results)) if usual else []))
-    paths.append(store.write_page_content(out, content))
+    paths.append(page_content.write_page_content(out, content))
     return [*paths, write_page(out)]
 
 
-def pins(league: xr.Dataset) -> list[pinned.Pin]:
-    """The runs by which the audit shows whether its code has moved on (``sweeps.pinned``)."""
+def pins(league: xr.Dataset) -> list[Pin]:
+    """The runs by which the audit shows whether its code has moved on (``sweeps.study.pinned``)."""
     algorithms = {name: CONTENDERS[name].algorithm for name in PINNED}
-    return pinned.of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
+    return _of_league(league, algorithms, KNOBS, FIRST_EVALUATION_SEED)
+
+
+def _of_league(
+    league: xr.Dataset,
+    contenders: Mapping[str, str],
+    own: Sequence[str],
+    first_seed: int,
+    seeds: int = 2,
+) -> list[Pin]:
+    """Runs of the audit: contenders at their best settings, continuous feedback, noise 0.2.
+
+    Args:
+        league: evaluated cells, along ``cell``; their seeds are counted from ``first_seed``.
+        contenders: name of the algorithm by that of the contender; those that are not there are
+            left out.
+        own: the coordinates that are numbers of algorithms; NaN where a contender has none.
+    """
+    pins = []
+    for place in range(league.sizes["cell"]):
+        at = league.isel(cell=place)
+        name, noise = str(at.contender.values), float(at.noise)
+        if name not in contenders or str(at.oracle.values) != "continuous" or noise != 0.2:
+            continue
+        if float(at.knowledge) != 1.0:
+            continue
+        numbers = {"noise": noise, "learn_from_feedback": 1.0}
+        numbers |= {
+            key: float(at[key]) for key in ("learning_rate", *own) if np.isfinite(float(at[key]))
+        }
+        for seed in at.seed.values[:seeds].tolist():
+            # Entropy is there of the last steps, and not of the last one.
+            values = {metric: float(at[metric].sel(seed=seed)) for metric in ("reward", "credit")}
+            pins.append(
+                Pin("league", contenders[name], "continuous", first_seed + seed, numbers, values)
+            )
+    return pins
 
 
 def summary_lines(out: Path) -> list[str]:
@@ -80,7 +122,7 @@ def summary_lines(out: Path) -> list[str]:
     Raises:
         MissingResults: ``render`` has not been run.
     """
-    content = store.read_page_content(out)
+    content = page_content.read_page_content(out)
     verdicts_told = [f"{row['id']}: {row['verdict']}; {row['reason']}" for row in content["claims"]]
     return [*content["summary"], *verdicts_told]
 
@@ -91,7 +133,7 @@ def write_page(out: Path) -> Path:
     Raises:
         MissingResults: one of them is not there.
     """
-    content, manifest = store.read_page_content(out), store.read_manifest(out)
+    content, manifest = page_content.read_page_content(out), datasets.read_manifest(out)
     league, crossovers = (_read(out, name) for name in ("league", "crossover"))
     cells: dict[str, list[analysis.Row]] = {}
     taken: dict[Any, int] = {}
@@ -133,7 +175,7 @@ def write_page(out: Path) -> Path:
         decimals=decimals,
         kind=lambda verdict: verdict.name.lower().replace("_", "-"),
     )
-    return store.write_text(out / PAGE, page)
+    return writing.write_text(out / PAGE, page)
 
 
 def _figure(out: Path, name: str, prefix: str) -> dict[str, Any]:
@@ -162,5 +204,5 @@ def _read(out: Path, name: str) -> list[analysis.Row]:
 
 def _existing(path: Path, out: Path) -> Path:
     if not path.is_file():
-        raise store.MissingResults(f"{path}: missing; `python -m sweeps render {out}` writes it")
+        raise datasets.MissingResults(f"{path}: missing; `python -m sweeps render {out}` writes it")
     return path

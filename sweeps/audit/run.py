@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sweeps import provenance, store, study
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
-from sweeps.folder import digest
-from sweeps.interrupts import Control, Stopped
-from sweeps.kinds import AUDIT
-from sweeps.study import Trainer
-from sweeps.writing import Held, check_writable, locked
+from sweeps.provenance import sources
+from sweeps.store import datasets
+from sweeps.store.fingerprints import digest
+from sweeps.store.kinds import AUDIT
+from sweeps.study import progress
+from sweeps.study.trainer import Trainer
+from sweeps.system.interrupts import Control, Stopped
+from sweeps.system.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 16
 
@@ -61,14 +63,14 @@ def _audit(
     report: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> None:
-    computes = study.fingerprint(source_digest())
+    computes = progress.fingerprint(source_digest())
     description = {AUDIT.entry: dataclasses.asdict(plan)}
-    manifest = study.begin(out, AUDIT, description, computes, command, EXPERIMENTS)
-    finished = study.saved(out, manifest, lambda name: (name, f"league_{name}"))
+    manifest = progress.begin(out, AUDIT, description, computes, command, EXPERIMENTS)
+    finished = progress.saved(out, manifest, lambda name: (name, f"league_{name}"))
     manifest["finished"] = sorted(finished)
-    under_way = study.blocks_folder(out)
+    under_way = progress.blocks_folder(out)
     control = Control(stop=stop, check=held.check)
-    saved = store.Results(out)
+    saved = datasets.Results(out)
     for name, experiment in EXPERIMENTS.items():
         begun = time.perf_counter()
         if name in finished:
@@ -88,7 +90,7 @@ def _audit(
         held.check()
         seconds = time.perf_counter() - begun
         manifest["wall_time"][name] = round(seconds, 2)
-        study.save(out, manifest, name, found, under_way)
+        progress.save(out, manifest, name, found, under_way)
         report(f"{name}: {runs:,} runs, {seconds:.1f} s")
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
@@ -101,5 +103,5 @@ def _audit(
 def source_digest() -> str:
     """SHA-256 of the code that decides the audit's numbers."""
     own = ("contenders", "plan", "trials", "experiments")
-    files = ("landscape", "statistics", *(f"audit/{name}" for name in own))
-    return provenance.source_digest(*files)
+    files = ("study/landscape", "statistics", *(f"audit/{name}" for name in own))
+    return sources.source_digest(*files)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.plan import REFERENCE_NOISE
-from sweeps.claims.rules import decimals
+from sweeps.study.wording import decimals
 
 Row = dict[str, Any]
 

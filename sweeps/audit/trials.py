@@ -24,7 +24,7 @@ from sdpo_jax.grid import default_block_width
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
-from sweeps.study import Trainer
+from sweeps.study.trainer import Trainer
 
 Row = dict[str, Any]
 

@@ -18,20 +18,12 @@ from sweeps.audit.analysis import Results
 from sweeps.audit.contenders import CONTENDERS
 from sweeps.audit.experiments import league
 from sweeps.audit.summary import in_text
-from sweeps.claims import rules
-from sweeps.claims.model import Claim, Judgement, Verdict, undetermined
-from sweeps.claims.rules import (
-    REWARD_MARGIN,
-    above,
-    decimals,
-    every,
-    inside,
-    joint,
-    opposite,
-    spelled,
-)
-from sweeps.published import published
+from sweeps.paper.published import published
 from sweeps.statistics import Interval, Undefined
+from sweeps.study import conditions
+from sweeps.study.conditions import REWARD_MARGIN, above, every, inside, joint, opposite
+from sweeps.study.judgements import Claim, Judgement, Verdict, undetermined
+from sweeps.study.wording import decimals, spelled
 
 
 def dense_against_sparse(results: Results) -> Interval:
@@ -55,7 +47,7 @@ def c23(results: Results) -> Judgement:
     _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap, dense = statistics.mean(gaps[-1]), dense_against_sparse(results)
     ahead, helps = above(gap, REWARD_MARGIN), above(dense, REWARD_MARGIN)
-    verdict = rules.verdict(helps if ahead else ahead)
+    verdict = conditions.verdict(helps if ahead else ahead)
     if ahead and helps is False:
         verdict = Verdict.OTHER_REASON
     figure = published()["figure4_noise"]
@@ -83,7 +75,7 @@ def c24(results: Results) -> Judgement:
     oracle, noise = analysis.source_oracle(results)
     _, gaps, name = analysis.gaps_of(results, oracle, noise)
     gap = statistics.mean(gaps[0])
-    verdict = rules.verdict(above(gap, -REWARD_MARGIN))
+    verdict = conditions.verdict(above(gap, -REWARD_MARGIN))
     rows = analysis.crossover_rows(results)
     lines = tuple(
         f"{row['oracle']} feedback, noise {row['noise']:g}: knowledge from which SDPO is above "
@@ -178,7 +170,7 @@ def f2(results: Results) -> Judgement:
         found.append((row, interval))
     alike = [inside(i, -REWARD_MARGIN, REWARD_MARGIN) for _, i in found]
     own = [each for each, same in zip(found, alike, strict=True) if same is False]
-    verdict = rules.verdict(opposite(every(*alike)))
+    verdict = conditions.verdict(opposite(every(*alike)))
     row, interval = max(found, key=lambda each: abs(float(each[1].estimate)))
     harmless = sorted({r["bias"] for r, i in found} - {r["bias"] for r, i in own})
     harmless = [bias.replace("_", " ") for bias in harmless]
@@ -241,7 +233,7 @@ def f3(results: Results) -> Judgement:
         for name, floor, first, second in pairs
     ]
     none = every(*(opposite(above(i, REWARD_MARGIN)) for *_, i in found))
-    verdict = rules.verdict(opposite(none))
+    verdict = conditions.verdict(opposite(none))
     name, floor, interval = max(found, key=lambda each: float(each[2].estimate))
     return Judgement(
         "reward at equal entropy, best variant less SDPO with its KL weight swept",

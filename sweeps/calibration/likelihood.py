@@ -24,7 +24,7 @@ from scipy import stats
 
 from sweeps import statistics
 from sweeps.calibration.design import LUCKS, NOISE, SHARED_FEEDBACK, Settings
-from sweeps.published import ROUNDING, published
+from sweeps.paper.published import ROUNDING, published
 
 GROUP = 5
 _GROUP_DRAWS = 4_000

@@ -10,12 +10,15 @@ from typing import Any
 import xarray as xr
 
 from sdpo_jax import Plan, Sizes
-from sweeps import kinds, study
-from sweeps.blocks import Known
 from sweeps.calibration.design import NAMES, Settings, plans
-from sweeps.folder import DATA, Blocks, digest, tasks_of
-from sweeps.kinds import CALIBRATION
-from sweeps.opening import of_plan
+from sweeps.store import kinds, places
+from sweeps.store.blocks import Known
+from sweeps.store.fingerprints import digest
+from sweeps.store.kinds import CALIBRATION
+from sweeps.store.labelled import of_plan
+from sweeps.store.places import DATA
+from sweeps.store.tasks import Blocks, tasks_of
+from sweeps.study import progress
 
 
 def described(settings: Settings, sizes: Sizes) -> dict[str, Any]:
@@ -37,10 +40,10 @@ def saved(out: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Plan], Bloc
             name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
         }
         laid = plans(Settings(**lists), sizes)
-        mark = digest(study.computed_with(manifest))
+        mark = digest(progress.computed_with(manifest))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{out / kinds.MANIFEST}: not as a calibration writes it ({error}); allowed: "
+            f"{out / places.MANIFEST}: not as a calibration writes it ({error}); allowed: "
             "`python -m sweeps calibrate --out` another folder"
         ) from None
     known = Known()

@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Self
 
-from sweeps.processes import Process
+from sweeps.system.processes import Process
 
 # A block whose processes ended so many times before it was done is left alone.
 MOST_DEATHS = 3

@@ -20,9 +20,10 @@ from typing import Any
 from sdpo_jax import Progress
 from sdpo_jax.engine.checks import shown
 from sweeps.execute import GivenUp, Lost, worker
-from sweeps.folder import Folder, Task
-from sweeps.interrupts import Control, Stopped
-from sweeps.sweepfile import Sweep
+from sweeps.file.sweep import Sweep
+from sweeps.store.folder import Folder
+from sweeps.store.tasks import Task
+from sweeps.system.interrupts import Control, Stopped
 
 # Tasks that are handed out for each thread of the cluster: one works, the other one waits.
 _AHEAD = 2
@@ -45,7 +46,7 @@ _UNREACHABLE = f"the cluster's scheduler can't be reached any more; {_RUNNING}"
 
 
 class Cluster:
-    """An executor (``sweeps.folder.Executor``) of a Dask client's."""
+    """An executor (``sweeps.execute.running.Executor``) of a Dask client's."""
 
     def __init__(self, client: Any):
         """
@@ -106,7 +107,7 @@ class Cluster:
             raise Lost(_UNREACHABLE)
 
     def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
-        """Compute blocks of a folder. Arguments as for ``Blocks.compute``.
+        """Compute blocks of a folder. Arguments as for ``threads.compute``.
 
         Raises:
             Lost: the cluster can't be reached any more; what was saved is kept.

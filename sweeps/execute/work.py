@@ -11,19 +11,16 @@ from pathlib import Path
 
 from sdpo_jax import Progress
 from sdpo_jax.grid import default_workers
+from sweeps.execute import threads
 from sweeps.execute.claims import Claims
-from sweeps.folder import (
-    CLAIMS,
-    DATA,
-    Folder,
-    Manifest,
-    Task,
-    adopt,
-    clear_partial_files,
-    fingerprint_of,
-)
-from sweeps.interrupts import Control
-from sweeps.writing import check_writable, locked
+from sweeps.store.fingerprints import fingerprint_of
+from sweeps.store.folder import Folder
+from sweeps.store.manifest import Manifest
+from sweeps.store.ownership import adopt
+from sweeps.store.places import CLAIMS, DATA, clear_partial_files
+from sweeps.store.tasks import Task
+from sweeps.system.interrupts import Control
+from sweeps.system.writing import check_writable, locked
 
 # Blocks that are taken at a time, for each worker: programs are then begun less often.
 _TAKEN = 4
@@ -161,7 +158,7 @@ def _compute(
 
     names = {task.identity for task in taken}
     try:
-        folder.blocks.compute(names, replace(control, progress=report))
+        threads.compute(folder.blocks, names, replace(control, progress=report))
     finally:
         for name in names:
             claims.release(name)

@@ -14,8 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sweeps import cache, sweepfile
-from sweeps.folder import Folder, Manifest, NoSweep, fingerprint_of
+from sweeps.execute import threads
+from sweeps.file import sweepfile
+from sweeps.store.fingerprints import fingerprint_of
+from sweeps.store.folder import Folder
+from sweeps.store.manifest import Manifest, NoSweep
+from sweeps.system import cache
 
 # Seconds for which a file that another machine wrote may be waited for.
 _PATIENCE = 20.0
@@ -56,7 +60,7 @@ def compute(path: str, manifest: str, names: list[str]) -> float:
         folder = _opened(path, manifest)
     missing = {name for name in names if not folder.blocks.is_there(name)}
     # The cluster gives each process as many tasks at a time as it may use cores.
-    folder.blocks.compute(missing, workers=1)
+    threads.compute(folder.blocks, missing, workers=1)
     return time.perf_counter() - start
 
 

@@ -15,12 +15,7 @@ import xarray as xr
 
 from sdpo_jax.in_context import METHODS, Pretraining
 from sweeps import statistics
-from sweeps.in_context.experiments import (
-    last_kind,
-    league_name,
-    network_name,
-    scaled,
-)
+from sweeps.in_context.experiments import last_kind, league_name, network_name, scaled
 from sweeps.in_context.plan import CONTENDERS, GROUPS, MAIN, REFERENCE, Plan
 from sweeps.in_context.trials import heard
 from sweeps.statistics import Interval

@@ -21,17 +21,9 @@ from sdpo_jax import compiler_options, problems
 from sdpo_jax.in_context import KINDS, METHODS, Lab, Setting, World, kinds, pretrain, train
 from sdpo_jax.in_context.exact import credit
 from sweeps.in_context.plan import MAIN, PLAIN, PRETRAINING_SEED, REFERENCE, Plan
-from sweeps.in_context.trials import (
-    Trial,
-    chosen,
-    fair,
-    heard,
-    lab_of,
-    network_of,
-    trained,
-)
-from sweeps.interrupts import Stopped
-from sweeps.study import Trainer
+from sweeps.in_context.trials import Trial, chosen, fair, heard, lab_of, network_of, trained
+from sweeps.study.trainer import Trainer
+from sweeps.system.interrupts import Stopped
 
 Results = Mapping[str, xr.Dataset]
 Compute = Callable[[Plan, Results, Trainer], xr.Dataset]

@@ -20,12 +20,12 @@ from matplotlib.lines import Line2D
 from sdpo_jax.in_context import METHODS
 from sdpo_jax.in_context.methods import READ, SCORE, SOLUTION
 from sweeps import statistics
-from sweeps.drawing import FOLDER, save
 from sweeps.in_context import analysis
 from sweeps.in_context.analysis import Results, of
 from sweeps.in_context.experiments import POLICIES, last_kind
 from sweeps.in_context.plan import CONTENDERS, GROUPS, MAIN, REFERENCE, Plan
-from sweeps.style import INK, RC
+from sweeps.report.drawing import FOLDER, save
+from sweeps.report.style import INK, RC
 
 WIDTH = 7.2
 DPI = 150

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sdpo_jax.in_context import METHODS
-from sweeps import store, study_page
-from sweeps.claims.model import Claim
 from sweeps.in_context import analysis, figures, verdicts
 from sweeps.in_context.analysis import Row
 from sweeps.in_context.plan import (
@@ -19,7 +17,11 @@ from sweeps.in_context.plan import (
     REFERENCE,
     Plan,
 )
-from sweeps.kinds import IN_CONTEXT
+from sweeps.store import datasets
+from sweeps.store.kinds import IN_CONTEXT
+from sweeps.study import page
+from sweeps.study.judgements import Claim
+from sweeps.system import writing
 
 PAGE = IN_CONTEXT.page
 # In the manifest, by which a folder of this study is known.
@@ -32,23 +34,23 @@ def render(out: Path) -> list[Path]:
     Raises:
         MissingResults: a data set or the manifest is not there.
     """
-    results = store.Results(out)
-    manifest = store.read_manifest(out)
+    results = datasets.Results(out)
+    manifest = datasets.read_manifest(out)
     plan = analysis.plan_of(manifest[STUDY])
     claims = verdicts.judge(plan, results)
     rows = {name: make(plan, results) for name, make in analysis.TABLES.items()}
-    paths = study_page.write_tables(out, rows)
+    paths = page.write_tables(out, rows)
     paths += figures.write_figures(plan, results, out)
     title = "Verdicts on a self-teacher that reads its feedback"
-    paths += study_page.write_verdicts(out, claims, study_page.markdown(title, claims, False))
-    paths.append(store.write_text(out / PAGE, _page(out, plan, claims, rows, manifest)))
+    paths += page.write_verdicts(out, claims, page.markdown(title, claims, False))
+    paths.append(writing.write_text(out / PAGE, _page(out, plan, claims, rows, manifest)))
     return paths
 
 
 def summary_lines(out: Path) -> list[str]:
     """The verdicts in a line each, for a terminal."""
-    plan = analysis.plan_of(store.read_manifest(out)[STUDY])
-    return study_page.summary(verdicts.judge(plan, store.Results(out)))
+    plan = analysis.plan_of(datasets.read_manifest(out)[STUDY])
+    return page.summary(verdicts.judge(plan, datasets.Results(out)))
 
 
 def _page(
@@ -63,7 +65,7 @@ def _page(
         for told in GROUPS
         if any(row["told"] == told for row in rows["league"])
     }
-    return study_page.page(
+    return page.page(
         "sweeps.in_context",
         "page.html.j2",
         out,

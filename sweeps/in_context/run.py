@@ -14,16 +14,17 @@ from typing import Any
 import xarray as xr
 
 from sdpo_jax.grid import default_workers
-from sweeps import provenance, store
-from sweeps import study as studies
-from sweeps.folder import digest
 from sweeps.in_context.experiments import parts
 from sweeps.in_context.page import render
 from sweeps.in_context.plan import Plan
-from sweeps.interrupts import Control, Stopped
-from sweeps.kinds import IN_CONTEXT
-from sweeps.study import Trainer
-from sweeps.writing import Held, check_writable, locked
+from sweeps.provenance import sources
+from sweeps.store import datasets
+from sweeps.store.fingerprints import digest
+from sweeps.store.kinds import IN_CONTEXT
+from sweeps.study import progress
+from sweeps.study.trainer import Trainer
+from sweeps.system.interrupts import Control, Stopped
+from sweeps.system.writing import Held, check_writable, locked
 
 LEAST_SEEDS = 8
 
@@ -58,9 +59,9 @@ def study(
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
     check_writable(out, "--out")
     with locked(out) as held:
-        computes = studies.fingerprint(source_digest())
+        computes = progress.fingerprint(source_digest())
         description = {IN_CONTEXT.entry: dataclasses.asdict(plan)}
-        manifest = studies.begin(out, IN_CONTEXT, description, computes, command, parts(plan))
+        manifest = progress.begin(out, IN_CONTEXT, description, computes, command, parts(plan))
         _compute(out, held, plan, manifest, digest(computes), report, stop)
         begun = time.perf_counter()
         held.check()
@@ -79,19 +80,19 @@ def _compute(
 ) -> None:
     """All parts that are not finished, as many at a time as there are processors."""
     every = parts(plan)
-    finished = studies.saved(out, manifest, lambda name: (name,))
+    finished = progress.saved(out, manifest, lambda name: (name,))
     manifest["finished"] = [name for name in every if name in finished]
     for name in manifest["finished"]:
         report(f"{name}: saved earlier")
     waiting = {name: part for name, part in every.items() if name not in finished}
-    results = store.Results(out)
+    results = datasets.Results(out)
     # An error in one part ends the others, too.
     failed = threading.Event()
     control = Control(stop=lambda: failed.is_set() or stop(), check=held.check)
 
     def work(name: str) -> tuple[xr.Dataset, float]:
         begun = time.perf_counter()
-        trainer = Trainer(studies.blocks_folder(out, name), fingerprint, control)
+        trainer = Trainer(progress.blocks_folder(out, name), fingerprint, control)
         return every[name].compute(plan, results, trainer), time.perf_counter() - begun
 
     running: dict[Future[tuple[xr.Dataset, float]], str] = {}
@@ -112,8 +113,8 @@ def _compute(
                     held.check()
                     finished.add(name)
                     manifest["wall_time"][name] = round(seconds, 2)
-                    studies.save(
-                        out, manifest, name, {name: data}, studies.blocks_folder(out, name)
+                    progress.save(
+                        out, manifest, name, {name: data}, progress.blocks_folder(out, name)
                     )
                     report(f"{name}: {seconds:.1f} s")
         finally:
@@ -121,11 +122,11 @@ def _compute(
     if len(finished) < len(every):
         raise Stopped
     # Of parts that were saved just before a kill.
-    shutil.rmtree(studies.blocks_folder(out), ignore_errors=True)
+    shutil.rmtree(progress.blocks_folder(out), ignore_errors=True)
 
 
 def source_digest() -> str:
     """SHA-256 of the code that decides the study's numbers."""
-    return provenance.source_digest(
+    return sources.source_digest(
         *(f"in_context/{name}" for name in ("plan", "trials", "experiments"))
     )

@@ -26,9 +26,9 @@ from sdpo_jax.in_context import (
     kinds,
     train,
 )
-from sweeps.blocks import Layout
 from sweeps.in_context.plan import CONTENDERS, Contender, Plan
-from sweeps.study import Trainer
+from sweeps.store.blocks import Layout
+from sweeps.study.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ import numpy as np
 from sdpo_jax.in_context import METHODS
 from sdpo_jax.in_context.methods import SCORE
 from sweeps import statistics
-from sweeps.claims import rules
-from sweeps.claims.model import Claim, Judgement, undetermined
-from sweeps.claims.rules import (
+from sweeps.in_context.analysis import Results, at_end, at_start, best_of, group, of
+from sweeps.in_context.experiments import POLICIES, last_kind, network_name
+from sweeps.in_context.plan import COMPOSED, MAIN, PLAIN, REFERENCE, Plan
+from sweeps.statistics import Interval, Undefined
+from sweeps.study import conditions
+from sweeps.study.conditions import (
     CREDIT_MARGIN,
     ENTROPY_MARGIN,
     REWARD_MARGIN,
@@ -24,13 +27,9 @@ from sweeps.claims.rules import (
     below,
     every,
     joint,
-    number,
-    shown,
 )
-from sweeps.in_context.analysis import Results, at_end, at_start, best_of, group, of
-from sweeps.in_context.experiments import POLICIES, last_kind, network_name
-from sweeps.in_context.plan import COMPOSED, MAIN, PLAIN, REFERENCE, Plan
-from sweeps.statistics import Interval, Undefined
+from sweeps.study.judgements import Claim, Judgement, undetermined
+from sweeps.study.wording import number, shown
 
 # How much of the way to the lower of two final rewards, where entropies are compared.
 SHARE = 0.8
@@ -55,7 +54,7 @@ def n1(plan: Plan, results: Results) -> Judgement:
         "final reward, best in-context SDPO less the best told only the score; least of the kinds",
         None,
         _smallest(found),
-        rules.verdict(every(*truths)),
+        conditions.verdict(every(*truths)),
         f"at worst, under {worst[0]} feedback, {METHODS[worst[1]].label} is "
         f"{shown(worst[-1], True)} from {METHODS[worst[2]].label}",
         evidence=lines,
@@ -74,7 +73,7 @@ def n2(plan: Plan, results: Results) -> Judgement:
         "final reward, best composed teacher less the best that is not; least of the kinds",
         None,
         _smallest(found),
-        rules.verdict(every(*truths)),
+        conditions.verdict(every(*truths)),
         f"composing with the student brings at least {shown(worst[-1], True)}, under {worst[0]} "
         f"feedback ({METHODS[worst[1]].label} against {METHODS[worst[2]].label})",
         evidence=_lines(found),
@@ -110,7 +109,7 @@ def n3(plan: Plan, results: Results) -> Judgement:
         "exact credit, SDPO with a composed teacher less GRPO; least of policies and kinds",
         None,
         _smallest(found),
-        rules.verdict(every(*truths)),
+        conditions.verdict(every(*truths)),
         f"the least lead in credit is {shown(worst[-1], True)} ({worst[0]}, {worst[1]})",
         evidence=tuple(lines),
     )
@@ -150,8 +149,8 @@ def n4(plan: Plan, results: Results) -> Judgement:
     return Judgement(
         "entropy at equal reward, SDPO with a composed teacher less GRPO; largest of the kinds",
         None,
-        rules.largest(_stacked(intervals)),
-        rules.verdict(every(*truths)),
+        conditions.largest(_stacked(intervals)),
+        conditions.verdict(every(*truths)),
         f"at equal reward its entropy is at most {shown(least[-1], True)} nats a token from GRPO's "
         f"({least[0]})",
         evidence=tuple(lines),
@@ -184,7 +183,7 @@ def n5(plan: Plan, results: Results) -> Judgement:
         "gain in reward of SDPO with a composed teacher, last checkpoint less first",
         None,
         difference,
-        rules.verdict(above(difference, REWARD_MARGIN)),
+        conditions.verdict(above(difference, REWARD_MARGIN)),
         f"skill brings {shown(difference, True)} of reward; {needed}",
         evidence=tuple(
             f"skill {number(skill)} nats a token: gain {number(each.mean())}, against GRPO "
@@ -227,7 +226,7 @@ def _stacked(intervals: list[Interval]) -> Interval:
 
 
 def _smallest(found: list) -> Interval:
-    return rules.smallest(_stacked([each[-1] for each in found]))
+    return conditions.smallest(_stacked([each[-1] for each in found]))
 
 
 RULES: dict[str, tuple[str, Callable[[Plan, Results], Judgement]]] = {

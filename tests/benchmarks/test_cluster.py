@@ -8,13 +8,13 @@ import distributed
 import pytest
 
 from benchmarks import cluster
-from sweeps import folder
+from sweeps.store import tasks
 
 
 def used(monkeypatch, count):
     """The most memory of planning and handing out so many blocks, in bytes."""
     # Both are replaced by the benchmark, in a process of its own.
-    monkeypatch.setattr(folder, "block_runs", folder.block_runs)
+    monkeypatch.setattr(tasks, "block_runs", tasks.block_runs)
     monkeypatch.setattr(distributed, "wait", distributed.wait)
     tracemalloc.start()
     try:

@@ -16,9 +16,7 @@ import xarray as xr
 
 import sweeps
 from sdpo_jax.in_context import CURVES, KINDS, METHODS
-from sweeps import store
 from sweeps.__main__ import main
-from sweeps.claims import Verdict
 from sweeps.in_context import experiments, page, run, verdicts
 from sweeps.in_context.experiments import POLICIES, Part, league_name, network_name
 from sweeps.in_context.plan import (
@@ -31,7 +29,10 @@ from sweeps.in_context.plan import (
     quick,
 )
 from sweeps.in_context.trials import heard, kinds_of, setting_text, settings_of
-from sweeps.interrupts import Stopped
+from sweeps.paper.claims import Verdict
+from sweeps.store import datasets
+from sweeps.study import progress
+from sweeps.system.interrupts import Stopped
 
 PLAN = replace(
     full(8),
@@ -229,7 +230,7 @@ def test_an_interrupted_study_goes_on_and_computes_nothing_twice(tmp_path, monke
     monkeypatch.setattr(run, "render", lambda out: None)
     with pytest.raises(RuntimeError, match="power cut"):
         run.study(tmp_path, PLAN, "line")
-    assert store.read_manifest(tmp_path)["finished"] == ["first"]
+    assert datasets.read_manifest(tmp_path)["finished"] == ["first"]
     fails = False
     run.study(tmp_path, PLAN, "line")
     assert asked == ["first", "second", "second"]
@@ -296,7 +297,7 @@ def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_pa
     for name in ("network_1", "league_grpo"):
         path = f"data/{name}.nc"
         assert (out / path).read_bytes() == (whole / path).read_bytes()
-    xr.testing.assert_equal(sweeps.open(out, "league_grpo"), store.load(whole, "league_grpo"))
+    xr.testing.assert_equal(sweeps.open(out, "league_grpo"), datasets.load(whole, "league_grpo"))
 
 
 def test_a_wish_to_stop_ends_every_part(tmp_path, monkeypatch, capsys):
@@ -313,7 +314,7 @@ def test_a_wish_to_stop_ends_every_part(tmp_path, monkeypatch, capsys):
     with pytest.raises(Stopped):
         run.study(tmp_path, PLAN, "line", stop=lambda: bool(asked))
     assert asked == ["first"]
-    assert store.read_manifest(tmp_path)["finished"] == []
+    assert datasets.read_manifest(tmp_path)["finished"] == []
     assert main(["status", str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "a study of networks of 8 seeds" in said and "0 of 2 finished" in said
@@ -328,5 +329,5 @@ def test_too_few_seeds_are_refused(tmp_path, capsys):
 
 def test_a_plan_comes_back_from_its_manifest():
     for plan in (full(), quick()):
-        text = json.dumps(store.plain(dataclasses.asdict(plan)))
+        text = json.dumps(progress.plain(dataclasses.asdict(plan)))
         assert page.analysis.plan_of(json.loads(text)) == plan

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from sweeps import store
+from sweeps.store import datasets as store
 
 ALGORITHMS = ("sdpo", "reinforce", "advantage_weighted")
 FEEDBACK = ("binary", "ordinal", "continuous", "critique")

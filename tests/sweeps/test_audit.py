@@ -13,13 +13,15 @@ import pytest
 import xarray as xr
 
 from sdpo_jax import ALGORITHMS, Sizes
-from sweeps import blocks, interrupts, statistics
+from sweeps import statistics
 from sweeps.__main__ import main
 from sweeps.audit import analysis, experiments, plan, run, trials, verdicts
 from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
 from sweeps.audit.readers import READINGS
-from sweeps.claims import Verdict
+from sweeps.paper.claims import Verdict
 from sweeps.statistics import Interval
+from sweeps.store import blocks
+from sweeps.system import interrupts
 
 FULL, QUICK = plan.full(), plan.quick()
 

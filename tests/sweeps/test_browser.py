@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.__main__ import main
-from sweeps.render import render
+from sweeps.paper.render import render
 from tests.sweeps import synthetic
 from tests.sweeps.browser import PROGRAMS, Browser, program
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import cache
+from sweeps.system import cache
 
 COMPILE = """
 import sys, jax
-from sweeps import cache
+from sweeps.system import cache
 print(cache.enable())
 print(jax.jit(lambda x: 2 * x + 1)(20).item())
 """

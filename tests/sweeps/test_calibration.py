@@ -11,7 +11,7 @@ from scipy import stats
 import sweeps
 from sdpo_jax import Sizes
 from sweeps.__main__ import main
-from sweeps.calibration import command, design, likelihood
+from sweeps.calibration import design, likelihood, run
 from sweeps.calibration.likelihood import Simulated
 
 
@@ -106,7 +106,7 @@ def calibrated(tmp_path_factory):
     """A calibration on problems too small to resemble the paper's."""
     out = tmp_path_factory.mktemp("calibration")
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=30)
-    command.run(out, 48, True, "python -m sweeps calibrate --quick", sizes=sizes)
+    run.calibrate(out, 48, True, "python -m sweeps calibrate --quick", sizes=sizes)
     return out
 
 
@@ -127,7 +127,7 @@ def test_files_are_written_and_finite(calibrated):
 def test_calibrating_again_computes_nothing(calibrated):
     before = {path: path.stat().st_mtime_ns for path in (calibrated / "data").iterdir()}
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=30)
-    command.run(calibrated, 48, True, "again --quick", sizes=sizes)
+    run.calibrate(calibrated, 48, True, "again --quick", sizes=sizes)
     assert {path: path.stat().st_mtime_ns for path in (calibrated / "data").iterdir()} == before
 
 

@@ -12,12 +12,15 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from sweeps import claims, statistics, store
-from sweeps.claims import RULES, Verdict
-from sweeps.claims.reward import _published_margins
-from sweeps.claims.rules import above, below, every, farthest, inside, number, smallest
-from sweeps.published import BASELINES, published, table
-from sweeps.statistics import Interval
+from sweeps import statistics
+from sweeps.paper import claims
+from sweeps.paper.claims import RULES, Verdict
+from sweeps.paper.claims.reward import _published_margins
+from sweeps.paper.published import BASELINES, published, table
+from sweeps.statistics import Interval, ranges
+from sweeps.store import datasets
+from sweeps.study.conditions import above, below, every, farthest, inside, smallest
+from sweeps.study.wording import number
 from tests.sweeps import synthetic
 
 COLUMNS = (
@@ -46,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def base(folder) -> Data:
-    results = store.Results(folder)
+    results = datasets.Results(folder)
     return {name: results[name] for name in results}
 
 
@@ -57,7 +60,7 @@ def data(base) -> Data:
 
 def at(dataset: xr.Dataset, variable: str, **labels: object) -> np.ndarray:
     """The values at ``labels``, to read."""
-    return store.cells(dataset[variable], **labels)
+    return datasets.cells(dataset[variable], **labels)
 
 
 def put(dataset: xr.Dataset, variable: str, values: object, **labels: object) -> None:
@@ -360,7 +363,7 @@ def test_a_run_that_broke_down_at_some_rate_decides_nothing(base, data):
 @pytest.mark.parametrize("world", range(12))
 def test_any_results_get_a_verdict_that_the_rule_names(base, world, monkeypatch):
     """One to twelve seeds, constant columns, zeros, noise, and NaN in some data set."""
-    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    monkeypatch.setattr(ranges, "_SCORES", 4_000)
     rng = np.random.default_rng(world)
     seeds = rng.choice(64, int(rng.integers(1, 6 if world % 2 else 13)), replace=False)
     changed = {name: dataset.isel(seed=seeds).copy(deep=True) for name, dataset in base.items()}
@@ -389,7 +392,7 @@ def test_few_seeds_are_undecided_and_not_wrong(monkeypatch):
 
     The joint intervals are 95%, the central ranges 99%: at most one in twenty.
     """
-    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    monkeypatch.setattr(ranges, "_SCORES", 4_000)
     everyone = synthetic.datasets(synthetic._Draw(400, 300))
     truth = {identifier: rule(everyone).verdict for identifier, rule in RULES.items()}
     assert truth["C20"] == HOLDS
@@ -484,7 +487,7 @@ JUST_TRUE = {"C02": true_c02, "C10": true_c10, "C13": true_c13, "C14": true_c14,
 @pytest.mark.parametrize("identifier", JUST_TRUE)
 def test_what_is_just_true_is_seldom_said_to_fail(identifier, monkeypatch):
     """In at most 5% of samples of 16 seeds; each published number is where its range ends."""
-    monkeypatch.setattr(statistics, "_SCORES", 2_000)
+    monkeypatch.setattr(ranges, "_SCORES", 2_000)
     monkeypatch.setattr(statistics, "group_draws", partial(statistics.group_draws, draws=1_000))
     rng = np.random.default_rng(20)
     tries = 200
@@ -586,9 +589,9 @@ def test_published_numbers_outside_our_seeds_are_named(base, data):
 
 
 def test_too_few_seeds_and_missing_data(tmp_path):
-    with pytest.raises(store.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
+    with pytest.raises(datasets.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
         claims.judge(tmp_path)
-    with pytest.raises(store.MissingResults, match=r"claims\.json: missing; .*render"):
+    with pytest.raises(datasets.MissingResults, match=r"claims\.json: missing; .*render"):
         claims.load_claims(tmp_path)
     synthetic.write(tmp_path, seeds=6)
     with pytest.raises(ValueError, match="seeds: 6; allowed: at least 10"):

@@ -9,10 +9,10 @@ import tomllib
 import pytest
 
 from sdpo_jax import Progress
-from sweeps import sweepfile
 from sweeps.__main__ import main
-from sweeps.display import Display, PaperDisplay, console
-from sweeps.overrides import overridden
+from sweeps.file import mistakes, sweepfile
+from sweeps.file.overrides import overridden
+from sweeps.report.display import Display, PaperDisplay, console
 
 COMMANDS = (
     "run", "plan", "status", "resume", "prepare", "work", "render", "export", "replay",
@@ -73,9 +73,9 @@ def test_a_changed_value_is_checked_like_the_files_own(tmp_path):
     path.write_text(FILE)
     (grid,) = sweepfile.read(path, ["base.noise=0.2"]).grids.values()
     assert grid.options["config"].noise == 0.2
-    with pytest.raises(sweepfile.SweepError, match=r"base\.nois: unknown field"):
+    with pytest.raises(mistakes.SweepError, match=r"base\.nois: unknown field"):
         sweepfile.read(path, ["base.nois=0.2"])
-    with pytest.raises(sweepfile.SweepError, match=r"base\.noise: -1"):
+    with pytest.raises(mistakes.SweepError, match=r"base\.noise: -1"):
         sweepfile.read(path, ["base.noise=-1"])
 
 

@@ -38,22 +38,16 @@ from benchmarks import kills
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS
 from sdpo_jax.algorithms.rloo import rloo
 from sdpo_jax.policies import mean_score
-from sweeps import __main__ as sweeps_main
-from sweeps import (
-    blocks,
-    folder,
-    interrupts,
-    kinds,
-    provenance,
-    replay,
-    reproduce,
-    store,
-    study,
-    writing,
-)
 from sweeps.__main__ import main
-from sweeps.folder import Folder
-from sweeps.processes import Process
+from sweeps.commands import resume
+from sweeps.execute import replay, running
+from sweeps.paper import reproduce
+from sweeps.provenance import machine, sources
+from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, tasks
+from sweeps.store.folder import Folder
+from sweeps.study import progress
+from sweeps.system import interrupts, writing
+from sweeps.system.processes import Process
 
 # A part of the sweep of test_folder.py, so that one program serves both.
 SWEEP = """
@@ -73,7 +67,7 @@ seed = { count = 80 }
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(folder, "_MOST_RUNS", 64)
+    monkeypatch.setattr(tasks, "_MOST_RUNS", 64)
 
 
 def run(path, text=SWEEP, status=0, name="out", *options):
@@ -88,7 +82,7 @@ def run(path, text=SWEEP, status=0, name="out", *options):
 def clean(tmp_path_factory):
     """The files of a finished sweep."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "_MOST_RUNS", 64)
+        patch.setattr(tasks, "_MOST_RUNS", 64)
         return kills.contents(run(tmp_path_factory.mktemp("clean")))
 
 
@@ -126,7 +120,7 @@ def test_another_instruction_set_is_refused_and_named(out, clean):
     assert told["resume"].returncode == 2
     assert "XLA_FLAGS xla_cpu_max_isa (none, now SSE4_2)" in told["resume"].stderr
     assert "as this machine would now" not in told["status"].stdout
-    if "avx" in provenance.instructions():
+    if "avx" in machine.instructions():
         assert "instruction set (now without avx" in told["resume"].stderr
         assert "instruction set (now without avx" in told["status"].stdout.replace("\n", " ")
     assert kills.contents(out) == left
@@ -147,22 +141,22 @@ def test_another_instruction_set_is_refused_and_named(out, clean):
     ],
 )
 def test_a_setting_that_changes_bits_is_part_of_the_fingerprint(setting, value):
-    before = folder.fingerprint(64)
+    before = fingerprints.fingerprint(64)
     kept = getattr(jax.config, setting)
     jax.config.update(setting, value)
     try:
-        after = folder.fingerprint(64)
+        after = fingerprints.fingerprint(64)
     finally:
         jax.config.update(setting, kept)
-    assert folder.digest(before) != folder.digest(after)
-    said = folder.differences(before, after)
+    assert fingerprints.digest(before) != fingerprints.digest(after)
+    said = fingerprints.differences(before, after)
     assert said.startswith(f"setting {setting} (") and said.count("now") == 1
-    assert folder.differences(after, before).startswith(f"setting {setting} (")
+    assert fingerprints.differences(after, before).startswith(f"setting {setting} (")
     assert json.loads(json.dumps(after)) == after
 
 
 def test_flags_are_the_same_however_they_are_written(tmp_path):
-    flags = provenance.xla_flags
+    flags = machine.xla_flags
     same = {"xla_a": "true", "xla_b": "2"}
     file = tmp_path / "flags"
     file.write_text("--xla_b=2\n--xla_a")
@@ -175,13 +169,13 @@ def test_flags_are_the_same_however_they_are_written(tmp_path):
 
 
 def test_what_an_old_manifest_does_not_say_is_named(out, clean, capsys):
-    found = folder.Manifest.read(out)
+    found = manifest.Manifest.read(out)
     new = {"runtime", "instructions", "flags", "settings"}
     old = {name: value for name, value in found.fingerprints[0].items() if name not in new}
-    folder.Manifest(found.name, (old,), found.texts).write(out)
+    manifest.Manifest(found.name, (old,), found.texts).write(out)
     for path in block_files(out):
         arrays = blocks.read(path, path.stem).arrays
-        blocks.write(path, path.stem, folder.digest(old), "x", arrays)
+        blocks.write(path, path.stem, fingerprints.digest(old), "x", arrays)
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "instruction set (not recorded, now" in said and "XLA_FLAGS (not recorded" in said
@@ -192,9 +186,9 @@ def test_what_an_old_manifest_does_not_say_is_named(out, clean, capsys):
 
 def test_blocks_that_are_being_replaced_are_not_mixed_with_new_ones(out, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "library_digest", lambda: "other")
+        patch.setattr(sources, "library_digest", lambda: "other")
         stop = iter([False, False, True, True, True, True, True, True, True])
-        folder.run(out, folder.saved_sweep(out), on_change="redo", stop=lambda: next(stop))
+        running.run(out, manifest.saved_sweep(out), on_change="redo", stop=lambda: next(stop))
         survey = Folder.open(out).blocks.survey()
         assert survey.other
         data = sweeps.open(out)
@@ -247,7 +241,7 @@ def test_numbers_can_be_opened_without_the_algorithm_that_made_them(
     assert main(["resume", str(out)]) == 0
     assert kills.contents(out) == before
     # Other code of the same name is not taken for it.
-    monkeypatch.setattr(provenance, "source_of", lambda function: "changed")
+    monkeypatch.setattr(sources, "source_of", lambda function: "changed")
     assert main(["resume", str(out)]) == 2
     assert "algorithm own (" in capsys.readouterr().err
 
@@ -305,7 +299,7 @@ MAKERS = {
 
 
 def own_digests():
-    return [provenance.source_of(make(by)) for make in MAKERS.values() for by in (1.0, 9.0)]
+    return [sources.source_of(make(by)) for make in MAKERS.values() for by in (1.0, 9.0)]
 
 
 @pytest.fixture(scope="module")
@@ -318,14 +312,14 @@ def test_what_is_registered_is_told_apart_by_all_that_it_does(digests):
     assert not any("unknown" in each for each in digests)
     # A name of the library's that holds something else of it, and something of its own.
     for name, each in (("grpo", rloo), ("mine", rloo), ("mine", own_algorithm), ("mine", None)):
-        assert not provenance.is_own("algorithm", name, each)
-    assert provenance.is_own("algorithm", "rloo", rloo)
+        assert not sources.is_own("algorithm", name, each)
+    assert sources.is_own("algorithm", "rloo", rloo)
     for kind, registry in (
         ("algorithm", ALGORITHMS),
         ("metric", METRICS),
         ("optimizer", OPTIMIZERS),
     ):
-        assert all(provenance.is_own(kind, name, each) for name, each in registry.items())
+        assert all(sources.is_own(kind, name, each) for name, each in registry.items())
 
 
 def test_digests_are_the_same_in_another_process(digests):
@@ -342,11 +336,11 @@ def test_what_cannot_be_told_is_never_taken_for_the_same():
     endless = Scale(1.0)
     endless.by = (each for each in ())
     for value in (Scale(threading.Lock()), endless, Scale(list(range(30_000)))):
-        first, second = provenance.source_of(value), provenance.source_of(value)
+        first, second = sources.source_of(value), sources.source_of(value)
         assert first.startswith("unknown (") and first != second
     # A part of itself is no hindrance.
     endless.by = endless
-    assert provenance.source_of(endless) == provenance.source_of(endless)
+    assert sources.source_of(endless) == sources.source_of(endless)
 
 
 # What is in a folder.
@@ -382,13 +376,15 @@ def test_nothing_of_anybodys_is_touched(tmp_path, capsys):
 
 def ended_process():
     """A process of this machine that is gone."""
-    code = "from sweeps.processes import Process; print(Process.here())"
+    code = "from sweeps.system.processes import Process; print(Process.here())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return Process.named(said.stdout.strip())
 
 
 def test_what_a_process_that_lives_is_writing_is_left(tmp_path):
-    code = "import sys; from sweeps.processes import Process; print(Process.here(), flush=True)"
+    code = (
+        "import sys; from sweeps.system.processes import Process; print(Process.here(), flush=True)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", f"{code}; sys.stdin.read()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -583,7 +579,7 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
     )
     for there in (False, True):
         for each, data in sets.items() if there else ():
-            store.save(place, each, data)
+            datasets.save(place, each, data)
         before = kills.contents(place)
         for arguments in commands:
             assert main(arguments) == 2
@@ -594,7 +590,7 @@ def test_a_reproduction_or_an_audit_is_said_to_be_one(tmp_path, capsys, name):
             assert "damaged" not in said
         assert kills.contents(place) == before
         if not there:
-            with pytest.raises(folder.NoSweep, match="without its data"):
+            with pytest.raises(manifest.NoSweep, match="without its data"):
                 sweeps.open(place)
     xr.testing.assert_equal(sweeps.open(place, "one"), sets["one"])
     with pytest.raises(ValueError, match="allowed: one, two"):
@@ -636,14 +632,15 @@ def test_a_healthy_study_without_its_data_says_so(tmp_path, capsys, name):
     ],
 )
 def test_every_study_is_gone_on_with_by_its_own_command(tmp_path, monkeypatch, made, arguments):
-    store.write_manifest(tmp_path, {"finished": [], **made})
+    datasets.write_manifest(tmp_path, {"finished": [], **made})
     found = kinds.find(tmp_path)
     assert found is not None and found.arguments == [*arguments, "--out", str(tmp_path)]
-    with pytest.raises(store.MissingResults, match=re.escape(f"{found.again} writes it")):
-        store.load(tmp_path, "noise")
+    with pytest.raises(datasets.MissingResults, match=re.escape(f"{found.again} writes it")):
+        datasets.load(tmp_path, "noise")
     asked = []
-    monkeypatch.setattr(sweeps_main, "_study", lambda command, line: asked.append(line) or 0)
-    monkeypatch.setattr(sweeps_main, "_calibrate", lambda command, line: asked.append(line) or 0)
+    kind, _ = resume._STUDIES[arguments[0]]
+    asking = (kind, lambda command, line: asked.append(line) or 0)
+    monkeypatch.setitem(resume._STUDIES, arguments[0], asking)
     assert main(["resume", str(tmp_path)]) == 0
     assert asked == [found.again.strip("`")]
 
@@ -690,34 +687,34 @@ def test_a_reproduction_believes_only_progress_as_it_writes_it(tmp_path):
     configuration, fingerprint = {"seeds": 16, "constants": {}}, {"source": "x"}
 
     def claim():
-        return study.claim(
+        return progress.claim(
             tmp_path, kinds.REPRODUCTION, configuration, fingerprint, reproduce._SPENT
         )
 
     fresh = claim()
-    store.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
+    datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
     assert claim()["finished"] == ["noise"]
     for key, value in (("finished", 5), ("finished", [5]), ("wall_time", None), ("wall_time", {})):
-        store.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
+        datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
         assert claim() == fresh
 
 
 def test_a_damaged_data_set_is_not_taken_for_a_saved_one(tmp_path):
-    path = store.save(tmp_path, "noise", xr.Dataset({"reward": ("seed", np.arange(9.0))}))
+    path = datasets.save(tmp_path, "noise", xr.Dataset({"reward": ("seed", np.arange(9.0))}))
     whole = path.read_bytes()
-    assert store.is_saved(tmp_path, "noise")
+    assert datasets.is_saved(tmp_path, "noise")
     rng = random.Random(0)
     for size in range(0, len(whole), 7):
         path.write_bytes(whole[:size])
-        assert not store.is_saved(tmp_path, "noise")
+        assert not datasets.is_saved(tmp_path, "noise")
         data = bytearray(whole)
         data[rng.randrange(60)] ^= 0xFF
         path.write_bytes(bytes(data))
-        store.is_saved(tmp_path, "noise")
+        datasets.is_saved(tmp_path, "noise")
 
 
 def test_a_killed_rendering_leaves_nothing_for_the_next_one(tmp_path):
-    store.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
+    datasets.write_manifest(tmp_path, {"finished": [], "constants": {}, "seeds": 16})
     partial = writing.partial_name(tmp_path / "figures" / "figure1.svg", ended_process())
     partial.parent.mkdir()
     partial.write_text("<svg")
@@ -752,7 +749,7 @@ def junk_in_the_manifest(rng, path):
             if key != "name" or not (isinstance(each, str) and each.isprintable())
         ]
         content[key] = rng.choice(junk)
-    content["checksum"] = folder._checksum(content)
+    content["checksum"] = manifest._checksum(content)
     path.write_text(json.dumps(content))
 
 
@@ -864,7 +861,7 @@ def test_fuzzed_folders_end_in_a_line_or_work_and_are_repaired(
         try:
             # A block that names another maker is not done yet.
             assert bool(sweeps.open(out).finished.all()) != block_hurt, case
-        except (blocks.DamagedBlock, folder.NoSweep) as error:
+        except (blocks.DamagedBlock, manifest.NoSweep) as error:
             assert len(str(error).splitlines()) == 1
         capsys.readouterr()
         with monkeypatch.context() as patch:

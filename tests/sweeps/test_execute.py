@@ -18,15 +18,17 @@ import pytest
 
 import sweeps
 from benchmarks import kills, many
-from sweeps import folder, provenance
 from sweeps.__main__ import main
 from sweeps.execute import Lost, cluster, worker
 from sweeps.execute import claims as claiming
 from sweeps.execute.claims import Claims
 from sweeps.execute.work import part_of, work
-from sweeps.folder import Folder
-from sweeps.interrupts import Control
-from sweeps.processes import Process
+from sweeps.provenance import machine, sources
+from sweeps.store import ownership, tasks
+from sweeps.store.folder import Folder
+from sweeps.system.interrupts import Control
+from sweeps.system.processes import Process
+from sweeps.system.writing import locked
 
 BASE = """
 [base]
@@ -230,29 +232,29 @@ def test_without_locks_two_work_on_one_folder_and_lose_nothing(
 
 
 def test_what_is_only_prepared_is_computed_by_any_code(out, file, capsys, monkeypatch):
-    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
+    monkeypatch.setattr(sources, "library_digest", lambda: "other")
     # By whoever comes first, of several commands.
     assert main(["prepare", str(file), "--out", str(out)]) == 0
     assert Folder.open(out).manifest.fingerprints[0]["source"] == "other"
-    monkeypatch.setattr(provenance, "library_digest", lambda: "a third")
+    monkeypatch.setattr(sources, "library_digest", lambda: "a third")
     assert main(["work", str(out), "--shard", "1/6"]) == 0
     (found,) = Folder.open(out).manifest.fingerprints
     assert found["source"] == "a third"
     assert len(Folder.open(out).blocks.survey().done) == 1
     # Now something is computed.
-    monkeypatch.setattr(provenance, "library_digest", lambda: "a fourth")
+    monkeypatch.setattr(sources, "library_digest", lambda: "a fourth")
     for command in (["work", str(out)], ["resume", str(out)]):
         assert main(command) == 2
         assert "computed with other code of sdpo_jax" in capsys.readouterr().err
 
 
 def test_another_machine_at_work_keeps_its_fingerprint(out, monkeypatch):
-    monkeypatch.setattr(provenance, "library_digest", lambda: "other")
+    monkeypatch.setattr(sources, "library_digest", lambda: "other")
     before = Folder.open(out).manifest
-    with folder.locked(out, shared=True):
-        folder.adopt(out)
+    with locked(out, shared=True):
+        ownership.adopt(out)
     assert Folder.open(out).manifest == before
-    folder.adopt(out)
+    ownership.adopt(out)
     assert Folder.open(out).manifest.fingerprints[0]["source"] == "other"
 
 
@@ -274,7 +276,7 @@ def test_another_sweep_s_folder_is_refused(out, tmp_path, capsys, command):
 def test_status_says_who_is_at_work_and_nothing_else_to_do(out, capsys):
     assert main(["status", str(out)]) == 0
     assert "go on with" in capsys.readouterr().out
-    with folder.locked(out, shared=True):
+    with locked(out, shared=True):
         assert main(["status", str(out)]) == 0
         said = capsys.readouterr().out
     assert "at work" in said and "go on with" not in said
@@ -293,7 +295,7 @@ def test_status_looks_once(out, capsys, monkeypatch):
     assert main(["work", str(out), "--shard", "1/3"]) == 0
     capsys.readouterr()
     survey = Folder.open(out).blocks.survey()
-    survey_of = folder.Blocks.survey
+    survey_of = tasks.Blocks.survey
 
     def surveyed(self):
         found = survey_of(self)
@@ -302,7 +304,7 @@ def test_status_looks_once(out, capsys, monkeypatch):
         capsys.readouterr()
         return found
 
-    monkeypatch.setattr(folder.Blocks, "survey", surveyed)
+    monkeypatch.setattr(tasks.Blocks, "survey", surveyed)
     assert main(["status", str(out)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     done = sum(len(t.keys) for t in Folder.open(out).blocks.tasks if t.identity in survey.done)
@@ -311,10 +313,10 @@ def test_status_looks_once(out, capsys, monkeypatch):
 
 
 def test_run_and_work_do_not_meet(out, capsys):
-    with folder.locked(out, shared=True):
+    with locked(out, shared=True):
         assert main(["resume", str(out)]) == 2
         assert "another process is at work there" in capsys.readouterr().err
-    with folder.locked(out):
+    with locked(out):
         assert main(["work", str(out)]) == 2
         assert "another process is at work there" in capsys.readouterr().err
 
@@ -352,12 +354,12 @@ def test_a_block_that_ended_three_processes_is_left_alone_and_named(out, expecte
 
 
 def another_processor(monkeypatch, name="Another Processor"):
-    device = provenance.device()
-    monkeypatch.setattr(provenance, "device", lambda: {**device, "processor": name})
+    device = machine.device()
+    monkeypatch.setattr(machine, "device", lambda: {**device, "processor": name})
 
 
 def test_another_processor_of_the_same_instruction_set_goes_on(out, expected, capsys, monkeypatch):
-    mine = provenance.device()["processor"]
+    mine = machine.device()["processor"]
     assert main(["work", str(out), "--shard", "1/3"]) == 0
     with monkeypatch.context() as patch:
         another_processor(patch)
@@ -402,7 +404,7 @@ def test_other_code_or_settings_may_not_work_beside(out, capsys, monkeypatch):
     assert main(["work", str(out), "--shard", "1/6"]) == 0
     before = kills.contents(out)
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "library_digest", lambda: "other")
+        patch.setattr(sources, "library_digest", lambda: "other")
         assert main(["work", str(out)]) == 2
     assert "computed with other code of sdpo_jax; allowed: the same" in capsys.readouterr().err
     with sweeps_process(
@@ -454,15 +456,15 @@ def test_comments_and_docstrings_are_not_part_of_the_code(tmp_path, old, new, co
     digests = []
     for text in (CODE, CODE.replace(old, new)):
         path.write_text(text)
-        digests.append(provenance.digest_of_file(path))
+        digests.append(sources.digest_of_file(path))
     assert (digests[0] != digests[1]) == counts
 
 
 def test_the_library_s_digest_is_of_its_code(monkeypatch):
-    assert provenance.library_digest.__wrapped__() == provenance.library_digest()
-    files = provenance._library()
-    monkeypatch.setattr(provenance, "_library", lambda: files[1:])
-    assert provenance.library_digest.__wrapped__() != provenance.library_digest()
+    assert sources.library_digest.__wrapped__() == sources.library_digest()
+    files = sources._library()
+    monkeypatch.setattr(sources, "_library", lambda: files[1:])
+    assert sources.library_digest.__wrapped__() != sources.library_digest()
 
 
 # A cluster.

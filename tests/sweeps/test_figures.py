@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from sweeps import drawing, figures, store
-from sweeps.published import ALGORITHMS, published
-from sweeps.style import ALGORITHM_LOOKS, PUBLISHED_MARKER
+from sweeps.paper import figures
+from sweeps.paper.published import ALGORITHMS, published
+from sweeps.report import drawing
+from sweeps.report.style import ALGORITHM_LOOKS, PUBLISHED_MARKER
+from sweeps.store import datasets
 from tests.sweeps import synthetic
 
 
@@ -23,7 +25,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(out):
-    return store.Results(out)
+    return datasets.Results(out)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +86,8 @@ def test_the_bytes_are_the_same_each_time_whatever_the_users_settings(
 
 def test_pyplot_and_its_global_state_are_not_touched(monkeypatch, results):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # makes its import fail
-    monkeypatch.delitem(sys.modules, "sweeps.figures")
-    fresh = importlib.import_module("sweeps.figures")
+    monkeypatch.delitem(sys.modules, "sweeps.paper.figures")
+    fresh = importlib.import_module("sweeps.paper.figures")
     assert fresh is not figures
     fresh.draw("figure6", results)
 

@@ -21,13 +21,18 @@ import sdpo_jax
 import sweeps
 from benchmarks import kills
 from sdpo_jax import Sizes
-from sweeps import __main__ as cli
-from sweeps import blocks, exports, folder, replay, sweepfile, writing
 from sweeps.__main__ import main
 from sweeps.audit import plan as audit_plan
 from sweeps.calibration import design
-from sweeps.folder import Folder
-from sweeps.health import health
+from sweeps.commands import audit, reproduce
+from sweeps.execute import replay
+from sweeps.file import sweepfile
+from sweeps.provenance import sources
+from sweeps.report import exports
+from sweeps.report.health import health
+from sweeps.store import blocks, tasks
+from sweeps.store.folder import Folder
+from sweeps.system import writing
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=4, steps=40)
 BASE = """
@@ -62,7 +67,7 @@ AXES = {
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several block files of each program."""
-    monkeypatch.setattr(folder, "_MOST_RUNS", 64)
+    monkeypatch.setattr(tasks, "_MOST_RUNS", 64)
 
 
 def write(path, text):
@@ -81,7 +86,7 @@ def run(path, text=SWEEP, status=0, name="out", *options):
 def finished(tmp_path_factory):
     """A folder of a finished sweep, for tests that only read it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "_MOST_RUNS", 64)
+        patch.setattr(tasks, "_MOST_RUNS", 64)
         return run(tmp_path_factory.mktemp("finished"))
 
 
@@ -319,7 +324,7 @@ def test_another_fingerprint_is_refused_unless_asked_for(copy, capsys, monkeypat
     out, before = copy
     path = block_files(out)[0]
     path.unlink()
-    monkeypatch.setattr(folder.provenance, "library_digest", lambda: "other")
+    monkeypatch.setattr(sources, "library_digest", lambda: "other")
     assert main(["resume", str(out)]) == 2
     said = capsys.readouterr().err
     assert "code of sdpo_jax" in said and "--on-change keep" in said
@@ -546,8 +551,8 @@ def test_help_teaches(capsys):
 def test_help_tells_the_defaults_as_they_are(capsys):
     told = {
         "calibrate": (design.Settings().problems, design.QUICK.problems),
-        "reproduce": (cli.DEFAULT_SEEDS, cli.QUICK_SEEDS),
-        "audit": (cli.AUDIT_SEEDS, audit_plan.quick().seeds),
+        "reproduce": (reproduce.DEFAULT_SEEDS, reproduce.QUICK_SEEDS),
+        "audit": (audit.DEFAULT_SEEDS, audit_plan.quick().seeds),
     }
     for command, (full, quick) in told.items():
         with pytest.raises(SystemExit):

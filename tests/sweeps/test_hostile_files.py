@@ -27,11 +27,19 @@ import sweeps
 from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, programs
+from sdpo_jax.oracles.judges import STRENGTHS
 from sdpo_jax.program import SEED_AXES
-from sweeps import blocks, estimate, folder, sweepfile, tell, text
 from sweeps.__main__ import main
-from sweeps.display import Display, console
-from sweeps.sweepfile import RESERVED, SweepError, parse
+from sweeps.execute import estimate, threads
+from sweeps.file import oracle_tables, sweepfile, values
+from sweeps.file.mistakes import SweepError
+from sweeps.file.reader import RESERVED
+from sweeps.file.sweepfile import parse
+from sweeps.report import drawing
+from sweeps.report.display import Display, console
+from sweeps.store import blocks
+from sweeps.store.manifest import Manifest
+from sweeps.system import text
 
 DOCUMENTS = 1500
 # Of a processor, for one document: far above what the slowest takes, far below what harms.
@@ -150,7 +158,7 @@ class Writer:
 
     def oracle(self):
         rng = self.rng
-        kinds = [*sweepfile._KINDS]
+        kinds = [*oracle_tables.KINDS]
         if rng.random() < 0.3:
             return rng.choice(kinds)
         table = {"kind": rng.choice(kinds)}
@@ -164,7 +172,7 @@ class Writer:
                     [0.5, 5, [0.25, 0.5], [2, 3, 4], {"linspace": [0.1, 0.4, 3]}]
                 )  # fmt: skip
         if rng.random() < 0.3:
-            strengths = rng.sample(sorted(sweepfile.STRENGTHS), 2)
+            strengths = rng.sample(sorted(STRENGTHS), 2)
             lists = [[0.1, 0.2], [i / 50_000 for i in range(rng.choice([2, 2, 2, 2000]))]]
             table["judge"] = {each: rng.choice([0.1, *lists]) for each in strengths}
         return table
@@ -306,9 +314,9 @@ def made_up_runs(monkeypatch):
             yield chunk, made_up(plan, rng, len(chunk.places))
 
     monkeypatch.setattr(sdpo_jax, "compute", compute)
-    monkeypatch.setattr(folder, "compiled_ahead", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(threads, "compiled_ahead", lambda _: contextlib.nullcontext())
     found = estimate.Estimate(1, 1, 1, 1, 1, 1, 1, 0.1, 0.1)
-    monkeypatch.setattr(tell, "estimate", lambda *_: found)
+    monkeypatch.setattr(estimate, "estimate", lambda *_: found)
 
 
 def swept(tmp_path, text, name="sweep.toml"):
@@ -385,13 +393,13 @@ def test_names_that_could_not_be_seen_or_selected_are_refused(name):
 @pytest.mark.usefixtures("made_up_runs")
 def test_what_somebody_elses_manifest_says_does_not_reach_the_terminal(tmp_path, capsys):
     out = swept(tmp_path, "[base]\nmetrics = ['reward']\n[axes]\nseed = [1]")[1]
-    manifest = folder.Manifest.read(out)
+    manifest = Manifest.read(out)
     hostile = "\x1b]0;owned\x07\x1b[2J\u202e[/red]"
     texts = (f"title = {quoted(hostile[6:])}\n{manifest.text}",)
     for changed in (
-        folder.Manifest(hostile, manifest.fingerprints, manifest.texts),
-        folder.Manifest(manifest.name, manifest.fingerprints, texts),
-        folder.Manifest(manifest.name, ({**manifest.fingerprints[0], hostile: "x"},), texts),
+        Manifest(hostile, manifest.fingerprints, manifest.texts),
+        Manifest(manifest.name, manifest.fingerprints, texts),
+        Manifest(manifest.name, ({**manifest.fingerprints[0], hostile: "x"},), texts),
     ):
         changed.write(out)
         capsys.readouterr()
@@ -415,9 +423,9 @@ def test_a_live_bar_shows_labels_as_text():
 
 def test_names_that_look_alike_in_a_figure_are_numbered():
     long = ["x" * 300, "x" * 100 + "y" + "x" * 199]
-    assert text.all_drawn(long)[0].startswith("1. ")
-    assert len(set(text.all_drawn(long))) == 2
-    assert text.all_drawn(["a", "b", "a"]) == ["a", "b", "a"]
+    assert drawing.all_drawn(long)[0].startswith("1. ")
+    assert len(set(drawing.all_drawn(long))) == 2
+    assert drawing.all_drawn(["a", "b", "a"]) == ["a", "b", "a"]
 
 
 def test_numbers_read_back():
@@ -500,7 +508,7 @@ def test_two_files_never_share_a_folder_by_their_names():
     for stem, name in found.items():
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
         assert name.strip("-") == name
-        assert not sweepfile._DEVICES.fullmatch(name)
+        assert not values.DEVICES.fullmatch(name)
         if stem in ("a", "a-b", "a_b", "my-sweep", "2024-run"):
             assert name == stem
     # One name, spelled as file systems do.

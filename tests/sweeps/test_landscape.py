@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdpo_jax import Sizes, problems
-from sweeps import landscape
+from sweeps.study import landscape
 
 
 @pytest.mark.parametrize("length, vocab_size", [(1, 3), (3, 4)])

@@ -15,8 +15,10 @@ import xarray as xr
 import sdpo_jax
 import sweeps
 from sdpo_jax.algorithms.rloo import rloo
-from sweeps import folder, from_python, parts, sweepfile
 from sweeps.__main__ import main
+from sweeps.api import run
+from sweeps.file import mistakes, parts, sweepfile
+from sweeps.store import manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -259,7 +261,7 @@ def test_other_code_of_a_part_is_another_sweep(lab, capsys):
 )
 def test_what_is_no_part_is_named(lab, entry, words):
     (lab / "sweep.toml").write_text(f"[axes]\n{entry}\n")
-    with pytest.raises(sweepfile.SweepError) as error:
+    with pytest.raises(mistakes.SweepError) as error:
         sweepfile.read(lab / "sweep.toml")
     told = str(error.value)
     assert all(word in told for word in words), told
@@ -269,7 +271,7 @@ def test_two_metrics_of_one_name_are_refused(lab):
     (lab / "my_lab" / "more.py").write_text("def hits(view):\n    return view.reward.min(0)\n")
     metrics = '["my_lab.parts:hits", "my_lab.more:hits"]'
     (lab / "sweep.toml").write_text(f"[base]\nmetrics = {metrics}\n")
-    with pytest.raises(sweepfile.SweepError, match=r"my_lab\.more:hits is called as"):
+    with pytest.raises(mistakes.SweepError, match=r"my_lab\.more:hits is called as"):
         sweepfile.read(lab / "sweep.toml")
 
 
@@ -289,7 +291,7 @@ def test_python_begins_the_sweep_that_its_file_says(here):
     assert first.attrs["title"] == "Mine"
     assert list(first.seed.values) == [2, 5]
     xr.testing.assert_identical(first, sweeps.open("out"))
-    text = folder.Manifest.read(Path("out")).text
+    text = manifest.Manifest.read(Path("out")).text
     Path("out.toml").write_text(text)
     blocks = {path: path.stat().st_mtime_ns for path in Path("out/data").glob("*.block")}
     assert main(["run", "out.toml", "--out", "out"]) == 0
@@ -382,7 +384,7 @@ def test_a_script_that_is_running_is_no_module(tmp_path):
 def test_values_read_back_as_they_were(value):
     import tomllib
 
-    assert tomllib.loads(from_python.text_of({}, {"x": value}))["base"]["x"] == value
+    assert tomllib.loads(run.text_of({}, {"x": value}))["base"]["x"] == value
 
 
 def test_the_page_about_ones_own_parts_runs(lab):

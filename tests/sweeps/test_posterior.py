@@ -6,12 +6,14 @@ import dataclasses
 
 import pytest
 
-from sweeps import claims, kinds, paper, posterior, store
 from sweeps.__main__ import main
-from sweeps.claims import RULES, Verdict
-from sweeps.display import PaperDisplay
-from sweeps.interrupts import Stopped
-from sweeps.posterior import Setting
+from sweeps.calibration import posterior
+from sweeps.calibration.posterior import Setting
+from sweeps.paper import claims, experiments
+from sweeps.paper.claims import RULES, Verdict
+from sweeps.report.display import PaperDisplay
+from sweeps.store import datasets, kinds
+from sweeps.system.interrupts import Stopped
 from tests.sweeps import synthetic
 
 HEADER = (
@@ -38,7 +40,7 @@ def test_settings_are_those_that_can_be_run_and_their_weights_are_shares(calibra
     assert [each.weight for each in found] == pytest.approx([0.75, 0.25])
     assert [each.numbers["feedback_strength"] for each in found] == [2.0, 1.5]
     assert len(posterior.settings(calibration, 1)) == 1
-    with pytest.raises(store.MissingResults, match=r"posterior\.csv: missing; .*calibrate"):
+    with pytest.raises(datasets.MissingResults, match=r"posterior\.csv: missing; .*calibrate"):
         posterior.settings(tmp_path)
 
 
@@ -67,7 +69,7 @@ def test_a_verdict_changes_with_the_constant_that_parts_it():
 
 def test_an_experiment_keeps_the_numbers_that_it_sets_itself():
     base = {"feedback_strength": 2.0, "hint_noise": 0.15, "quality_scale": 0.75}
-    plain, based = paper.experiments(), paper.experiments(base)
+    plain, based = experiments.experiments(), experiments.experiments(base)
     assert list(plain) == list(based)
     for name, experiment in based.items():
         for grid, before in zip(experiment.grids, plain[name].grids, strict=True):

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from sweeps import published as paper
+from sweeps.paper import published as paper
 
 
 def test_every_table_has_a_plausible_value_for_each_algorithm_and_feedback():

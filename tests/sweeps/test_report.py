@@ -9,12 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sweeps import about, claims, store
-from sweeps.claims import rules
-from sweeps.claims.write import capital, interval_text, tally
-from sweeps.render import render, summary_lines
-from sweeps.report import write_report
-from sweeps.web import inline_svg
+from sweeps.paper import about, claims
+from sweeps.paper.page import write_report
+from sweeps.paper.render import render, summary_lines
+from sweeps.report.web import inline_svg
+from sweeps.store import datasets
+from sweeps.study import wording
+from sweeps.study.wording import capital, interval_text, tally
 from tests.sweeps import synthetic
 
 SVG = """<?xml version="1.0"?>
@@ -104,12 +105,12 @@ def test_the_answer_comes_first_and_all_parts_are_there(page, folder):
     # The paper's six figures, the first of them again at the top, and the drawing.
     assert page.count("<svg") == 8
     top = page[places[0] : places[1]]
-    for finding in claims.find(store.Results(folder)):
+    for finding in claims.find(datasets.Results(folder)):
         assert finding.title.replace("'", "&#39;") in top
         assert finding.brief.replace("'", "&#39;") in top
     assert about.TITLE in page
     assert "python -m sweeps render" in page
-    assert store.read_manifest(folder)["command"] in page
+    assert datasets.read_manifest(folder)["command"] in page
 
 
 def test_a_table_on_the_page_is_its_file(folder, tree):
@@ -122,7 +123,7 @@ def test_a_table_on_the_page_is_its_file(folder, tree):
     for line, row in zip(lines[1:], rows, strict=True):
         for cell, column, value in zip(line, columns, row.split(","), strict=True):
             if column == "algorithm":
-                assert text_of(cell) == rules.name(value)
+                assert text_of(cell) == wording.name(value)
             elif column == "oracle":
                 assert text_of(cell) == value
             else:
@@ -140,8 +141,8 @@ def test_wide_tables_scroll_in_their_own_box(tree):
 def test_manifest_values_are_escaped(folder, tmp_path):
     for name in ("data", "tables", "figures"):
         (tmp_path / name).symlink_to(folder / name)
-    manifest = {**store.read_manifest(folder), "note": "<b>&"}
-    store.write_manifest(tmp_path, manifest)
+    manifest = {**datasets.read_manifest(folder), "note": "<b>&"}
+    datasets.write_manifest(tmp_path, manifest)
     page = write_report(tmp_path, claims.judge(folder)).read_text(encoding="utf-8")
     assert "&lt;b&gt;&amp;" in page
 
@@ -162,14 +163,14 @@ def test_inline_svg_prefixes_ids():
 
 
 def test_missing_parts_are_named(folder, tmp_path):
-    with pytest.raises(store.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
+    with pytest.raises(datasets.MissingResults, match=r"algorithms\.nc: missing; .*reproduce"):
         render(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "data").symlink_to(folder / "data")
-    with pytest.raises(store.MissingResults, match=r"manifest\.json: missing"):
+    with pytest.raises(datasets.MissingResults, match=r"manifest\.json: missing"):
         render(tmp_path)
-    store.write_manifest(tmp_path, store.read_manifest(folder))
-    with pytest.raises(store.MissingResults, match=r"\.csv: missing; .*render"):
+    datasets.write_manifest(tmp_path, datasets.read_manifest(folder))
+    with pytest.raises(datasets.MissingResults, match=r"\.csv: missing; .*render"):
         write_report(tmp_path)
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from sdpo_jax import Sizes
-from sweeps import blocks, claims, paper, store
 from sweeps.__main__ import main
-from sweeps.display import PaperDisplay
-from sweeps.interrupts import Stopped
-from sweeps.reproduce import reproduce
+from sweeps.paper import claims, experiments
+from sweeps.paper.reproduce import reproduce
+from sweeps.report.display import PaperDisplay
+from sweeps.store import blocks, datasets
+from sweeps.system.interrupts import Stopped
 
 FILES = {
     "claims.json",
@@ -31,7 +32,7 @@ FILES = {
 def tiny():
     """Problems so small that the whole reproduction takes seconds, but for compilation."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(paper, "SIZES", Sizes(length=3, vocab_size=4, rollouts=4))
+    patch.setattr(experiments, "SIZES", Sizes(length=3, vocab_size=4, rollouts=4))
     yield patch
     patch.undo()
 
@@ -41,7 +42,7 @@ def interrupted(tiny, tmp_path_factory):
     """A folder whose reproduction was stopped half way, then begun again; and what was said."""
     out = tmp_path_factory.mktemp("out") / "new" / "folder"
     arguments = ["reproduce", "--seeds", "10", "--out", str(out)]
-    save = store.save
+    save = datasets.save
     saved = []
 
     def stop_at_the_fourth(folder, name, data):
@@ -51,7 +52,7 @@ def interrupted(tiny, tmp_path_factory):
         return save(folder, name, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "save", stop_at_the_fourth)
+        patch.setattr(datasets, "save", stop_at_the_fourth)
         assert main(arguments) == 130
     before = {path.name: path.stat().st_mtime_ns for path in (out / "data").glob("*.nc")}
     # What the fourth had computed is kept, and not computed again.
@@ -73,14 +74,14 @@ def interrupted(tiny, tmp_path_factory):
 def test_every_file_is_written(interrupted):
     out, _, _ = interrupted
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    data = {f"data/{name}.nc" for name in paper.experiments()}
+    data = {f"data/{name}.nc" for name in experiments.experiments()}
     assert written == FILES | data
 
 
 def test_a_wish_to_stop_leaves_a_folder_to_go_on_from(tiny, tmp_path):
     with pytest.raises(Stopped):
         reproduce(tmp_path, 10, PaperDisplay(), stop=lambda: True)
-    assert store.read_manifest(tmp_path)["finished"] == []
+    assert datasets.read_manifest(tmp_path)["finished"] == []
     assert not list(tmp_path.rglob("*.nc"))
 
 
@@ -89,12 +90,12 @@ def test_what_was_finished_before_the_interruption_is_kept(interrupted):
     assert set(before) == {f"{name}.nc" for name in saved}
     for name, time in before.items():
         assert (out / "data" / name).stat().st_mtime_ns == time
-    assert store.read_manifest(out)["finished"] == list(paper.experiments())
+    assert datasets.read_manifest(out)["finished"] == list(experiments.experiments())
 
 
 def test_the_manifest_tells_how_to_make_it_again(interrupted):
     out, _, _ = interrupted
-    manifest = store.read_manifest(out)
+    manifest = datasets.read_manifest(out)
     assert manifest["seeds"] == 10
     assert manifest["command"].startswith("python -m sweeps reproduce --seeds 10")
     assert manifest["constants"]["config"]["feedback_strength"] == 1.5
@@ -113,7 +114,7 @@ def test_the_claims_are_all_there(interrupted):
 
 def test_the_runs_of_one_seed_are_paired(interrupted):
     out, _, _ = interrupted
-    noise, algorithms = store.load(out, "noise"), store.load(out, "algorithms")
+    noise, algorithms = datasets.load(out, "noise"), datasets.load(out, "algorithms")
     quiet = noise.sel({"algorithm": "sdpo", "noise": 0.0})
     same = algorithms.sel({"algorithm": "sdpo", "oracle": "continuous"})
     np.testing.assert_array_equal(quiet.reward, same.reward)
@@ -121,7 +122,7 @@ def test_the_runs_of_one_seed_are_paired(interrupted):
 
 def test_position_hints_cancel(interrupted):
     out, _, _ = interrupted
-    difference = store.load(out, "reading").max_logit_difference
+    difference = datasets.load(out, "reading").max_logit_difference
     assert float(difference.sel({"reading": "position"}).max()) < 1e-5
     assert float(difference.sel({"reading": "token"}).min()) > 1e-2
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from sweeps import statistics
+from sweeps.statistics import ranges
 
 RNG_KEY = 20260601
 
@@ -422,7 +423,7 @@ def test_a_value_at_the_edge_of_the_range_is_undecided(group, deviation):
 @pytest.mark.parametrize("seeds", [16, 250])
 def test_joint_ranges_hold_all_of_a_further_sample(seeds, own, monkeypatch):
     """Eight cells at once: one in a hundred samples is outside, not up to eight."""
-    monkeypatch.setattr(statistics, "_SCORES", 4_000)
+    monkeypatch.setattr(ranges, "_SCORES", 4_000)
     cells, trials, others = 8, 100, 15
     rng = np.random.default_rng(seeds)
 

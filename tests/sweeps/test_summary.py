@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from sweeps import summary
-from sweeps.health import health
+from sweeps.report import summary
+from sweeps.report.health import health
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from sdpo_jax import ALGORITHMS, METRICS, OPTIMIZERS, ORACLES, grid
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.grid import AXES, TITLES, programs
 from sdpo_jax.oracles import judges
-from sweeps import opening, sweepfile
-from sweeps.sweepfile import SweepError, parse
+from sweeps.file import oracle_tables, reader, sweepfile
+from sweeps.file.mistakes import SweepError
+from sweeps.file.sweepfile import parse
+from sweeps.store import labelled
 
 EXAMPLES = sorted((Path(sweeps.__file__).parent / "examples").glob("*.toml"))
 MALFORMED = 400
@@ -136,7 +138,7 @@ def test_judges_by_table():
 
 def test_every_axis_has_a_title_and_every_oracle_a_table():
     assert set(AXES) < set(TITLES)
-    assert set(sweepfile._KINDS) == {*ORACLES, "custom", "function"}
+    assert set(oracle_tables.KINDS) == {*ORACLES, "custom", "function"}
 
 
 def test_zipped_oracles_may_repeat():
@@ -281,7 +283,7 @@ def test_what_entries_say_together(text, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(sweepfile.RESERVED))
+@pytest.mark.parametrize("name", sorted(reader.RESERVED))
 def test_no_dimension_has_a_name_of_the_results(name):
     with pytest.raises(SweepError) as error:
         parse(f"[zip.{name}]\nnoise = [0.1, 0.2]\nbias = [0.0, 0.1]", "x")
@@ -291,7 +293,7 @@ def test_no_dimension_has_a_name_of_the_results(name):
 def test_what_results_hold_is_reserved():
     plan = parse("[base]\nrecord = ['reward']\nlogits = true", "x").plans["main"]
     dims = {dim for dims, _ in grid.describe(plan).values() for dim in dims}
-    assert {*grid.describe(plan), *dims, opening.FINISHED} <= sweepfile.RESERVED
+    assert {*grid.describe(plan), *dims, labelled.FINISHED} <= reader.RESERVED
 
 
 def test_all_grids_are_laid_out_before_one_is_trained_and_the_wrong_one_is_named(monkeypatch):

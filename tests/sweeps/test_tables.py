@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps import store, tables
-from sweeps.published import ALGORITHMS, published
+from sweeps.paper import tables
+from sweeps.paper.published import ALGORITHMS, published
+from sweeps.store import datasets
 from tests.sweeps import synthetic
 
 SEEDS = 48
@@ -21,7 +22,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(out):
-    return store.Results(out)
+    return datasets.Results(out)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +122,11 @@ def test_multiseed_sets_five_seeds_against_groups_of_five(written, results):
 
 def test_a_gap_that_is_always_there_has_frequency_one(tmp_path):
     synthetic.write(tmp_path, seeds=12, steps=40)
-    dataset = store.load(tmp_path, "algorithms")
+    dataset = datasets.load(tmp_path, "algorithms")
     dataset["reward"].loc[{"algorithm": "sdpo"}] += 0.3
-    store.save(tmp_path, "algorithms", dataset)
+    datasets.save(tmp_path, "algorithms", dataset)
     row = one(
-        tables.multiseed_rows(store.Results(tmp_path)), algorithm="reinforce", statistic="gap"
+        tables.multiseed_rows(datasets.Results(tmp_path)), algorithm="reinforce", statistic="gap"
     )
     assert row["gap_frequency"] == 1
     assert row["published_percentile"] == 0
@@ -156,16 +157,16 @@ def test_the_bytes_are_the_same_each_time(out, written):
 
 def test_nothing_is_written_when_results_are_missing(tmp_path):
     synthetic.write(tmp_path, seeds=6, steps=40)
-    store.data_path(tmp_path, "hybrid").unlink()
-    with pytest.raises(store.MissingResults, match=r"hybrid\.nc"):
+    datasets.data_path(tmp_path, "hybrid").unlink()
+    with pytest.raises(datasets.MissingResults, match=r"hybrid\.nc"):
         tables.write_tables(tmp_path)
     assert not (tmp_path / "tables").exists()
 
 
 def test_a_seed_that_is_not_finite_is_refused(tmp_path):
     synthetic.write(tmp_path, seeds=6, steps=40)
-    dataset = store.load(tmp_path, "noise")
+    dataset = datasets.load(tmp_path, "noise")
     dataset["credit"][0, 0, 3] = np.nan
-    store.save(tmp_path, "noise", dataset)
+    datasets.save(tmp_path, "noise", dataset)
     with pytest.raises(ValueError, match="not finite"):
         tables.write_tables(tmp_path)

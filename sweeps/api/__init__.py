@@ -1,0 +1,1 @@
+"""Sweeps from Python: what `sweeps.run`, `sweeps.open` and `sweeps.join` are."""

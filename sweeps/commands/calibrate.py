@@ -1,0 +1,37 @@
+"""``python -m sweeps calibrate``: the constants that the paper does not state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sweeps.commands.arguments import default
+from sweeps.commands.studies import until_stopped
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Infer the constants that the paper does not state, from all that it publishes.
+
+    Trains a grid of settings over many problems, and asks how likely each setting makes the
+    published numbers: posterior, best settings, goodness of fit, figure.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("results/calibration")
+    """Folder of the results."""
+    problems: Annotated[int | None, default("N", "160; 64 with --quick")] = None
+    """Problems for each setting."""
+    quick: bool = False
+    """A first look: few settings, few problems."""
+
+
+def run(command: Calibrate, line: str) -> int:
+    """Run it, or go on with it."""
+    from sweeps.calibration.run import calibrate
+
+    return until_stopped(
+        lambda stop: calibrate(command.out, command.problems, command.quick, line, stop)
+    )

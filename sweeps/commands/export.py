@@ -1,0 +1,33 @@
+"""``python -m sweeps export``: a sweep in the format of other tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from sweeps.commands.arguments import FolderArgument, default
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a sweep's grids in the format of other tools, into DIR/export."""
+
+    directory: FolderArgument
+    """Folder that `run` wrote."""
+    to: Literal["netcdf", "zarr", "parquet", "csv"]
+    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run."""
+    out: Annotated[Path | None, default("DIR", "DIR/export")] = None
+    """Folder of the files."""
+
+
+def run(command: Export, line: str) -> int:
+    """Write the files, and print their paths."""
+    from sweeps.report.display import working
+    from sweeps.report.exports import export
+
+    with working(f"writing {command.to}"):
+        paths = list(export(command.directory, command.to, command.out))
+    for path in paths:
+        print(path)
+    return 0

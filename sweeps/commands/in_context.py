@@ -1,0 +1,54 @@
+"""``python -m sweeps in_context``: a self-teacher that reads its feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from sweeps.commands.arguments import default
+from sweeps.commands.studies import check_seeds, print_outcome, until_stopped
+
+DEFAULT_SEEDS = 32
+DEFAULT_OUT = Path("results/in_context")
+QUICK_OUT = Path("results/in_context-quick")
+
+
+@dataclass(frozen=True)
+class InContext:
+    """A self-teacher that reads its feedback: small networks, methods each at their own best.
+
+    What an interrupted run had finished is kept: the same command goes on from there.
+    """
+
+    seeds: Annotated[int | None, default("N", "32; 8 with --quick")] = None
+    """Number of evaluation seeds."""
+    out: Annotated[
+        Path | None, default("DIR", "results/in_context; results/in_context-quick with --quick")
+    ] = None
+    """Folder of the results."""
+    quick: bool = False
+    """A first look: a tiny network and world, few contenders, 8 seeds."""
+
+
+def run(command: InContext, line: str) -> int:
+    """Run it, or go on with it."""
+    from sweeps.report.display import console
+    from sweeps.store import kinds
+
+    check_seeds(command.seeds, command.quick)
+    out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
+
+    def work(stop: Callable[[], bool]) -> None:
+        from sweeps.in_context import plan
+        from sweeps.in_context.run import study
+
+        seeds = DEFAULT_SEEDS if command.seeds is None else command.seeds
+        wanted = plan.quick() if command.quick else plan.full(seeds)
+        study(out, wanted, line, console(stderr=True).print, stop)
+
+    status = until_stopped(work)
+    if status == 0:
+        print_outcome(kinds.IN_CONTEXT, out)
+    return status

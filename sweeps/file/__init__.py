@@ -1,0 +1,1 @@
+"""Sweep files: what a page of TOML may say, and what it says."""

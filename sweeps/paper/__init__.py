@@ -1,0 +1,1 @@
+"""The paper reproduced: its experiments, tables and figures, and its claims judged."""

@@ -1,0 +1,1 @@
+"""Where results come from: what computed them, and the code that ran."""

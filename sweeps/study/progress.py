@@ -1,0 +1,216 @@
+"""How far a study is: a folder to go on in, whose manifest says which parts are finished.
+
+A study is the reproduction, the audit, the laboratory's or the calibration. Its parts are saved as
+data sets under ``OUT/data``; what a part has trained so far is kept as blocks under ``OUT/data/
+blocks``, so that whoever is stopped or killed goes on from the last block.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sdpo_jax.grid import default_block_width
+from sweeps.provenance import sources
+from sweeps.store import datasets, fingerprints, places
+from sweeps.store.kinds import Kind
+from sweeps.store.places import clear_partial_files
+from sweeps.study import progress
+from sweeps.system.writing import remove_partial_files
+
+_BLOCKS = "blocks"
+
+
+def fingerprint(source: str) -> dict[str, Any]:
+    """What a study's bits depend on beside its plan.
+
+    Args:
+        source: digest of the code that decides them.
+    """
+    return {**fingerprints.fingerprint(default_block_width()), "source": source}
+
+
+# Entries of a manifest that say what computes.
+_COMPUTES = (
+    *("versions", "device", "compiler", "runtime", "instructions", "flags", "settings"),
+    *("block_width", "source"),
+)
+
+
+def computed_with(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprint in a manifest. Raises ``KeyError`` where it has none."""
+    return {name: manifest[name] for name in _COMPUTES}
+
+
+def begin(
+    out: Path,
+    kind: Kind,
+    description: Mapping[str, Any],
+    computes: Mapping[str, Any],
+    command: str,
+    parts: Iterable[str],
+    spent: Mapping[str, float] | None = None,
+    ignored: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Make a folder a study's, or go on with it: the manifest, which is written. Whoever calls
+    holds the lock.
+
+    Args:
+        out: an empty or new folder, or one of the same study.
+        kind: of the study.
+        description: entries of the manifest that say what is run.
+        computes: those that say what computes it, ``fingerprint``. Data of other code, versions or
+            devices have other bits: all parts are run again.
+        command: how the caller was started.
+        parts: the names of all parts.
+        spent: the parts of the time that it takes; any, if not given.
+        ignored: files that may be there without a manifest.
+
+    Raises:
+        ValueError: a folder that holds something else, in one line.
+    """
+    manifest = claim(out, kind, description, computes, spent, ignored)
+    clear_partial_files(out)
+    for place in (blocks_folder(out), *blocks_folder(out).glob("*/")):
+        remove_partial_files(place)
+    manifest |= {"command": command, "commit": sources.commit(), "parts": list(parts)}
+    # Before the first block, so that the folder is known for what it is.
+    datasets.write_manifest(out, manifest)
+    return manifest
+
+
+def claim(
+    out: Path,
+    kind: Kind,
+    description: Mapping[str, Any],
+    computes: Mapping[str, Any],
+    spent: Mapping[str, float] | None = None,
+    ignored: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The manifest to go on from, once it is sure that a folder is not something else's.
+
+    Arguments and errors as for ``begin``.
+    """
+    description = progress.plain(dict(description))
+    fresh: dict[str, Any] = {
+        "finished": [],
+        "wall_time": dict(spent or {}),
+        **description,
+        **computes,
+    }
+    there = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    if there <= {*ignored}:
+        return fresh
+    allowed = f"allowed: an empty or new folder, or an earlier {kind.noun}"
+    try:
+        found = datasets.read_manifest(out)
+    except datasets.MissingResults:
+        other = min(there - {*ignored})
+        raise ValueError(
+            f"--out: {out} is not empty ({other}) and has no manifest.json; {allowed}"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"--out: {error}; {allowed}") from None
+    if kind.entry not in found:
+        raise ValueError(f"--out: {out} holds something else; {allowed}")
+    for key, value in description.items():
+        if found.get(key) != value:
+            raise ValueError(
+                f"--out: {out} holds another {kind.noun} ({_difference(key, found, value)}); "
+                f"{allowed} of the same"
+            )
+    if any(found.get(key) != value for key, value in computes.items()):
+        return fresh
+    # What is not as it is written here is not believed: its parts are run again.
+    if not progress.is_progress(found, set(spent) if spent else None):
+        return fresh
+    return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
+
+
+def _difference(key: str, found: Mapping[str, Any], value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"{key} {found.get(key)}, asked for {value}"
+    before = found.get(key)
+    inner = {} if not isinstance(before, dict) else before
+    for name, each in value.items():
+        if inner.get(name) != each and not isinstance(each, (dict, list)):
+            return f"{name} {inner.get(name)}, asked for {each}"
+    return f"other {key}"
+
+
+def blocks_folder(out: Path, part: str | None = None) -> Path:
+    """Where what is trained is kept until the part that it belongs to is saved.
+
+    Args:
+        out: the study's folder.
+        part: its name, where several are under way at a time.
+    """
+    place = out / places.DATA / _BLOCKS
+    return place if part is None else place / part
+
+
+def save(
+    out: Path, manifest: dict[str, Any], part: str, data: Mapping[str, xr.Dataset], kept: Path
+) -> None:
+    """Save a part, note it in the manifest, and let go of its blocks.
+
+    Args:
+        out: the study's folder.
+        manifest: changed.
+        part: its name.
+        data: its data sets by name.
+        kept: the folder of its blocks.
+    """
+    for name, each in data.items():
+        datasets.save(out, name, each)
+    if part not in manifest["finished"]:
+        manifest["finished"].append(part)
+    datasets.write_manifest(out, manifest)
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def saved(
+    out: Path, manifest: Mapping[str, Any], names: Callable[[str], Iterable[str]]
+) -> set[str]:
+    """The parts that a manifest calls finished and whose data can be read.
+
+    Args:
+        out: the study's folder.
+        manifest: of it.
+        names: the data sets that a part may be; one of them says that it is there.
+    """
+    return {
+        part
+        for part in manifest["finished"]
+        if any(datasets.is_saved(out, name) for name in names(part))
+    }
+
+
+def is_progress(manifest: Mapping[str, Any], parts: set[str] | None = None) -> bool:
+    """Whether a manifest's ``finished`` and ``wall_time`` are what a command wrote.
+
+    Args:
+        manifest: what was read.
+        parts: the parts of the time; ``None`` where any will do.
+    """
+    finished, spent = manifest.get("finished"), manifest.get("wall_time")
+    return (
+        isinstance(finished, list)
+        and all(isinstance(name, str) for name in finished)
+        and isinstance(spent, dict)
+        and (parts is None or set(spent) == parts)
+        and all(type(seconds) in (int, float) for seconds in spent.values())
+    )
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, as JSON will have them."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""What knows nothing of sweeps: files, locks, processes, signals, text for terminals."""
