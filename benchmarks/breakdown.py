@@ -50,9 +50,11 @@ def parts(oracle: str) -> dict[str, Part]:
         return policies.sample(setting.rollout_key, index, logits, SIZES.rollouts)
 
     def cheap_rollouts(logits: Array, index: Array) -> policies.Rollouts:
-        code = (index * 40503 + jnp.arange(2 * SIZES.rollouts)) % 512
+        groups = -(-SIZES.length // policies.GROUP)
+        most = 1 << policies.GROUP * policies.token_bits(SIZES.vocab_size)
+        code = (index * 40503 + jnp.arange(groups * SIZES.rollouts)) % most
         runs = jnp.arange(logits.shape[-1])
-        return policies.Rollouts((code.reshape(2, -1)[..., None] + runs) % 512)
+        return policies.Rollouts((code.reshape(groups, -1)[..., None] + runs) % most)
 
     def cheap_rewards(logits: Array) -> Array:
         return jnp.resize(logits, (SIZES.rollouts, logits.shape[-1])) * 0.1 + 0.5

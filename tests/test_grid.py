@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -79,6 +80,42 @@ def test_the_bits_hold_at_the_width_and_the_sizes_of_the_paper():
     alone = run({"seed": [70]}, sizes=sizes, block_width=64)
     many = run({"seed": range(130)}, sizes=sizes, block_width=64)
     same_bits(alone.sel(seed=70), many.sel(seed=70))
+
+
+def test_the_width_of_a_program_follows_from_its_sizes_alone():
+    sizes = Sizes(length=6, rollouts=4, steps=4, final_window=2)
+    options = {"algorithm": "reinforce", "metrics": ("reward", "entropy")}
+    both = sdpo_jax.run_grid({"vocab_size": [8, 40], "seed": range(40)}, sizes=sizes, **options)
+    assert both.attrs["block_width"] == [16, 64]
+    for vocab_size, width in ((8, 64), (40, 16)):
+        own = dataclasses.replace(sizes, vocab_size=vocab_size)
+        alone = sdpo_jax.run_grid({"seed": [33]}, sizes=own, **options)
+        assert alone.attrs["block_width"] == width
+        same_bits(alone.sel(seed=33), both.sel(vocab_size=vocab_size, seed=33))
+    # Where it is given, it is that of all of them.
+    laid = plan.plan_grid({"vocab_size": [8, 40]}, width=30, sizes=sizes)
+    assert laid.widths == [32]
+
+
+class _Accelerator:
+    def __init__(self, memory):
+        self.memory = memory
+
+    def memory_stats(self):
+        return self.memory
+
+
+def test_on_an_accelerator_a_block_is_halved_until_it_fits(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    small, large = sdpo_jax.Program(), sdpo_jax.Program(sizes=Sizes(48, 1024))
+    for memory, program, expected in (
+        (None, large, 8192),
+        ({"bytes_limit": 2**37}, small, 8192),
+        ({"bytes_limit": 2**34}, large, 256),
+        ({"bytes_limit": 1}, large, 16),
+    ):
+        monkeypatch.setattr(jax, "local_devices", lambda memory=memory: [_Accelerator(memory)])
+        assert grid.default_block_width(program) == expected
 
 
 def test_the_number_of_cpu_devices_does_not_change_a_bit(tmp_path):
@@ -411,12 +448,11 @@ def test_every_lane_of_a_block_gets_the_same_bits(monkeypatch, algorithm, feedba
     monkeypatch.setattr(lanes, "fits_one_kernel", lambda text: found.append(fits(text)) or True)
     laid = plan.plan_grid(
         {"algorithm": [algorithm], "oracle": [feedback], "noise": [0.2]},
-        width=grid.default_block_width(),
         sizes=SIZES,
         metrics=("reward",),
         logits=True,
     )
-    copies = plan.Chunk(laid.groups[0], np.zeros(laid.width, int))
+    copies = plan.Chunk(laid.groups[0], np.zeros(laid.groups[0].width, int))
     [(_, arrays)] = grid.compute(laid, [copies], workers=1)
     assert found == [True]
     for name, array in arrays.items():
@@ -428,9 +464,9 @@ def slots_that_differ(algorithm, width, sizes):
     laid = plan.plan_grid(
         {"algorithm": [algorithm], "noise": [0.2]}, width=width, sizes=sizes, logits=True
     )
-    copies = plan.Chunk(laid.groups[0], np.zeros(laid.width, int))
+    copies = plan.Chunk(laid.groups[0], np.zeros(laid.groups[0].width, int))
     [(_, arrays)] = grid.compute(laid, [copies], workers=1)
-    rows = [array.reshape(laid.width, -1) for array in arrays.values()]
+    rows = [array.reshape(laid.groups[0].width, -1) for array in arrays.values()]
     return sum(int((row != row[:1]).any(axis=1).sum()) for row in rows)
 
 

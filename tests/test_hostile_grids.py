@@ -309,7 +309,7 @@ def test_sizes_of_every_group_are_checked_first():
     [
         ({"rollouts": [32, 2**20]}, {"sizes": Sizes()}, ["block_width: ", "33,554,432"]),
         ({}, {"sizes": Sizes(), "block_width": 2**20}, ["block_width: ", "1048576"]),
-        ({}, {"sizes": Sizes(length=20_000)}, ["block_width: ", "20000"]),
+        ({}, {"sizes": Sizes(length=100_000)}, ["block_width: ", "100000"]),
         ({"length": range(1, 61), "rollouts": range(1, 51)}, {}, ["axes: 3,000 programs", "1,000"]),
         ({"noise": np.arange(2e6)}, {}, ["noise: 2,000,000 values", "1,000,000"]),
         ({"seed": range(2**32), "problem_seed": range(2**32)}, {}, ["axes: ", "runs"]),

@@ -18,8 +18,8 @@ from sdpo_jax.engine.materialise import boundaries, materialise, where_any
 from sdpo_jax.program import algorithm_of
 from tests.all_in_one import all_in_one
 
-# Around the 64 terms that are written out, and beyond: one term over, several loops, no rest.
-LENGTHS = (1, 5, 64, 65, 128, 200)
+# Around the 32 terms that are written out, and beyond: one term over, several loops, no rest.
+LENGTHS = (1, 5, 32, 33, 48, 65, 128, 200)
 
 EXPECTED = {
     "total": lambda values, axis: values.sum(axis),

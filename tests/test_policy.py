@@ -16,8 +16,8 @@ from sdpo_jax import policies
 from sdpo_jax.engine import streams
 from sdpo_jax.policies import GROUP, MAX_VOCAB_SIZE
 
-# 65 is the first vocabulary that has cumulative sums by another branch.
-VOCAB_SIZES = (2, 3, 5, 8, 64, 65, 1000, MAX_VOCAB_SIZE)
+# 33 is the first vocabulary that has cumulative sums in parts, and 513 the first in parts of parts.
+VOCAB_SIZES = (2, 3, 5, 8, 32, 33, 48, 65, 513, 1000, MAX_VOCAB_SIZE)
 
 # The seeds are fixed; a test of frequencies fails for one true sampler in a thousand.
 LEVEL = 1e-3

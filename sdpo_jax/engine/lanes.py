@@ -20,8 +20,10 @@ from jax.typing import ArrayLike
 
 Tree = TypeVar("Tree")
 
-# Terms written out side by side.
-_UNROLLED = 64
+# Terms that are written out side by side: all of a short axis, so many at a time of a longer one.
+# Of more, LLVM makes code that is up to 20 times as slow.
+_WRITTEN_OUT = 32
+_IN_A_LOOP = 16
 
 # What a CPU kernel can't hold.
 _CALLED = (
@@ -44,6 +46,17 @@ def total_of(term: Callable[..., Array], axis: int, *arrays: Array) -> Array:
     A fused ``reduce`` puts the summed axis into the innermost loop, where the lanes should be; a
     sum written out term by term is plain elementwise code. Long axes are summed in a loop.
     """
+    return _folded(add, term, axis, *arrays)
+
+
+def largest(values: Array, axis: int) -> Array:
+    """Largest value over one of the leading axes; see ``total_of``."""
+    return _folded(jnp.maximum, lambda term: term, axis, values)
+
+
+def _folded(
+    join: Callable[[Array, Array], Array], term: Callable[..., Array], axis: int, *arrays: Array
+) -> Array:
     length = arrays[0].shape[axis]
 
     def terms(start: ArrayLike, count: int) -> Array:
@@ -51,28 +64,18 @@ def total_of(term: Callable[..., Array], axis: int, *arrays: Array) -> Array:
             [jax.lax.dynamic_index_in_dim(x, start + i, axis, keepdims=False) for x in arrays]
             for i in range(count)
         )
-        return reduce(add, (term(*each) for each in slices))
+        return reduce(join, (term(*each) for each in slices))
 
-    if length <= _UNROLLED:
+    if length <= _WRITTEN_OUT:
         return terms(0, length)
-    rest = length % _UNROLLED
-    first = terms(0, rest or _UNROLLED)
+    rest = length % _IN_A_LOOP
+    first = terms(0, rest or _IN_A_LOOP)
     return jax.lax.fori_loop(
         0 if rest else 1,
-        length // _UNROLLED,
-        lambda fold, value: value + terms(rest + fold * _UNROLLED, _UNROLLED),
+        length // _IN_A_LOOP,
+        lambda fold, value: join(value, terms(rest + fold * _IN_A_LOOP, _IN_A_LOOP)),
         first,
     )
-
-
-def largest(values: Array, axis: int) -> Array:
-    """Largest value over one of the leading axes; see ``total_of``."""
-    if values.shape[axis] > _UNROLLED:
-        return values.max(axis)
-    slices = (
-        jax.lax.index_in_dim(values, i, axis, keepdims=False) for i in range(values.shape[axis])
-    )
-    return reduce(jnp.maximum, slices)
 
 
 def mean(values: Array, axis: int) -> Array:

@@ -219,8 +219,9 @@ class Execution:
         """The pieces of a chunk: as many blocks a call as leave no worker without one."""
         count = len(chunk.places)
         under = _Under(chunk, count)
-        blocks = -(-count // self.plan.width)
-        size = self.plan.width * min(self.most, -(-blocks // len(self.devices)))
+        width = chunk.group.width
+        blocks = -(-count // width)
+        size = width * min(self.most, -(-blocks // len(self.devices)))
         for start in range(0, count, size):
             yield under, np.arange(start, min(start + size, count))
 
@@ -238,10 +239,9 @@ class Execution:
         start = time.perf_counter()
         try:
             with _named(group):
-                plan = self.plan
-                inputs = padded_inputs(group, places, self.most * plan.width)
-                blocks = np.int32(-(-len(places) // plan.width))
-                run = program_of(plan, group, device, inputs)
+                inputs = padded_inputs(group, places, self.most * group.width)
+                blocks = np.int32(-(-len(places) // group.width))
+                run = program_of(self.plan, group, device, inputs)
                 # The call itself puts arrays on its device, in less time than `device_put`.
                 outcome = run(inputs, blocks)
                 arrays = {

@@ -15,6 +15,7 @@ import numpy as np
 from sdpo_jax import problems, teachers
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Config, Sizes
 from sdpo_jax.grid.axes import AXES, PROGRAM_AXES, Axis
+from sdpo_jax.grid.devices import default_block_width
 from sdpo_jax.grid.limits import check_cells, check_count, check_enumerated_parts
 from sdpo_jax.oracles import Oracle
 from sdpo_jax.program import (
@@ -106,6 +107,7 @@ class Group:
     Attributes:
         program: what is compiled.
         label: the program for readers, such as ``"sdpo, continuous"``.
+        width: runs of a block, a multiple of ``LANES``.
         runs: ``[n]``, the places of the runs in the grid, in row-major order of its axes, those of
             one oracle after those of another.
         ends: ``[oracles]``, where in ``runs`` those of each oracle end.
@@ -119,6 +121,7 @@ class Group:
 
     program: Program
     label: str
+    width: int
     runs: np.ndarray
     ends: np.ndarray
     oracle: Oracle
@@ -169,6 +172,7 @@ def groups_of(
     base: Program,
     teacher_nodes: int | None,
     fixed: Mapping[str, float],
+    width: int | None,
 ) -> list[Group]:
     """The programs of a grid with their runs; every run is in one of them.
 
@@ -179,6 +183,7 @@ def groups_of(
         base: the program, but for what axes change.
         teacher_nodes: of every program with a teacher; ``default_nodes`` where ``None``.
         fixed: own numbers that are held at something else than their defaults.
+        width: runs of a block; ``default_block_width`` of each program where ``None``.
 
     Raises:
         ValueError: too many programs, or one that can't be, in one line.
@@ -266,9 +271,14 @@ def groups_of(
         check_count(len(groups))
     columns = Columns(axes, held, config, fixed)
     return [
-        _group(axes, key[0], ", ".join(titles[key]), members, columns)
+        _group(axes, key[0], ", ".join(titles[key]), width, members, columns)
         for key, members in groups.items()
     ]
+
+
+def has_hints(program: Program, oracle: Oracle) -> bool:
+    """Whether each rollout has a teacher of its own, because the oracle gives hints."""
+    return needs_teacher(program) and oracle.hints is not None
 
 
 def _sizes_of(axis: Axis) -> int:
@@ -281,6 +291,7 @@ def _group(
     axes: Sequence[Axis],
     program: Program,
     label: str,
+    width: int | None,
     members: list[tuple[np.ndarray, Oracle]],
     columns: Columns,
 ) -> Group:
@@ -291,7 +302,9 @@ def _group(
     read = [(first(runs), oracle) for runs, oracle in members]
     # All runs of a member may be those of another, in sizes that neither reads.
     read = [(runs, oracle) for runs, oracle in read if len(runs)]
-    return Group(program, label, *_gathered(read), columns, numbers, unread, repeats)
+    if width is None:
+        width = default_block_width(program, has_hints(program, members[0][1]))
+    return Group(program, label, width, *_gathered(read), columns, numbers, unread, repeats)
 
 
 def _read(

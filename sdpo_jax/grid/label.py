@@ -48,7 +48,9 @@ def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:
     if plan.base.record:
         steps = np.arange(0, plan.base.sizes.steps, plan.base.record_every)
         coordinates["step"] = (("step",), steps, attributes_of(plan.titles["step"]))
-    data = xr.Dataset(variables, coordinates, {**plan.held, "block_width": plan.width})
+    widths = plan.widths
+    attributes = {**plan.held, "block_width": widths[0] if len(widths) == 1 else widths}
+    data = xr.Dataset(variables, coordinates, attributes)
     zipped = [name for axis in plan.axes for name in axis.labels if name != axis.dimension]
     for name in zipped:
         data = data.set_xindex(name)

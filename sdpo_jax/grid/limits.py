@@ -17,6 +17,11 @@ from sdpo_jax.program import MOST_READ, Program, algorithm_of, check_enumerated,
 # More are refused when they are planned: each one is compiled, which takes about a second.
 MAX_PROGRAMS = 1000
 
+# Blocks are this many runs wide, or a multiple: the float32 of the widest vectors that a processor
+# has. Of another width, the runs that are left over get other instructions than those that fill
+# vectors, and so a run's bits would depend on its place in the block.
+LANES = 16
+
 # Tokens that the runs of a block sample in one step: a few gigabytes for all arrays of them, in
 # each of the blocks that are computed at a time.
 MAX_TOKENS = 2**25

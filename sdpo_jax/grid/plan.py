@@ -29,16 +29,11 @@ from sdpo_jax.grid.axes import (
     labelled_value,
     parts_of_axis,
 )
-from sdpo_jax.grid.groups import Group, groups_of
-from sdpo_jax.grid.limits import check_fits, check_total
+from sdpo_jax.grid.groups import Group, groups_of, has_hints
+from sdpo_jax.grid.limits import LANES, check_fits, check_total
 from sdpo_jax.oracles import Oracle
 from sdpo_jax.policies import Factored
-from sdpo_jax.program import Program, default_metrics, needs_teacher, numbers_of_program
-
-# Blocks are this many runs wide, or a multiple: the float32 of the widest vectors that a processor
-# has. Of another width, the runs that are left over get other instructions than those that fill
-# vectors, and so a run's bits would depend on its place in the block.
-LANES = 16
+from sdpo_jax.program import Program, default_metrics, numbers_of_program
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +64,6 @@ class Plan:
         base: the program of a run, but for what axes and oracles change.
         held: by name, what no axis varies, for readers.
         logits: whether the last logits are kept.
-        width: runs of a block, a multiple of ``LANES``.
         titles: what each axis is, for readers.
     """
 
@@ -78,7 +72,6 @@ class Plan:
     base: Program
     held: Mapping[str, Any]
     logits: bool
-    width: int
     titles: Mapping[str, str]
 
     @property
@@ -90,6 +83,11 @@ class Plan:
     def total(self) -> int:
         """How many runs the grid has."""
         return math.prod(self.shape)
+
+    @property
+    def widths(self) -> list[int]:
+        """How many runs the blocks of its programs have, each width once."""
+        return sorted({group.width for group in self.groups})
 
     @property
     def trained(self) -> int:
@@ -142,7 +140,7 @@ def plan_grid(
     config: Config | None = None,
     oracle: str | Oracle | Callable[..., Any] = "continuous",
     *,
-    width: int,
+    width: int | None = None,
     seed: int = 0,
     problem_seed: int | None = None,
     numbers: Mapping[str, float] | None = None,
@@ -152,11 +150,13 @@ def plan_grid(
     """Check a grid and lay it out. Arguments and errors as for ``run_grid``.
 
     Args:
-        width: runs of a block; rounded up to a multiple of ``LANES``.
+        width: runs of a block; rounded up to a multiple of ``LANES``. By default what
+            ``default_block_width`` says of each program.
     """
     base, teacher_nodes = _base(axes, program, parts)
     config, sizes = _checked_config(config), _checked_sizes(base.sizes)
-    width = -(-integer("block_width", width, 1) // LANES) * LANES
+    if width is not None:
+        width = -(-integer("block_width", width, 1) // LANES) * LANES
     if not isinstance(logits, (bool, np.bool_)):
         raise ValueError(f"logits: {shown(logits)}; allowed: True or False")
     if teacher_nodes is not None:
@@ -187,10 +187,10 @@ def plan_grid(
     if logits and not {"length", "vocab_size"}.isdisjoint(varied):
         raise ValueError("logits: True; allowed: no axis of length or vocab_size beside it")
     check_total(checked)
-    groups = groups_of(checked, held, config, base, teacher_nodes, fixed)
+    groups = groups_of(checked, held, config, base, teacher_nodes, fixed, width)
     for group in groups:
-        hints = needs_teacher(group.program) and group.oracle.hints is not None
-        check_fits(group.program, hints, width, group.label)
+        hints = has_hints(group.program, group.oracle)
+        check_fits(group.program, hints, group.width, group.label)
         kind = policies.policy_kind(group.program.policy)
         if logits and not isinstance(kind, Factored):
             raise ValueError(f"logits: True; allowed: of policy factored, not of {kind.name}")
@@ -200,7 +200,7 @@ def plan_grid(
     kept |= _held_numbers(groups, fixed)
     kept = {name: value for name, value in kept.items() if name not in varied}
     titles = {**TITLES, **{name: number.rule.title or name for name, number in own.items()}}
-    return Plan(tuple(checked), tuple(groups), base, kept, bool(logits), width, titles)
+    return Plan(tuple(checked), tuple(groups), base, kept, bool(logits), titles)
 
 
 def _base(

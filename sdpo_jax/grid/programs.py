@@ -189,8 +189,8 @@ def blocks_a_call(device: Any) -> int:
 def program_of(plan: Plan, group: Group, device: Any, inputs: dict[str, Any] | None = None) -> Any:
     """The compiled program of a group, for inputs of ``padded_inputs``."""
     if inputs is None:
-        inputs = padded_inputs(group, np.zeros(1, int), blocks_a_call(device) * plan.width)
-    return _PROGRAMS.get(group.program, plan.logits, plan.width, inputs, device)
+        inputs = padded_inputs(group, np.zeros(1, int), blocks_a_call(device) * group.width)
+    return _PROGRAMS.get(group.program, plan.logits, group.width, inputs, device)
 
 
 def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: Any) -> Any:

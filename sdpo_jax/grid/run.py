@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sdpo_jax.config import Config
 from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
-from sdpo_jax.grid.devices import default_block_width, devices_of
+from sdpo_jax.grid.devices import devices_of
 from sdpo_jax.grid.execute import Arrays, Execution, Progress, fill
 from sdpo_jax.grid.label import attributes_of, describe, label
 from sdpo_jax.grid.plan import Chunk, Plan, plan_grid
@@ -69,8 +69,9 @@ def run_grid(
             their mean over it, ``NAME_curve_sd`` their standard deviation, ``NAME_curve_count``
             the finite values of each point, and ``NAME_curve_quantile`` their quantiles.
         quantiles: which ones, of metrics that have bounds; right to 1/1000 of a metric's range.
-        block_width: runs of a block, rounded up to a multiple of 16. Bits are the same for the
-            same width, whatever the grid.
+        block_width: runs of a block, rounded up to a multiple of 16; by default
+            ``default_block_width`` of each program. Bits are the same for the same width,
+            whatever the grid.
         logits: whether the last logits are kept, along ``position`` and ``token``.
         workers: blocks computed at a time; by default one a core on a CPU, else one a device.
         progress: called after each compilation and each block.
@@ -93,14 +94,15 @@ def run_grid(
         program,
         config,
         oracle,
-        width=default_block_width() if block_width is None else block_width,
+        width=block_width,
         seed=seed,
         problem_seed=problem_seed,
         numbers=numbers,
         logits=logits,
         **parts,
     )
-    size = plan.width * len(devices) * blocks_a_call(devices[0])
+    width = max(plan.widths)
+    size = width * len(devices) * blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
         done = Execution(plan, plan.groups, plan.chunks(size), plan.trained, devices, progress)
@@ -108,7 +110,7 @@ def run_grid(
             fill(outcome, plan.total, *chunk.group.everywhere(chunk.runs, arrays))
         return label(plan, outcome)
     curves = CurvesOver(plan, curves_over, quantiles)
-    chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // plan.width) * plan.width))
+    chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // width) * width))
     done = Execution(plan, plan.groups, iter(chunks), plan.trained, devices, progress)
     for chunk, arrays in _in_order(chunks, done.results()):
         runs, arrays = chunk.group.everywhere(chunk.runs, arrays)

@@ -14,11 +14,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from sdpo_jax.engine import lanes, streams
+from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 from sdpo_jax.policies.first import TOLD, normal_logits
 from sdpo_jax.policies.rollouts import GROUP, Rollouts, token_bits
 
-_LONG_VOCABULARY = 64
+# Beyond it, cumulative sums are made in parts.
+_LONG_VOCABULARY = 32
+_PART = 16
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,24 @@ def sample(key: streams.Key, step: ArrayLike, probs: Array, rollouts: int) -> Ro
 
 
 def cumulative(probs: Array) -> Array:
-    """Cumulative probabilities of all tokens but the last, ``[T, V - 1, ...]``."""
-    vocab_size = probs.shape[1]
-    if vocab_size > _LONG_VOCABULARY:
-        return jnp.cumsum(probs, axis=1)[:, :-1]
+    """Cumulative probabilities of all tokens but the last, ``[T, V - 1, *runs]``."""
+    length, vocab_size, *runs = probs.shape
+    if vocab_size <= _LONG_VOCABULARY:
+        return _cumulative(probs, vocab_size - 1)
+    # Of a part of the vocabulary, and of all parts before it.
+    parts = -(-vocab_size // _PART)
+    empty = jnp.zeros((length, parts * _PART - vocab_size, *runs), probs.dtype)
+    padded = jnp.concatenate((probs, empty), 1).reshape(length * parts, _PART, *runs)
+    inside = materialise(lambda: _cumulative(padded, _PART).reshape(length, parts, _PART, *runs))
+    before = materialise(lambda: cumulative(inside[:, :, -1]))
+    before = jnp.concatenate((jnp.zeros_like(inside[:, :1, -1]), before), 1)
+    edges = (before[:, :, None] + inside).reshape(length, parts * _PART, *runs)
+    return edges[:, : vocab_size - 1]
+
+
+def _cumulative(probs: Array, count: int) -> Array:
     # A scan along the axis has no lanes; V^2 masked additions have, and win while V is small.
-    below = jnp.arange(vocab_size)[:, None] <= jnp.arange(vocab_size - 1)
-    below = below.reshape((1, vocab_size, vocab_size - 1) + (1,) * (probs.ndim - 2))
+    vocab_size = probs.shape[1]
+    below = jnp.arange(vocab_size)[:, None] <= jnp.arange(count)
+    below = below.reshape((1, vocab_size, count) + (1,) * (probs.ndim - 2))
     return lanes.total(jnp.where(below, probs[:, :, None], 0.0), 1)

@@ -20,7 +20,6 @@ import sdpo_jax
 from sdpo_jax import Config, Metric, Oracle, Sizes, View
 from sdpo_jax.config import CONFIG_FIELDS
 from sdpo_jax.engine import lanes
-from sdpo_jax.grid import default_block_width
 from sweeps import statistics
 from sweeps.audit.contenders import Contender
 from sweeps.audit.plan import TEACHER_NODES
@@ -101,7 +100,6 @@ def train(
         record=RECORD,
         record_every=EVERY,
         teacher_nodes=TEACHER_NODES,
-        width=default_block_width(),
     )
     return trainer.train(plan).isel(algorithm=0, drop=True)
 

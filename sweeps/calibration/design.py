@@ -16,7 +16,7 @@ import numpy as np
 
 import sdpo_jax
 from sdpo_jax import Config, Plan, Sizes, oracles
-from sdpo_jax.grid import default_block_width, default_nodes
+from sdpo_jax.grid import default_nodes
 
 # Runs of the baselines whose mean stands for the ten that are published.
 LUCKS = 4
@@ -115,7 +115,6 @@ def plans(settings: Settings, sizes: Sizes | None = None) -> dict[str, Plan]:
             draw["noise"] = np.asarray(noise)[cell].tolist()
         return sdpo_jax.plan_grid(
             {**axes, "draw": draw},
-            width=default_block_width(),
             sizes=sizes,
             teacher_nodes=nodes,
             **options,

@@ -82,7 +82,7 @@ def estimate(sweep: Sweep, budget: float = 20.0, missing: set[str] | None = None
         each = seconds.get(key, rate * _cost(group))
         run_bytes = output_bytes(plan, group)
         for task in mine:
-            train += -(-len(task.keys) // plan.width) * plan.width * each / workers
+            train += -(-len(task.keys) // group.width) * group.width * each / workers
             disk += len(task.keys) * run_bytes + _HEADER
             memory = max(memory, 2 * len(task.keys) * run_bytes)
         opened += sum(len(task.keys) for task in mine) * run_bytes
@@ -115,7 +115,7 @@ def _cost(group: Group) -> int:
 
 def _time(task: Task) -> tuple[float, float]:
     """Seconds of compilation, and seconds a run on one worker."""
-    width = _TIMED_BLOCKS * task.plan.width
+    width = _TIMED_BLOCKS * task.chunk.group.width
     chunk = Chunk(task.chunk.group, np.resize(task.chunk.places, width))
     told: list[sdpo_jax.Progress] = []
     for _ in range(2):

@@ -13,7 +13,7 @@ from sdpo_jax import METRICS, Config, Sizes, problems
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS
 from sdpo_jax.engine import own_numbers
 from sdpo_jax.engine.own_numbers import OwnNumber
-from sdpo_jax.grid import AXES, default_block_width
+from sdpo_jax.grid import AXES
 from sdpo_jax.problems import MAX_SEQUENCES
 from sdpo_jax.program import NAMED_AXES, OWN_NAMES, STATISTICS, default_metrics
 from sweeps.file import parts
@@ -246,7 +246,7 @@ class Reader:
             options["numbers"] = held
         options["config"] = Config(**{n: v for n, v in base.items() if n in CONFIG_FIELDS})
         options["sizes"] = Sizes(**{n: v for n, v in base.items() if n in SIZE_FIELDS})
-        options["width"] = base.get("block_width", default_block_width())
+        options["width"] = base.get("block_width")
         planned = {
             dimension: {name: _named(name, part) for name, part in values.items()}
             if isinstance(values, Mapping)

@@ -21,7 +21,6 @@ import sdpo_jax
 from sdpo_jax import POLICIES, PROBLEMS, Config, Metric, Plan, Sizes, View, oracles, teachers
 from sdpo_jax.algorithm import numbers_of
 from sdpo_jax.engine.streams import Stream, stream
-from sdpo_jax.grid import default_block_width
 from sdpo_jax.program import algorithm_of
 from sweeps.study import landscape
 
@@ -70,7 +69,6 @@ class Grid:
         """The grid over seeds 0 to ``seeds - 1``, laid out."""
         return sdpo_jax.plan_grid(
             {**self.axes, "seed": range(seeds)},
-            width=default_block_width(),
             config=self.config,
             numbers=self.numbers,
             sizes=SIZES,

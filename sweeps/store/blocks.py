@@ -315,7 +315,7 @@ def _program(plan: Plan, group: Group) -> dict[str, Any]:
         "optimizer": _callable(program.optimizer, OPTIMIZERS),
         "teacher_nodes": program.teacher_nodes,
         "logits": plan.logits,
-        "width": plan.width,
+        "width": group.width,
     }
 
 

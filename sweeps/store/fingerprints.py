@@ -55,7 +55,9 @@ def fingerprint(
 def fingerprint_of(sweep: Sweep) -> dict[str, Any]:
     """What this process would compute a sweep with."""
     plans = sweep.plans.values()
-    return fingerprint(max(plan.width for plan in plans), plans, sweep.named)
+    # The largest; each program's own is in the names of its blocks.
+    widths = {width for plan in plans for width in plan.widths}
+    return fingerprint(max(widths), plans, sweep.named)
 
 
 def digest(found: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdpo_jax import Plan, Program
-from sdpo_jax.grid import Chunk
+from sdpo_jax import Plan
+from sdpo_jax.grid import Chunk, Group
 from sweeps.store import blocks
 from sweeps.store.blocks import DamagedBlock, Layout
 
@@ -49,20 +49,20 @@ def tasks_of(plan: Plan, known: blocks.Known | None = None) -> Iterator[Task]:
         keys = blocks.run_keys(plan, group)
         new = known.add(keys)
         keys = keys if len(new) == len(keys) else keys[new]
-        size = block_runs(group.program, plan)
+        size = block_runs(group, plan)
         for start in range(0, len(new), size):
             places, part = new[start : start + size], keys[start : start + size]
             yield Task(blocks.block_id(part), plan, Chunk(group, places), part, layout)
 
 
-def block_runs(program: Program, plan: Plan) -> int:
+def block_runs(group: Group, plan: Plan) -> int:
     """How many runs a block file of a program holds: a multiple of what is computed at a time."""
-    sizes = program.sizes
+    program, sizes = group.program, group.program.sizes
     work = sizes.length * sizes.vocab_size * sizes.rollouts * sizes.steps
     points = -(-sizes.steps // program.record_every) * len(program.record)
     room = _MOST_BYTES // (4 * (points + sizes.length * sizes.vocab_size * plan.logits + 16))
     runs = min(_BLOCK_WORK // work, _MOST_RUNS, room)
-    return max(1, runs // plan.width) * plan.width
+    return max(1, runs // group.width) * group.width
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ def test_all_mistakes_at_once_each_with_path_value_allowed_and_nearest_name():
         # What the library finds when it lays the grids out.
         ("[base]\nrollouts = 1048576", ["block_width", "402,653,184 tokens"]),
         ("[base]\nblock_width = 1048576", ["block_width", "tokens"]),
-        ("[base]\nlength = 20000", ["block_width", "length 20000"]),
+        ("[base]\nlength = 100000", ["block_width", "length 100000"]),
         ("[grid.a]\n[grid.b.base]\nalgorithm = 'scar'\nlength = 30", ["grid.b.length", "scar"]),
         (
             "[grid.a]\n[grid.b.base]\nalgorithm = 'process_reward'\nlength = 30",
