@@ -48,6 +48,44 @@ def two_policies(seed=0, vocab_size=6):
     return np.random.default_rng(seed).normal(0, 1.5, (2, 3, vocab_size)).astype(np.float32)
 
 
+def units_in_the_last_place(found, expected):
+    """How far apart, in the spacing of float32 there."""
+    spacing = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
+    return np.max(np.abs(np.asarray(found, np.float64) - expected) / spacing)
+
+
+def small_and_large(largest_below, largest_above):
+    """Numbers of both signs, from nearly the smallest of float32 on, and many around 1."""
+    draw = np.random.default_rng(7)
+    parts = [draw.uniform(-largest_below, largest_above, 40_000), draw.uniform(-0.49, 2, 40_000)]
+    for sign, largest in ((-1, largest_below), (1, largest_above)):
+        parts.append(sign * np.geomspace(1e-35, 0.99 * largest, 40_000))
+    return np.concatenate([*parts, [0.0]]).astype(np.float32)
+
+
+def test_an_exponential_less_1_has_all_its_digits():
+    x = small_and_large(86.9, 87.9)
+    exp, expm1 = jax.jit(divergences._exp_and_expm1)(x)
+    assert units_in_the_last_place(exp, np.exp(x.astype(np.float64))) < 2
+    assert units_in_the_last_place(expm1, np.expm1(x.astype(np.float64))) < 4
+    slope = jax.vmap(jax.grad(lambda x: divergences._exp_and_expm1(x)[1]))(x)
+    np.testing.assert_allclose(slope, np.exp(x.astype(np.float64)), rtol=3e-6, atol=1e-30)
+    beyond = divergences._exp_and_expm1(jnp.array([np.nan, -np.inf, -1e30, -87.5]))
+    np.testing.assert_array_equal(beyond[1], [np.nan, -1, -1, -1])
+
+
+def test_a_logarithm_of_1_and_more_has_all_its_digits():
+    x = small_and_large(0.49, 1e30)
+    exact = np.log1p(x.astype(np.float64))
+    assert units_in_the_last_place(jax.jit(divergences._log1p)(x), exact) < 6
+    slope = jax.vmap(jax.grad(divergences._log1p))(x)
+    np.testing.assert_allclose(slope, 1 / (1 + x.astype(np.float64)), rtol=3e-6)
+    # Nearer to -1, of the sum that is given.
+    whole = np.geomspace(1e-37, 0.49, 1000).astype(np.float32)
+    found = jax.jit(divergences._log1p)(whole - 1, whole)
+    assert units_in_the_last_place(found, np.log(whole.astype(np.float64))) < 6
+
+
 @pytest.mark.parametrize("mix", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_a_divergences_gradient_is_that_of_its_definition(name, mix):

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -31,12 +32,13 @@ from sdpo_jax import teachers
 from sdpo_jax.algorithm import Algorithm, Update, no_memory
 from sdpo_jax.algorithms.numbers import Mix, TeacherRate
 from sdpo_jax.config import Sizes
-from sdpo_jax.engine.materialise import materialise, where_any
+from sdpo_jax.engine import meshes
+from sdpo_jax.engine.materialise import boundaries, materialise, where_any
 from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
 from sdpo_jax.teachers import divergences
 from sdpo_jax.teachers.divergences import Divergence
-from sdpo_jax.teachers.lessons import Lessons, mean_of
+from sdpo_jax.teachers.lessons import Lessons
 
 
 def pull(
@@ -58,18 +60,30 @@ def pull(
         top_k: how many tokens are told apart; all of them by default.
     """
     student, lag = policy.logits - policy.log_normalizer[:, None], base - policy.logits
-    # Where each rollout has contexts of its own, its lesson is for those.
-    own = student.ndim == lessons.shift.ndim
-    if not own:
-        student, lag = student[:, :, None], lag[:, :, None]
     count = student.shape[1] if top_k is None else top_k
 
+    def towards_one(shift: Array) -> Array:
+        shift = materialise(lambda: lag + shift)
+        return materialise(lambda: divergences.top_k(divergence, student, shift, mix, count))
+
     def towards(lessons: Lessons) -> Array:
-        shift = materialise(lambda: lag + lessons.shift)
-        gradient = materialise(lambda: divergences.top_k(divergence, student, shift, mix, count))
-        if own:
-            return gradient * (lessons.weights.shape[0] * lessons.weights)
-        return mean_of(gradient, lessons.weights, 2)
+        if student.ndim == lessons.shift.ndim:
+            # Where each rollout has contexts of its own, its lesson is for those.
+            return towards_one(lessons.shift) * (lessons.weights.shape[0] * lessons.weights)
+
+        # One lesson at a time, whose arrays stay in the first cache.
+        def add(place: Array, gradient: Array) -> Array:
+            weight, shift = (
+                jax.lax.dynamic_index_in_dim(each, place, axis, keepdims=False)
+                for each, axis in ((lessons.weights, 0), (lessons.shift, 2))
+            )
+            with boundaries(place):
+                return gradient + weight * towards_one(shift)
+
+        nothing = meshes.shared(
+            jnp.zeros_like(lag), (student, lag, lessons.weights, lessons.shift, mix)
+        )
+        return jax.lax.fori_loop(0, lessons.weights.shape[0], add, nothing)
 
     gradient, of_each = towards(lessons), lessons.of_each
     if of_each is None:

@@ -54,6 +54,14 @@ def largest(values: Array, axis: int) -> Array:
     return _folded(jnp.maximum, lambda term: term, axis, values)
 
 
+def largest_number(values: Array, axis: int) -> Array:
+    """Largest value over one of the leading axes, but NaN may or may not show.
+
+    For what meets NaN elsewhere as well: a maximum that hands it on is five instructions, not two.
+    """
+    return _folded(lambda a, b: jnp.where(a > b, a, b), lambda term: term, axis, values)
+
+
 def _folded(
     join: Callable[[Array, Array], Array], term: Callable[..., Array], axis: int, *arrays: Array
 ) -> Array:

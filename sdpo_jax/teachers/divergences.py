@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -74,12 +75,9 @@ def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
 
     def slopes() -> Array:
         # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
-        grown = jnp.exp(jnp.minimum(ratio, -_NOTHING))
-        added = mix * _expm1(jnp.minimum(ratio, -_NOTHING), grown)
-        cancels = added < -0.5
+        grown, more = _exp_and_expm1(jnp.minimum(ratio, -_NOTHING))
         mixed = (1 - mix) + mix * jnp.minimum(grown, 1.0)
-        log = jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
-        return jnp.where(cancels, log, _log1p(jnp.where(cancels, 0.0, added)))
+        return _log1p(mix * more, jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
 
     slope = materialise(slopes)
     between = (1 - mix) * _centred(probs, -slope)
@@ -150,7 +148,7 @@ def _teacher(student: Array, shift: Array) -> tuple[Array, Array, Array]:
 
     def tilts() -> Array:
         tilted = student + shift
-        return tilted - lanes.largest(tilted, 1)[:, None]
+        return tilted - lanes.largest_number(tilted, 1)[:, None]
 
     tilted = materialise(tilts)
     weights = materialise(lambda: jnp.exp(tilted))
@@ -165,37 +163,54 @@ def _teacher(student: Array, shift: Array) -> tuple[Array, Array, Array]:
 def _forward(probs: Array, teacher: Array, ratio: Array) -> Array:
     """``S - Q``, also where the two are nearly the same."""
     alike = jnp.abs(ratio) < _SMALL
-    near = _small_expm1(jnp.where(alike, ratio, 0.0))
+    _, near = _exp_and_expm1(jnp.where(alike, ratio, 0.0))
     return jnp.where(alike, -probs * near, probs - teacher)
 
 
-# Below it ``exp(x) - 1`` is a polynomial to the last bit.
+# Below it the difference of two probabilities is taken from their ratio.
 _SMALL = 1.0
 
-
-def _small_expm1(x: Array) -> Array:
-    """``exp(x) - 1`` for ``|x| < 1``, by Taylor's polynomial; XLA's own is many loops on a CPU."""
-    value = jnp.full_like(x, 1 / math.factorial(11))
-    for power in range(10, 0, -1):
-        value = value * x + 1 / math.factorial(power)
-    return value * x
+# log 2 in two parts: an integer times the first is exact.
+_LOG_2 = 0.693359375, -2.12194440e-4
+# Of ``(exp(r) - 1 - r) / r^2``, for ``|r| <= log(2) / 2``; the last is below float32's precision.
+_TAYLOR = tuple(1 / math.factorial(power) for power in range(2, 9))
 
 
-def _expm1(x: Array, exp: Array) -> Array:
-    """``exp(x) - 1``, given ``exp(x)``."""
-    near = jnp.abs(x) < _SMALL
-    return jnp.where(near, _small_expm1(jnp.where(near, x, 0.0)), exp - 1)
+def _exp_and_expm1(x: Array) -> tuple[Array, Array]:
+    """``exp(x)`` and ``exp(x) - 1`` of float32 up to 88, each to a few units in the last place.
+
+    Both come of one polynomial, where XLA's ``expm1`` is many loops on a CPU. Below -87, ``exp(x)``
+    stays at ``exp(-87)``.
+    """
+    x = jnp.maximum(x, -87.0)
+    halvings = jnp.round(x * (1 / math.log(2)))
+    rest = (x - halvings * _LOG_2[0]) - halvings * _LOG_2[1]
+    value = jnp.full_like(rest, _TAYLOR[-1])
+    for coefficient in _TAYLOR[-2::-1]:
+        value = value * rest + coefficient
+    value = value * (rest * rest) + rest
+    # 2^n by its bits.
+    exponent = (halvings.astype(jnp.int32) + 127) << 23
+    scale = jax.lax.bitcast_convert_type(exponent, jnp.float32)
+    return scale + scale * value, (scale - 1) + scale * value
 
 
-def _log1p(x: Array) -> Array:
-    """``log(1 + x)`` for x above -1/2, ``2 artanh(x / (2 + x))`` where 1 would take its digits."""
-    near = x < 1
-    ratio = jnp.where(near, x, 0.0) / (2 + jnp.where(near, x, 0.0))
+def _log1p(x: Array, whole: Array | None = None) -> Array:
+    """``log(1 + x)``, ``2 artanh(x / (2 + x))`` where 1 would take its digits.
+
+    Args:
+        x: above -1/2, or any above -1 with
+        whole: ``1 + x`` where x is below -1/2, if it is known better than x is.
+    """
+    near = jnp.abs(x) < 0.5
+    small = jnp.where(near, x, 0.0)
+    ratio = small / (2 + small)
     square = ratio * ratio
     value = jnp.full_like(x, 1 / 15)
     for odd in range(13, 0, -2):
         value = value * square + 1 / odd
-    return jnp.where(near, 2 * ratio * value, jnp.log(1 + jnp.where(near, 0.0, x)))
+    far = 1 + x if whole is None else jnp.where(x < 0, whole, 1 + x)
+    return jnp.where(near, 2 * ratio * value, jnp.log(jnp.where(near, 1.0, far)))
 
 
 def _centred(probs: Array, slope: Array) -> Array:
@@ -212,8 +227,8 @@ def _expected(probs: Array, values: Array) -> Array:
 
 def _at_likeliest(probs: Array, values: Array) -> Array:
     """The values at the likeliest tokens, of several the largest value, ``[T, 1, ...]``."""
-    best = lanes.largest(probs, 1)[:, None]
-    return lanes.largest(jnp.where(probs == best, values, -jnp.inf), 1)[:, None]
+    best = lanes.largest_number(probs, 1)[:, None]
+    return lanes.largest_number(jnp.where(probs == best, values, -jnp.inf), 1)[:, None]
 
 
 def _log_mean_exp(log_probs: Array, probs: Array, values: Array) -> Array:
@@ -225,14 +240,14 @@ def _log_mean_exp(log_probs: Array, probs: Array, values: Array) -> Array:
 def _mean_exp(probs: Array, values: Array) -> tuple[Array, Array]:
     """``E_S exp(values) - 1``, and where that is not the way to take its logarithm, and 0."""
     near = jnp.minimum(values, _FAR)
-    above_1 = _expected(probs, _expm1(near, jnp.exp(near)))
-    far = (lanes.largest(values, 1) > _FAR) | (above_1 < -0.5)
+    above_1 = _expected(probs, _exp_and_expm1(near)[1])
+    far = (lanes.largest_number(values, 1) > _FAR) | (above_1 < -0.5)
     return jnp.where(far, 0.0, above_1), far
 
 
 def _log_sum_exp(values: Array) -> Array:
     """Over axis 1, ``[T, ...]``."""
-    largest = lanes.largest(values, 1)
+    largest = lanes.largest_number(values, 1)
     return largest + jnp.log(lanes.total(jnp.exp(values - largest[:, None]), 1))
 
 

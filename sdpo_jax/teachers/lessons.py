@@ -98,19 +98,6 @@ def lessons_of(
     return Lessons(weights, strength, shift, of_each=None if oracle.gain is None else of_each)
 
 
-def mean_of(values: Array, weights: Array, axis: int) -> Array:
-    """Average over lessons, along one of the leading axes of ``values``.
-
-    Args:
-        values: ``[..., K, ..., *runs]``.
-        weights: ``[K, *runs]``.
-        axis: where K is.
-    """
-    moved = jnp.moveaxis(values, axis, 0)
-    shape = weights.shape[:1] + (1,) * (moved.ndim - weights.ndim) + weights.shape[1:]
-    return lanes.total_of(lambda value, weight: value * weight, 0, moved, weights.reshape(shape))
-
-
 def _shares(counts: Array) -> Array:
     """Counts ``[K, *runs]`` as shares of their sum; zeros where that is 0."""
     total = lanes.total(counts, 0)
