@@ -43,8 +43,8 @@ CASES = {
         Case("sdpo", "critique", 1024),
     ),
     "divergences": tuple(
-        Case(name, "continuous", 2048)
-        for name in ("sdpo", "sdpo_reverse_kl", "sdpo_jsd", "sdpo_ema", "sdpo_top_k")
+        Case(name, "continuous", 1024)
+        for name in ("sdpo_reverse", "sdpo_jsd", "sdpo_jsd_ema_top_k")
     ),
     "large": (
         Case("sdpo", "continuous", 64, _LARGE),
@@ -74,11 +74,11 @@ class Side:
         )
         self.start = self._answer()
 
-    def seconds(self, runs: int) -> float:
-        """Train so many, and say how long it took."""
+    def train(self, runs: int) -> dict[str, float]:
+        """Train so many: the seconds that it took, and their mean reward."""
         assert self._process.stdin is not None
         print(runs, file=self._process.stdin, flush=True)
-        return self._answer()["seconds"]
+        return self._answer()
 
     def close(self) -> None:
         """End the process."""
@@ -118,13 +118,15 @@ def run(commit: str, only: tuple[str, ...], repeats: int, output: Output) -> Non
         "runs/s, then",
         "here",
         "here / then",
+        "reward, then",
+        "here",
     ]
     body = (
         table(header, _rows(results)) + f"\n*Then* is commit {commit}. Each case in two processes, "
         f"one of each version, that were started {_STARTS} times each in turns with nothing in a "
         f"cache (first call: of one block, with all that it compiles; median), and train in "
-        f"turns: median (range) of {repeats}; the last column is the median (range) of the "
-        "quotients of neighbours.\n"
+        f"turns: median (range) of {repeats}; *here / then* is the median (range) of the quotients "
+        "of neighbours. The rewards are means over the same seeds.\n"
     )
     output.save(body, results)
 
@@ -141,15 +143,16 @@ def _measured(case: Case, older: Path, repeats: int) -> dict[str, Any]:
                 starts[name].append(sides[name].start)
             if turn < _STARTS - 1:
                 continue
-            seconds: dict[str, list[float]] = {name: [] for name in places}
+            trained: dict[str, list[dict[str, float]]] = {name: [] for name in places}
             for number in range(repeats):
                 # Neither always goes first.
                 for name in sorted(places, reverse=bool(number % 2)):
-                    seconds[name].append(sides[name].seconds(case.runs))
+                    trained[name].append(sides[name].train(case.runs))
             return {
+                "reward": {name: trained[name][0]["reward"] for name in places},
+                "seconds": {name: [each["seconds"] for each in trained[name]] for name in places},
                 "first": {name: [each["first"] for each in starts[name]] for name in places},
                 "compile": {name: [each["compile"] for each in starts[name]] for name in places},
-                "seconds": seconds,
             }
     raise AssertionError("no turn is the last")
 
@@ -173,6 +176,7 @@ def _rows(results: list[dict[str, Any]]) -> list[list[str]]:
                 ),
                 *(shown(spread(rates[name])) for name in ("then", "here")),
                 shown(spread(quotients), 2),
+                *(f"{each['reward'][name]:.4f}" for name in ("then", "here")),
             ]
         )
     return rows
