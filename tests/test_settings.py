@@ -53,6 +53,19 @@ mapped = jax.shard_map(run, mesh=mesh, in_specs=(P("runs"), P("runs")), out_spec
 found = jax.jit(mapped)(*inputs)
 jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6),
              found, expected)
+
+# Derivatives too, through what is computed only where a run asks for it.
+program = Program("sdpo_jsd", sizes, metrics=("expected_reward",), teacher_nodes=16)
+def slope(seed, noise):
+    def loss(noise):
+        oracle = sdpo_jax.ORACLES["self_judge"]()
+        config = Config(noise=noise, learning_rate=1.0)
+        return sdpo_jax.train(seed, program, config, oracle).final["expected_reward"].sum()
+    return jax.grad(loss)(noise)
+mapped = jax.shard_map(slope, mesh=mesh, in_specs=(P("runs"), P("runs")), out_specs=P("runs"))
+expected = jax.jit(slope)(seeds, noise)
+assert np.abs(expected).min() > 1e-4
+np.testing.assert_allclose(jax.jit(mapped)(*inputs), expected, rtol=1e-4, atol=1e-6)
 """
 
 

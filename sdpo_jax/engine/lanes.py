@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.typing import ArrayLike
@@ -123,20 +122,26 @@ def fits_one_kernel(lowered: str) -> bool:
     return not any(name in lowered for name in _CALLED)
 
 
-@jax.custom_jvp
 def is_used(weight: Array) -> tuple[Array, Array]:
     """A weight, and whether any of it is above 0 or it is differentiated.
 
     What is only multiplied by a weight need not be computed where that is 0, but for its
     derivative, which is what the weight is multiplied by.
     """
-    return weight, jnp.any(weight > 0)
+    weight, used = _with_use(weight)
+    return weight, used > 0
 
 
-@is_used.defjvp
-def _is_used_where_differentiated(primals: Any, tangents: Any) -> Any:
-    weight, used = is_used(*primals)
-    return (weight, jnp.ones_like(used)), (tangents[0], np.zeros(used.shape, jax.dtypes.float0))
+@jax.custom_jvp
+def _with_use(weight: Array) -> tuple[Array, Array]:
+    # Not a bool, whose tangent could not say that it varies over a mesh.
+    return weight, jnp.any(weight > 0).astype(weight.dtype)
+
+
+@_with_use.defjvp
+def _where_differentiated(primals: Any, tangents: Any) -> Any:
+    weight, used = _with_use(*primals)
+    return (weight, used * 0 + 1), (tangents[0], used * 0)
 
 
 def over_runs(function: Callable[..., Tree], axes: int) -> Callable[..., Tree]:

@@ -168,8 +168,16 @@ def _conditional(
     always = _at_hand()
     # A function that is traced again may close over something else by then; a new one never does.
     made, shapes = jax.make_jaxpr(lambda: _inside(always, make), return_shape=True)()
+    closed = [made]
+    if otherwise is not None:
+        kinds = made.out_avals
+
+        def alike() -> list[Array]:
+            leaves = zip(jax.tree.leaves(otherwise()), kinds, strict=True)
+            return [varied(leaf, varying(kind)) for leaf, kind in leaves]
+
+        closed.append(jax.make_jaxpr(alike)())
     # What they close over are the operands.
-    closed = [made] if otherwise is None else [made, jax.make_jaxpr(lambda: otherwise())()]
     inputs = [var for each in closed for var in each.jaxpr.constvars]
     jaxprs = [_of_inputs(each.jaxpr, inputs) for each in closed]
     leaves = _materialise_p.bind(
@@ -198,7 +206,7 @@ def _made(predicate: Array, *operands: Array, made: Jaxpr, other: Jaxpr | None) 
 def _chosen(predicate: Array, *operands: Array, made: Jaxpr, other: Jaxpr | None) -> list[Array]:
     if other is None:
         kinds: list[Any] = [each.aval for each in made.outvars]
-        zeros = jax.make_jaxpr(lambda *_: [jnp.zeros(each.shape, each.dtype) for each in kinds])
+        zeros = jax.make_jaxpr(lambda *_: [_zeros_of_type(each) for each in kinds])
         otherwise = zeros(*(each.aval for each in made.invars))
     else:
         otherwise = ClosedJaxpr(other, [])
