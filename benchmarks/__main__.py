@@ -116,7 +116,7 @@ class Versus:
     repeats: int = 7
     """Turns of which the median is taken."""
     only: tuple[str, ...] = ()
-    """Only these of: paper, divergences, large."""
+    """Only these of: paper, divergences, large, large_divergences."""
     json: Path | None = None
     """File for everything that was measured; a table is written beside it
     (default: results/benchmarks/versus.json)."""
