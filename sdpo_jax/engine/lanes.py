@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 Tree = TypeVar("Tree")
 
 # Terms that are written out side by side: all of a short axis, so many at a time of a longer one.
-# Of more, LLVM makes code that is up to 20 times as slow.
+# Of more, LLVM makes far slower code.
 _WRITTEN_OUT = 32
 _IN_A_LOOP = 16
 
@@ -56,7 +56,7 @@ def largest(values: Array, axis: int) -> Array:
 def largest_number(values: Array, axis: int) -> Array:
     """Largest value over one of the leading axes, but NaN may or may not show.
 
-    For what meets NaN elsewhere as well: a maximum that hands it on is five instructions, not two.
+    For what meets NaN elsewhere as well: a maximum that hands it on takes more instructions.
     """
     return _folded(lambda a, b: jnp.where(a > b, a, b), lambda term: term, axis, values)
 
