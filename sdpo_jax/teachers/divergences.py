@@ -192,7 +192,9 @@ def _exp_and_expm1(x: Array) -> tuple[Array, Array]:
     # 2^n by its bits.
     exponent = (halvings.astype(jnp.int32) + 127) << 23
     scale = jax.lax.bitcast_convert_type(exponent, jnp.float32)
-    return scale + scale * value, (scale - 1) + scale * value
+    # Not ``scale + scale * value``: where exp(x) is a normal number, the product may be too small to
+    # be one, and processors that don't fuse it with the sum round it to 0.
+    return scale * (1 + value), (scale - 1) + scale * value
 
 
 def _log1p(x: Array, whole: Array | None = None) -> Array:
