@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,22 @@ from sdpo_jax.program import FINITE_STEPS, chosen_metrics
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def prepare() -> None:
+    """Import what ``label`` needs, on the side.
+
+    The libraries take seconds to import, and a grid's first compilation leaves the interpreter idle
+    for as long.
+    """
+    Thread(target=_import, name="xarray").start()
+
+
+def _import() -> None:
+    import xarray as xr
+
+    # The first variable imports whatever else may hold one's values, Dask for one.
+    xr.Variable((), 0)
 
 
 def label(plan: Plan, outcome: Mapping[str, Any]) -> xr.Dataset:

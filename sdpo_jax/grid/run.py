@@ -10,7 +10,7 @@ from sdpo_jax.engine.checks import shown
 from sdpo_jax.grid.curves import RUNS_AT_A_TIME, CurvesOver, attributes, check_quantiles
 from sdpo_jax.grid.devices import devices_of
 from sdpo_jax.grid.execute import Arrays, Execution, Progress, fill
-from sdpo_jax.grid.label import attributes_of, describe, label
+from sdpo_jax.grid.label import attributes_of, describe, label, prepare
 from sdpo_jax.grid.plan import Chunk, Plan, plan_grid
 from sdpo_jax.grid.programs import blocks_a_call
 from sdpo_jax.oracles import Oracle
@@ -101,6 +101,7 @@ def run_grid(
         logits=logits,
         **parts,
     )
+    prepare()
     width = max(plan.widths)
     size = width * len(devices) * blocks_a_call(devices[0])
     outcome: Arrays = {}
