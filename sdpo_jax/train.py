@@ -328,7 +328,8 @@ def _begin(
     factored = isinstance(kind, Factored)
     levels = None
     if factored and table is not None:
-        levels = teachers.prepare(oracle, strength, table, program.teacher_nodes)
+        each = "lessons" in asked
+        levels = teachers.prepare(oracle, strength, table, program.teacher_nodes, each)
     panel = None
     if "panel" in asked and table is not None:
         panel = jnp.stack([table, *(known(member) for member in range(1, sizes.teachers))])

@@ -122,7 +122,7 @@ class Case:
         reward = sdpo_jax.reward(problem, self.tokens)
         feedback = sdpo_jax.feedback(oracle, reward)
         strength = jnp.full(runs, config.feedback_strength)
-        levels = teachers.prepare(oracle, strength, table, nodes=16)
+        levels = teachers.prepare(oracle, strength, table, nodes=16, each=True)
         key = streams.stream(jnp.arange(runs), streams.Stream.HINTS)
         heard = (self.tokens, reward, feedback, key, 0)
         taught = teachers.teach(oracle, levels, config, table, policy, *heard)

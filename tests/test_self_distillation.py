@@ -44,6 +44,10 @@ LOSSES = {
 }
 
 
+def student_of(logits):
+    return divergences.student_of(policies.policy(jnp.asarray(logits)))
+
+
 def two_policies(seed=0, vocab_size=6):
     return np.random.default_rng(seed).normal(0, 1.5, (2, 3, vocab_size)).astype(np.float32)
 
@@ -74,11 +78,15 @@ def test_an_exponential_less_1_has_all_its_digits():
     np.testing.assert_array_equal(beyond[1], [np.nan, -1, -1, -1])
 
 
+def log1p(x):
+    return divergences._log1p(x, 1 + x)
+
+
 def test_a_logarithm_of_1_and_more_has_all_its_digits():
     x = small_and_large(0.49, 1e30)
     exact = np.log1p(x.astype(np.float64))
-    assert units_in_the_last_place(jax.jit(divergences._log1p)(x), exact) < 6
-    slope = jax.vmap(jax.grad(divergences._log1p))(x)
+    assert units_in_the_last_place(jax.jit(log1p)(x), exact) < 6
+    slope = jax.vmap(jax.grad(log1p))(x)
     np.testing.assert_allclose(slope, 1 / (1 + x.astype(np.float64)), rtol=3e-6)
     # Nearer to -1, of the sum that is given.
     whole = np.geomspace(1e-37, 0.49, 1000).astype(np.float32)
@@ -95,8 +103,7 @@ def test_a_divergences_gradient_is_that_of_its_definition(name, mix):
         return LOSSES[name](jax.nn.softmax(logits), jax.nn.softmax(teacher), mix)
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student = divergences.log_softmax(jnp.asarray(logits))
-    found = DIVERGENCES[name](student, teacher - logits, mix)
+    found = DIVERGENCES[name](student_of(logits), teacher - logits, mix)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -162,7 +169,8 @@ def slopes(name, logits, shift, mix):
 def test_a_gradient_is_exact_in_proportion_to_its_size(tilted, name, mix):
     logits, shift = tilted
     mix = np.float32(mix)
-    found = np.asarray(DIVERGENCES[name](logits[None], shift[None], mix)[0], np.float64)
+    student = student_of(logits[None])
+    found = np.asarray(DIVERGENCES[name](student, shift[None], mix)[0], np.float64)
     expected = slopes(name, logits, shift, mix)
     size = abs(expected).max(0)
     # A difference quotient of longdoubles holds 1e-16.
@@ -173,14 +181,35 @@ def test_a_gradient_is_exact_in_proportion_to_its_size(tilted, name, mix):
     assert error.max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "mix"),
+    [("forward", 0.5), ("reverse", 0.5), *(("jsd", mix) for mix in MIXES)],
+)
+def test_a_gradient_is_right_of_shifts_of_any_size(name, mix):
+    # Around where exponentials are no longer taken of what is counted from the likeliest token.
+    draw = np.random.default_rng(8)
+    steep = np.repeat([20.0, 30.0, 40.0, 60.0, 100.0, 1000.0], 20)
+    logits = (3 * draw.normal(size=(6, len(steep)))).astype(np.float32)
+    shift = (steep * draw.uniform(-1, 1, (6, len(steep)))).astype(np.float32)
+    mix = np.float32(mix)
+    found = np.asarray(DIVERGENCES[name](student_of(logits[None]), shift[None], mix)[0], np.float64)
+    expected = slopes(name, logits, shift, mix)
+    # A sum of 1000 holds 6e-5 of its exponential, and two policies of which one token is all but
+    # certain differ by less than their rounding.
+    share = mix * (1 - mix) if name == "jsd" and 0 < mix < 1 else 1.0
+    allowed = (1e-5 + 2e-7 * steep) * abs(expected).max(0) + 1e-7 * share
+    np.testing.assert_array_less(abs(found - expected).max(0), allowed)
+
+
 @pytest.mark.parametrize("mix", [1e-6, 1 - 1e-6])
 def test_near_its_ends_the_jsd_is_a_small_share_of_the_kl(tilted, mix):
     logits, shift = (each[None] for each in tilted)
     mix = np.float32(mix)
     gentle = abs(shift).max((0, 1)) < 3
     share = np.float64(mix) * (1 - np.float64(mix))
-    found = divergences.jensen_shannon(logits, shift, mix)[..., gentle] / share
-    end = divergences.jensen_shannon(logits, shift, np.round(mix))[..., gentle]
+    student = student_of(logits)
+    found = divergences.jensen_shannon(student, shift, mix)[..., gentle] / share
+    end = divergences.jensen_shannon(student, shift, np.round(mix))[..., gentle]
     size = abs(end).max((0, 1))
     np.testing.assert_allclose(found / size, end / size, rtol=0, atol=1e-4)
 
@@ -222,18 +251,17 @@ def test_the_top_k_divergence_is_that_of_the_buckets(name, count):
         return total
 
     expected = jax.grad(loss)(jnp.asarray(logits))
-    student = divergences.log_softmax(jnp.asarray(logits))
-    found = divergences.top_k(DIVERGENCES[name], student, teacher - logits, 0.3, count)
+    student = student_of(logits)
+    found = divergences.top_k(DIVERGENCES[name], student, count)(student, teacher - logits, 0.3)
     assert abs(expected).max() > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [6, 7])
 def test_all_tokens_are_the_divergence_itself(count):
-    logits, teacher = two_policies()
-    student, shift = divergences.log_softmax(jnp.asarray(logits)), teacher - logits
-    found = divergences.top_k(divergences.reverse_kl, student, shift, 0.5, count)
-    np.testing.assert_array_equal(found, divergences.reverse_kl(student, shift))
+    student = student_of(two_policies()[0])
+    told_apart = divergences.top_k(divergences.reverse_kl, student, count)
+    assert told_apart is divergences.reverse_kl
 
 
 def test_of_tokens_that_are_as_likely_the_lower_are_kept():

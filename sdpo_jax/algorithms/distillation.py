@@ -15,12 +15,13 @@ from typing import Annotated
 import jax.numpy as jnp
 from jax import Array
 
+from sdpo_jax import policies
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.config import Config
 from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
-from sdpo_jax.teachers.divergences import forward_kl, log_softmax
+from sdpo_jax.teachers.divergences import forward_kl, student_of
 
 
 def distillation(
@@ -43,5 +44,5 @@ def distillation(
     # Quotients that are read as they are rounded: a compiler that fuses one with the subtraction of
     # the largest leaves its rounding, which at a low temperature overflows in the exponential.
     logits, shift = materialise(cooled)
-    gradient = tau * forward_kl(log_softmax(logits), shift)
+    gradient = tau * forward_kl(student_of(policies.policy(logits)), shift)
     return Update(gradient, cost=Cost(0, 0))

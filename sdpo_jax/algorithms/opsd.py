@@ -16,7 +16,7 @@ from jax import Array
 from sdpo_jax.algorithm import Cost, Update
 from sdpo_jax.algorithms.numbers import DemonstrationStrength, Mix
 from sdpo_jax.policies import Policy
-from sdpo_jax.teachers.divergences import jensen_shannon
+from sdpo_jax.teachers.divergences import jensen_shannon, student_of
 
 
 def opsd(
@@ -31,7 +31,6 @@ def opsd(
     vocab_size = policy.probs.shape[1]
     vocabulary = jnp.arange(vocab_size).reshape((1, vocab_size) + (1,) * (solution.ndim - 1))
     shown = jnp.where(solution[:, None] == vocabulary, demonstration_strength, 0.0)
-    student = policy.logits - policy.log_normalizer[:, None]
     shift = reference.logits - policy.logits + shown
-    gradient = jensen_shannon(student, shift, divergence_mix)
+    gradient = jensen_shannon(student_of(policy), shift, divergence_mix)
     return Update(gradient, cost=Cost(0, 0))

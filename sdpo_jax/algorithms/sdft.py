@@ -25,7 +25,7 @@ from sdpo_jax.credit import preferences
 from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.policies import Policy, at_contexts
 from sdpo_jax.policies.tables import token_sums
-from sdpo_jax.teachers.divergences import reverse_kl
+from sdpo_jax.teachers.divergences import reverse_kl, student_of
 
 
 def _update(
@@ -42,13 +42,12 @@ def _update(
     kept = materialise(lambda: average(memory, params, teacher_rate))
     base = read(kept)
     pair = materialise(lambda: preferences.best_and_worst(tokens, signal))
-    student = policy.logits - policy.log_normalizer[:, None]
 
     def gradient() -> Array:
         shown = token_sums(pair.first, jnp.ones_like(pair.verdict), policy.probs.shape[1])
         shown = at_contexts(shown, policy, 2)
         shift = base - policy.logits + demonstration_strength * shown
-        return pair.verdict[0] * reverse_kl(student, shift)
+        return pair.verdict[0] * reverse_kl(student_of(policy), shift)
 
     return Update(materialise(gradient), memory=kept)
 

@@ -37,7 +37,7 @@ from sdpo_jax.engine.materialise import boundaries, materialise, where_any
 from sdpo_jax.engine.own_numbers import Number
 from sdpo_jax.policies import Policy
 from sdpo_jax.teachers import divergences
-from sdpo_jax.teachers.divergences import Divergence
+from sdpo_jax.teachers.divergences import Divergence, Shift
 from sdpo_jax.teachers.lessons import Lessons
 
 
@@ -59,38 +59,91 @@ def pull(
         mix: a of the JSD.
         top_k: how many tokens are told apart; all of them by default.
     """
-    student, lag = policy.logits - policy.log_normalizer[:, None], base - policy.logits
-    count = student.shape[1] if top_k is None else top_k
+    student = divergences.student_of(policy)
+    lag = None if base is policy.logits else materialise(lambda: base - policy.logits)
+    count = policy.logits.shape[1] if top_k is None else top_k
+    divergence = divergences.top_k(divergence, student, count)
+    nothing = jnp.zeros_like(policy.logits), jnp.zeros_like(policy.logits[:, :1])
+    nothing = meshes.shared(nothing, (policy.logits, base, lessons.weights, lessons.shift, mix))
 
-    def towards_one(shift: Array) -> Array:
-        shift = materialise(lambda: lag + shift)
-        return materialise(lambda: divergences.top_k(divergence, student, shift, mix, count))
+    def of_base(shift: Array) -> Array:
+        return shift if lag is None else lag + shift
 
-    def towards(lessons: Lessons) -> Array:
-        if student.ndim == lessons.shift.ndim:
-            # Where each rollout has contexts of its own, its lesson is for those.
-            return towards_one(lessons.shift) * (lessons.weights.shape[0] * lessons.weights)
+    if policy.logits.ndim == lessons.shift.ndim:
+        # Where each rollout has contexts of its own, its lesson is for those.
+        towards = partial(divergence, student, of_base(lessons.shift), mix)
+        return materialise(towards) * (lessons.weights.shape[0] * lessons.weights)
 
-        # One lesson at a time, whose arrays stay in the first cache.
-        def add(place: Array, gradient: Array) -> Array:
-            weight, shift = (
-                jax.lax.dynamic_index_in_dim(each, place, axis, keepdims=False)
-                for each, axis in ((lessons.weights, 0), (lessons.shift, 2))
-            )
-            with boundaries(place):
-                return gradient + weight * towards_one(shift)
+    shifts = _shifts(student, lag, lessons)
 
-        nothing = meshes.shared(
-            jnp.zeros_like(lag), (student, lag, lessons.weights, lessons.shift, mix)
-        )
-        return jax.lax.fori_loop(0, lessons.weights.shape[0], add, nothing)
+    def near(place: Array) -> tuple[Array, ArrayLike]:
+        shift = shifts(place)
+        return materialise(lambda: divergence.near(student, shift, mix)), shift.reach
 
-    gradient, of_each = towards(lessons), lessons.of_each
-    if of_each is None:
-        return gradient
-    # The first of Chebyshev's nodes is the one with the largest feedback.
-    steep = teachers.too_steep(lessons.shift[:, :, :1], lessons.shift.shape[2])
-    return where_any(steep, lambda: towards(of_each()), gradient, costly=True)
+    gradient, reach = _mean(lessons.weights, near, nothing)
+    beyond, every = reach > divergences.FAR, lessons.of_each
+    if every is not None:
+        # The first of Chebyshev's nodes is the one with the largest feedback.
+        steep = teachers.too_steep(lessons.shift[:, :, :1], lessons.shift.shape[2])
+        # Nodes that are not reach less far than what is near.
+        beyond = steep if lag is None else steep | beyond
+
+    def anywhere() -> Array:
+        of = lessons if every is None else every()
+
+        def far(place: Array) -> tuple[Array, ArrayLike]:
+            shift = of_base(_at(place, of.shift))
+            return materialise(lambda: divergence.far(student, shift, mix)), 0.0
+
+        return _mean(of.weights, far, nothing)[0]
+
+    return where_any(beyond, anywhere, gradient, costly=every is not None)
+
+
+def _shifts(
+    student: divergences.Student, lag: Array | None, lessons: Lessons
+) -> Callable[[Array], Shift]:
+    """From the place of a lesson to its shift, from a base that is shifted by ``lag`` itself."""
+    prepared = lessons.prepared
+    # Whoever changed the shifts has others than were prepared.
+    if prepared is None or prepared.shift is not lessons.shift:
+
+        def shift_at(place: Array) -> Shift:
+            shift = _at(place, lessons.shift)
+            return divergences.shift_of(student, shift if lag is None else lag + shift)
+
+        return shift_at
+    behind = None if lag is None else divergences.shift_of(student, lag)
+
+    def prepared_at(place: Array) -> Shift:
+        shift, grown, more = (_at(place, each) for each in prepared[:3])
+        shift = Shift(shift, grown, more, prepared.reach)
+        return shift if behind is None else divergences.together(behind, shift)
+
+    return prepared_at
+
+
+def _at(place: Array, of_lessons: Array) -> Array:
+    """Of an array ``[T, V, K, *runs]`` that of one lesson."""
+    one = jax.lax.dynamic_index_in_dim(of_lessons, place, 2, keepdims=False)
+    # The slice itself, but not a bare copy, of which XLA's CPU code is not vectorised.
+    return jnp.where(one == one, one, jnp.nan)
+
+
+def _mean(
+    weights: Array,
+    of_one: Callable[[Array], tuple[Array, ArrayLike]],
+    nothing: tuple[Array, Array],
+) -> tuple[Array, Array]:
+    """The mean over lessons of gradients, and the largest of what comes with each."""
+
+    # One lesson at a time, whose arrays stay in the first cache.
+    def add(place: Array, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
+        with boundaries(place):
+            gradient, reach = of_one(place)
+        return so_far[0] + weights[place] * gradient, jnp.maximum(so_far[1], reach)
+
+    return jax.lax.fori_loop(0, weights.shape[0], add, nothing)
 
 
 def _live(divergence: Divergence) -> Callable[..., Update]:

@@ -167,8 +167,14 @@ class Execution:
         self.free = list(devices)
         self.lock = threading.Lock()
 
-    def results(self) -> Iterator[tuple[Chunk, Arrays]]:
-        """Each chunk with its arrays, as soon as it is done."""
+    def results(
+        self, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[tuple[Chunk, Arrays]]:
+        """Each chunk with its arrays, as soon as it is done.
+
+        Args:
+            meanwhile: called once, while the first programs are compiled.
+        """
         self.upcoming = next(self.chunks, None)
         with ThreadPoolExecutor(len(self.devices)) as pool:
             try:
@@ -176,6 +182,9 @@ class Execution:
                     # One piece waits for each worker: enough to keep it busy.
                     while len(self.running) < 2 * len(self.devices) and self._submit(pool):
                         pass
+                    if meanwhile is not None:
+                        meanwhile()
+                        meanwhile = None
                     if not self.running:
                         return
                     finished, _ = wait(self.running, return_when=FIRST_COMPLETED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Import what ``label`` needs, on the side.
-
-    The libraries take seconds to import, and a grid's first compilation leaves the interpreter idle
-    for as long.
-    """
-    Thread(target=_import, name="xarray").start()
-
-
-def _import() -> None:
+    """Import what ``label`` needs, which takes seconds."""
     import xarray as xr
 
     # The first variable imports whatever else may hold one's values, Dask for one.

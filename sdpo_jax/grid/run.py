@@ -101,19 +101,18 @@ def run_grid(
         logits=logits,
         **parts,
     )
-    prepare()
     width = max(plan.widths)
     size = width * len(devices) * blocks_a_call(devices[0])
     outcome: Arrays = {}
     if curves_over is None:
         done = Execution(plan, plan.groups, plan.chunks(size), plan.trained, devices, progress)
-        for chunk, arrays in done.results():
+        for chunk, arrays in done.results(prepare):
             fill(outcome, plan.total, *chunk.group.everywhere(chunk.runs, arrays))
         return label(plan, outcome)
     curves = CurvesOver(plan, curves_over, quantiles)
     chunks = list(plan.chunks(max(1, RUNS_AT_A_TIME // width) * width))
     done = Execution(plan, plan.groups, iter(chunks), plan.trained, devices, progress)
-    for chunk, arrays in _in_order(chunks, done.results()):
+    for chunk, arrays in _in_order(chunks, done.results(prepare)):
         runs, arrays = chunk.group.everywhere(chunk.runs, arrays)
         fill(outcome, plan.total, runs, curves.take(runs, arrays))
     return _with_curves(label(plan, outcome), plan, curves, quantiles)

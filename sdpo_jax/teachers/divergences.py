@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,61 +33,146 @@ from sdpo_jax.engine import lanes
 from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.policies import Policy
 
-# From log S, the shift, and a where there is one, to the gradient.
-Divergence = Callable[[Array, Array, ArrayLike], Array]
-
 # exp of it is a positive number that changes no sum of probabilities.
 _NOTHING = -80.0
 
-# exp of it times a number too small for float32 is still nothing beside 1.
-_FAR = 60.0
+# A share of the teacher that is nothing beside 1, but whose products with other shares are numbers.
+_HARDLY = 2.0**-80
+
+# As far as a shift may be from that of the likeliest token for its exponential to be taken.
+FAR = 40.0
 
 
-def log_softmax(logits: Array) -> Array:
-    """Log probabilities over axis 1."""
+class Student(NamedTuple):
+    """A student, in the forms that each of its lessons reads.
 
-    def normalizer() -> Array:
-        return _log_sum_exp(logits)
-
-    return logits - materialise(normalizer)[:, None]
-
-
-def forward_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of ``KL(Q || S)`` from log S and the shift, ``[T, V, ...]``."""
-    return _forward(*_teacher(student, shift))
-
-
-def reverse_kl(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of ``KL(S || Q)`` from log S and the shift, ``[T, V, ...]``."""
-    # log(S/Q) but for a constant, which is centred away.
-    return _centred(jnp.exp(student), -shift)
-
-
-def jensen_shannon(student: Array, shift: Array, mix: ArrayLike = 0.5) -> Array:
-    """Gradient of the generalised JSD from log S and the shift, ``[T, V, ...]``.
-
-    Args:
-        student: log S.
-        shift: of the student's logits.
-        mix: a in [0, 1]; exactly 0 is the forward KL, exactly 1 the reverse KL.
+    Attributes:
+        logs: ``[T, V, ..., *runs]``, log S.
+        probs: the same, S.
+        away: the same, 0 at the likeliest tokens (several may be), -inf elsewhere.
     """
-    mix = jnp.asarray(mix, student.dtype)
-    probs, teacher, ratio = _teacher(student, shift)
+
+    logs: Array
+    probs: Array
+    away: Array
+
+
+class Shift(NamedTuple):
+    """How a teacher's logits differ from the student's, in the forms that divergences read.
+
+    Attributes:
+        shift: ``[T, V, ..., *runs]``.
+        grown: the same, ``exp(shift - a)``, with any one number a for a context.
+        more: the same, ``exp(shift - a) - 1``, with all its digits where that is nearly 0.
+        reach: ``[T, 1, ..., *runs]``, no less than any shift's distance from that of the likeliest
+            token. Beyond ``FAR``, ``grown`` and ``more`` are not to be read.
+    """
+
+    shift: Array
+    grown: Array
+    more: Array
+    reach: Array
+
+
+class Divergence(NamedTuple):
+    """A divergence, as its gradient in two forms.
+
+    Attributes:
+        near: exact in proportion to its size, where a shift reaches no further than ``FAR``.
+        far: of shifts of any size, but less exact where S and Q are nearly alike.
+    """
+
+    near: Callable[[Student, Shift, ArrayLike], Array]
+    far: Callable[[Student, Array, ArrayLike], Array]
+
+    def __call__(self, student: Student, shift: Array, mix: ArrayLike = 0.5) -> Array:
+        """The gradient, ``[T, V, ...]``, towards ``Q = softmax(log S + shift)``."""
+        given = shift_of(student, shift)
+        near = self.near(student, given, mix)
+        return where_any(given.reach > FAR, lambda: self.far(student, shift, mix), near)
+
+
+def student_of(policy: Policy) -> Student:
+    """What a divergence reads of a policy."""
+    return _student(policy.logits - policy.log_normalizer[:, None], policy.probs)
+
+
+def _student(logs: Array, probs: Array) -> Student:
+    def away() -> Array:
+        best = probs == lanes.largest_number(probs, 1)[:, None]
+        return jnp.where(best, jnp.zeros_like(probs), -jnp.inf)
+
+    return Student(logs, probs, materialise(away))
+
+
+def shift_of(student: Student, shift: Array) -> Shift:
+    """What a divergence reads of a shift ``[T, V, ...]``."""
+    centre = materialise(lambda: _at_likeliest(student, shift))
+    highest, lowest = (lanes.largest_number(each, 1) for each in (shift, -shift))
+    reach = materialise(lambda: jnp.maximum(highest - centre, centre + lowest))[:, None]
+    near = jnp.clip(shift - centre[:, None], -FAR, FAR)
+    grown = materialise(lambda: _exp_and_expm1(near)[0])
+    more = materialise(lambda: _exp_and_expm1(near)[1])
+    return Shift(shift, grown, more, reach)
+
+
+def together(one: Shift, other: Shift) -> Shift:
+    """The sum of two shifts of a student."""
+    grown = materialise(lambda: one.grown * other.grown)
+    more = materialise(lambda: one.more + other.more + one.more * other.more)
+    return Shift(one.shift + other.shift, grown, more, one.reach + other.reach)
+
+
+def _forward(student: Student, shift: Shift, mix: ArrayLike) -> Array:
+    return -student.probs * _tilt(student, shift).beyond_1()
+
+
+def _forward_far(student: Student, shift: Array, mix: ArrayLike) -> Array:
+    ratio = _log_ratio(student, shift)
+    less = -student.probs * _exp_and_expm1(jnp.clip(ratio, -1.0, 1.0))[1]
+    return jnp.where(abs(ratio) < 1, less, student.probs - jnp.exp(student.logs + ratio))
+
+
+def _reverse(student: Student, shift: Array, mix: ArrayLike) -> Array:
+    # log(S/Q) but for a constant, which is centred away.
+    return _centred(student, -shift)
+
+
+def _jensen_shannon(student: Student, shift: Shift, mix: ArrayLike) -> Array:
+    tilt = _tilt(student, shift)
 
     def slopes() -> Array:
-        # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
-        grown, more = _exp_and_expm1(jnp.minimum(ratio, -_NOTHING))
-        mixed = (1 - mix) + mix * jnp.minimum(grown, 1.0)
-        return _log1p(mix * more, jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
+        return _slopes(mix, shift.grown * tilt.share[:, None], tilt.beyond_1())
 
-    slope = materialise(slopes)
-    between = (1 - mix) * _centred(probs, -slope)
+    return _centred(student, materialise(slopes))
 
-    def ends() -> Array:
-        return jnp.where(mix == 0, _forward(probs, teacher, ratio), reverse_kl(student, shift))
 
-    return where_any((mix == 0) | (mix == 1), ends, between)
+def _jensen_shannon_far(student: Student, shift: Array, mix: ArrayLike) -> Array:
+    ratio = materialise(lambda: _log_ratio(student, shift))
 
+    def slopes() -> Array:
+        # Of what the student all but excludes the slope is as good as any.
+        between = _slopes(mix, *_exp_and_expm1(jnp.clip(ratio, _NOTHING, -_NOTHING)))
+        return jnp.where(mix == 1, -ratio, between)
+
+    between = _centred(student, materialise(slopes))
+    return jnp.where(mix == 0, _forward_far(student, shift, mix), between)
+
+
+def _slopes(mix: ArrayLike, grown: Array, beyond_1: Array) -> Array:
+    """The JSD's, of ``Q/S`` and that less 1; at a = 0 those of the forward KL."""
+    mix = jnp.asarray(mix, grown.dtype)
+    # The forward KL is the limit of the JSD divided by a.
+    weight = jnp.where(mix == 0, 1 / _HARDLY, jnp.where(mix == 1, 1.0, 1 - mix))
+    mix = jnp.where(mix == 0, _HARDLY, mix)
+    # log(M/S) = log(1 + a (Q/S - 1)), whose terms cancel where M is mostly Q and Q is nearly 0.
+    mixed = jnp.maximum((1 - mix) + mix * grown, jnp.finfo(mix.dtype).tiny)
+    return -weight * _log1p(mix * beyond_1, mixed)
+
+
+forward_kl = Divergence(_forward, _forward_far)
+reverse_kl = Divergence(lambda student, shift, mix: _reverse(student, shift.shift, mix), _reverse)
+jensen_shannon = Divergence(_jensen_shannon, _jensen_shannon_far)
 
 DIVERGENCES: dict[str, Divergence] = {
     "forward": forward_kl,
@@ -95,9 +181,7 @@ DIVERGENCES: dict[str, Divergence] = {
 }
 
 
-def top_k(
-    divergence: Divergence, student: Array, shift: Array, mix: ArrayLike, count: int
-) -> Array:
+def top_k(divergence: Divergence, student: Student, count: int) -> Divergence:
     """The divergence between what is left when only the student's likeliest tokens are told apart.
 
     Tokens beyond the ``count`` that the student finds likeliest (of equal ones the lower) become
@@ -106,72 +190,125 @@ def top_k(
 
     Args:
         divergence: one of ``DIVERGENCES``.
-        student: ``[T, V, ...]``, log probabilities.
-        shift: ``[T, V, ...]``, the teacher's, of the student's logits.
-        mix: a of the JSD.
+        student: S.
         count: k; from V on it is the divergence itself.
+
+    Returns:
+        A divergence of this student, and of no other.
     """
-    vocab_size = student.shape[1]
+    vocab_size = student.logs.shape[1]
     if count >= vocab_size:
-        return divergence(student, shift, mix)
-    kept = materialise(lambda: _rank(student) < count)
-    rest = materialise(lambda: _log_sum_exp(jnp.where(kept, -jnp.inf, student)))[:, None]
-    # A bucket is shifted by the mean of what shifts its tokens.
-    share = materialise(lambda: jnp.where(kept, 0.0, jnp.exp(student - rest)))
-    middle = materialise(lambda: _at_likeliest(share, shift))
-
-    def mean_shift() -> Array:
-        inside = jnp.where(kept, _NOTHING, student - rest)
-        return _log_mean_exp(inside, share, jnp.where(kept, 0.0, shift - middle))
-
-    moved = middle + materialise(mean_shift)[:, None]
-    buckets, shifts = materialise(
+        return divergence
+    kept = materialise(lambda: _rank(student.logs) < count)
+    outside = jnp.where(kept, -jnp.inf, student.logs)
+    rest = materialise(lambda: _log_sum_exp(outside))[:, None]
+    share = materialise(lambda: jnp.exp(outside - rest))
+    others = _student(jnp.where(kept, _NOTHING, student.logs - rest), share)
+    logs, probs = materialise(
         lambda: (
-            jnp.concatenate((jnp.where(kept, student, _NOTHING), rest), axis=1),
-            jnp.concatenate((jnp.where(kept, shift, moved), moved), axis=1),
+            jnp.concatenate((jnp.where(kept, student.logs, _NOTHING), rest), axis=1),
+            jnp.concatenate((jnp.where(kept, student.probs, 0.0), jnp.exp(rest)), axis=1),
         )
     )
-    gradient = materialise(lambda: divergence(buckets, shifts, mix))
-    return jnp.where(kept, gradient[:, :vocab_size], share * gradient[:, vocab_size:])
+
+    def with_rest(of_each: Array, of_rest: Array) -> Array:
+        of_rest = of_rest[:, None]
+        return jnp.concatenate((jnp.where(kept, of_each, of_rest), of_rest), axis=1)
+
+    def of_tokens(gradient: Array) -> Array:
+        return jnp.where(kept, gradient[:, :vocab_size], share * gradient[:, vocab_size:])
+
+    apart = _student(logs, probs)
+
+    # A bucket grows as its tokens do on average.
+    def near(student: Student, shift: Shift, mix: ArrayLike) -> Array:
+        tilt = _tilt(others, shift)
+        moved = materialise(
+            lambda: (
+                _at_likeliest(others, shift.shift)
+                + _log1p(tilt.above / tilt.first, tilt.mean / tilt.first)
+            )
+        )
+        further = materialise(lambda: _expected(share, shift.more))
+        buckets = Shift(
+            materialise(lambda: with_rest(shift.shift, moved)),
+            materialise(lambda: with_rest(shift.grown, tilt.mean)),
+            materialise(lambda: with_rest(shift.more, further)),
+            shift.reach,
+        )
+        gradient = materialise(lambda: divergence.near(apart, buckets, mix))
+        return of_tokens(gradient)
+
+    def far(student: Student, shift: Array, mix: ArrayLike) -> Array:
+        moved = materialise(lambda: _log_sum_exp(others.logs + shift))
+        buckets = materialise(lambda: with_rest(shift, moved))
+        gradient = materialise(lambda: divergence.far(apart, buckets, mix))
+        return of_tokens(gradient)
+
+    return Divergence(near, far)
 
 
 def entropy_gradient(policy: Policy) -> Array:
     """Gradient of ``-H(pi)``, summed over positions: ``S (log S + H)``, ``[T, V, *runs]``."""
-    return _centred(policy.probs, policy.logits - policy.log_normalizer[:, None])
+    student = student_of(policy)
+    return _centred(student, student.logs)
 
 
-def _teacher(student: Array, shift: Array) -> tuple[Array, Array, Array]:
-    """S, Q and ``log Q - log S``, each as exact in proportion to its size as the shift is."""
-    probs = materialise(lambda: jnp.exp(student))
-    shift = materialise(lambda: shift - _at_likeliest(probs, shift))
-    above_1, far = materialise(lambda: _mean_exp(probs, shift))
+class _Tilt(NamedTuple):
+    """What a shift does to a student.
 
-    def tilts() -> Array:
-        tilted = student + shift
-        return tilted - lanes.largest_number(tilted, 1)[:, None]
+    Attributes:
+        shift: of the student.
+        first, first_more: ``[T, ...]``, ``grown`` and ``more`` of the likeliest token.
+        above: ``[T, ...]``, the mean by S of what ``grown`` is above ``first``.
+        mean, share: ``[T, ...]``, the mean of ``grown``, and 1 over it.
+    """
 
-    tilted = materialise(tilts)
-    weights = materialise(lambda: jnp.exp(tilted))
-    normalizer = materialise(lambda: lanes.total(weights, 1))[:, None]
-    logs = materialise(lambda: (jnp.log(normalizer), _log1p(above_1)[:, None]))
-    ratio = materialise(
-        lambda: jnp.where(far[:, None], tilted - logs[0] - student, shift - logs[1])
+    shift: Shift
+    first: Array
+    first_more: Array
+    above: Array
+    mean: Array
+    share: Array
+
+    def beyond_1(self) -> Array:
+        """``Q/S - 1``, as exact in proportion to its size as the shift is."""
+        above = _above(self.shift, self.first, self.first_more)
+        return (above - self.above[:, None]) * self.share[:, None]
+
+
+def _tilt(student: Student, shift: Shift) -> _Tilt:
+    first, first_more = materialise(
+        lambda: (_at_likeliest(student, shift.grown), _at_likeliest(student, shift.more))
     )
-    return probs, weights / normalizer, ratio
+    mean = materialise(lambda: _expected(student.probs, shift.grown))
+    above, share = materialise(
+        lambda: (_expected(student.probs, _above(shift, first, first_more)), 1 / mean)
+    )
+    return _Tilt(shift, first, first_more, above, mean, share)
 
 
-def _forward(probs: Array, teacher: Array, ratio: Array) -> Array:
-    """``S - Q``, also where the two are nearly the same."""
-    alike = jnp.abs(ratio) < _SMALL
-    _, near = _exp_and_expm1(jnp.where(alike, ratio, 0.0))
-    return jnp.where(alike, -probs * near, probs - teacher)
+def _above(shift: Shift, first: Array, first_more: Array) -> Array:
+    """``grown - first``: from the likeliest token on, a student that is sure leaves nothing over.
+
+    Of the form in which ``first`` has its digits.
+    """
+    first, first_more = first[:, None], first_more[:, None]
+    return jnp.where(first < 0.5, shift.grown - first, shift.more - first_more)
 
 
-# Below it the difference of two probabilities is taken from their ratio.
-_SMALL = 1.0
+def _log_ratio(student: Student, shift: Array) -> Array:
+    """``log(Q/S)``, of shifts of any size."""
+    shift = shift - materialise(lambda: _at_likeliest(student, shift))[:, None]
+    return shift - materialise(lambda: _log_sum_exp(student.logs + shift))[:, None]
+
 
 # log 2 in two parts: an integer times the first is exact.
 _LOG_2 = 0.693359375, -2.12194440e-4
+# The bits of 1, and of the number next to sqrt(1/2).
+_ONE, _ROOT_OF_HALF = 0x3F800000, 0x3F3504F3
+# Of ``2 artanh(r) / r`` in powers of ``r^2``, for ``|r| < 0.172``.
+_ARTANH = tuple(2 / odd for odd in (1, 3, 5, 7, 9))
 # Of ``(exp(r) - 1 - r) / r^2``, for ``|r| <= log(2) / 2``; the last is below float32's precision.
 _TAYLOR = tuple(1 / math.factorial(power) for power in range(2, 9))
 
@@ -179,8 +316,8 @@ _TAYLOR = tuple(1 / math.factorial(power) for power in range(2, 9))
 def _exp_and_expm1(x: Array) -> tuple[Array, Array]:
     """``exp(x)`` and ``exp(x) - 1`` of float32 up to 88, each to a few units in the last place.
 
-    Both come of one polynomial, where XLA's ``expm1`` is many loops on a CPU. Below -87, ``exp(x)``
-    stays at ``exp(-87)``.
+    One polynomial, where XLA's ``expm1`` is many loops on a CPU. Below -87, ``exp(x)`` stays at
+    ``exp(-87)``.
     """
     x = jnp.maximum(x, -87.0)
     halvings = jnp.round(x * (1 / math.log(2)))
@@ -189,37 +326,44 @@ def _exp_and_expm1(x: Array) -> tuple[Array, Array]:
     for coefficient in _TAYLOR[-2::-1]:
         value = value * rest + coefficient
     value = value * (rest * rest) + rest
-    # 2^n by its bits.
-    exponent = (halvings.astype(jnp.int32) + 127) << 23
-    scale = jax.lax.bitcast_convert_type(exponent, jnp.float32)
-    # Not ``scale + scale * value``: where exp(x) is a normal number, the product may be too small to
-    # be one, and processors that don't fuse it with the sum round it to 0.
+    # 2^n by its bits: of an integer beside 1.5 * 2^23, the last bits of the sum are those of the
+    # integer. (A conversion looks for what no integer can hold.)
+    bits = jax.lax.bitcast_convert_type(halvings + (1.5 * 2**23 + 127), jnp.int32)
+    scale = jax.lax.bitcast_convert_type(bits << 23, jnp.float32)
+    # Not ``scale + scale * value``: of a normal number, the product may be too small to be one, and
+    # processors that don't fuse it with the sum round it to 0.
     return scale * (1 + value), (scale - 1) + scale * value
 
 
-def _log1p(x: Array, whole: Array | None = None) -> Array:
-    """``log(1 + x)``, ``2 artanh(x / (2 + x))`` where 1 would take its digits.
+def _log1p(x: Array, whole: Array) -> Array:
+    """``log(1 + x)`` of float32, to a few units in the last place.
 
     Args:
-        x: above -1/2, or any above -1 with
-        whole: ``1 + x`` where x is below -1/2, if it is known better than x is.
+        x: above -1.
+        whole: ``1 + x``, a normal number, as exact as it can be.
     """
-    near = jnp.abs(x) < 0.5
-    small = jnp.where(near, x, 0.0)
-    ratio = small / (2 + small)
+    # whole / 2^n is between sqrt(1/2) and sqrt(2).
+    bits = jax.lax.bitcast_convert_type(whole, jnp.int32) + (_ONE - _ROOT_OF_HALF)
+    doublings = (bits >> 23) - 127
+    scale = jax.lax.bitcast_convert_type((127 - doublings) << 23, jnp.float32)
+    rest = jnp.where(doublings == 0, x, whole * scale - 1)
+    # log(1 + rest) = 2 artanh(ratio).
+    ratio = rest / (2 + rest)
     square = ratio * ratio
-    value = jnp.full_like(x, 1 / 15)
-    for odd in range(13, 0, -2):
-        value = value * square + 1 / odd
-    far = 1 + x if whole is None else jnp.where(x < 0, whole, 1 + x)
-    return jnp.where(near, 2 * ratio * value, jnp.log(jnp.where(near, 1.0, far)))
+    value = jnp.full_like(ratio, _ARTANH[-1])
+    for coefficient in _ARTANH[-2::-1]:
+        value = value * square + coefficient
+    doublings = doublings.astype(x.dtype)
+    return doublings * _LOG_2[0] + (doublings * _LOG_2[1] + ratio * value)
 
 
-def _centred(probs: Array, slope: Array) -> Array:
+def _centred(student: Student, slope: Array) -> Array:
     """``S (d - E_S d)``."""
+
     # From the likeliest token on: a student that is nearly sure of it leaves nothing to cancel.
-    slope = slope - _at_likeliest(probs, slope)
-    return probs * (slope - _expected(probs, slope)[:, None])
+    centre = materialise(lambda: _at_likeliest(student, slope))[:, None]
+    mean = materialise(lambda: _expected(student.probs, slope - centre))[:, None]
+    return student.probs * ((slope - centre) - mean)
 
 
 def _expected(probs: Array, values: Array) -> Array:
@@ -227,24 +371,9 @@ def _expected(probs: Array, values: Array) -> Array:
     return lanes.total_of(lambda p, value: p * value, 1, probs, values)
 
 
-def _at_likeliest(probs: Array, values: Array) -> Array:
-    """The values at the likeliest tokens, of several the largest value, ``[T, 1, ...]``."""
-    best = lanes.largest_number(probs, 1)[:, None]
-    return lanes.largest_number(jnp.where(probs == best, values, -jnp.inf), 1)[:, None]
-
-
-def _log_mean_exp(log_probs: Array, probs: Array, values: Array) -> Array:
-    """``log E_S exp(values)``, ``[T, ...]``; the values are 0 at the likeliest token."""
-    above_1, far = _mean_exp(probs, values)
-    return jnp.where(far, _log_sum_exp(log_probs + values), _log1p(above_1))
-
-
-def _mean_exp(probs: Array, values: Array) -> tuple[Array, Array]:
-    """``E_S exp(values) - 1``, and where that is not the way to take its logarithm, and 0."""
-    near = jnp.minimum(values, _FAR)
-    above_1 = _expected(probs, _exp_and_expm1(near)[1])
-    far = (lanes.largest_number(values, 1) > _FAR) | (above_1 < -0.5)
-    return jnp.where(far, 0.0, above_1), far
+def _at_likeliest(student: Student, values: Array) -> Array:
+    """The values at the likeliest tokens, of several the largest value, ``[T, ...]``."""
+    return lanes.largest_number(values + student.away, 1)
 
 
 def _log_sum_exp(values: Array) -> Array:

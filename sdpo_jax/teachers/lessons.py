@@ -25,6 +25,7 @@ from sdpo_jax.config import Config
 from sdpo_jax.engine import lanes, streams
 from sdpo_jax.engine.materialise import materialise
 from sdpo_jax.oracles import Oracle
+from sdpo_jax.teachers.divergences import Shift
 
 
 class Lessons(NamedTuple):
@@ -37,6 +38,8 @@ class Lessons(NamedTuple):
         shift: ``[T, V, K, *runs]``, by how much lesson k moves the teacher's logits.
         exposure: ``[T, V, K, *runs]``, how much of the table goes into the shift of each token,
             where a critique does not speak of all of them; ``None`` where all of it does.
+        prepared: forms of ``shift`` that are the same at every step, where there are any. They
+            hold while it is the array that they were made of.
         of_each: where the lessons are Chebyshev nodes, makes those of each rollout by itself, for
             runs whose shifts are ``teacher.too_steep``; ``None`` where they are exact.
     """
@@ -45,6 +48,7 @@ class Lessons(NamedTuple):
     strength: Array
     shift: Array
     exposure: Array | None = None
+    prepared: Shift | None = None
     of_each: Callable[[], Lessons] | None = None
 
     def changed(self, change: Callable[[Lessons], Lessons]) -> Lessons:
@@ -95,7 +99,19 @@ def lessons_of(
         weights = weights - silent * at_0.reshape((-1,) + (1,) * silent.ndim)
         weights = jnp.where(heard > 0, weights / jnp.where(heard > 0, heard, 1.0), 0.0)
     shift = strength * knowledge[:, :, None]
-    return Lessons(weights, strength, shift, of_each=None if oracle.gain is None else of_each)
+    prepared = None
+    if levels.more is not None:
+        prepared = Shift(shift, levels.tilt, levels.more, _reach(oracle, levels))
+    exact = None if oracle.gain is None else of_each
+    return Lessons(weights, strength, shift, prepared=prepared, of_each=exact)
+
+
+def _reach(oracle: Oracle, levels: teachers.Levels) -> Array:
+    """The largest range of any level's shifts, ``[T, 1, *runs]``."""
+    ranges = -jnp.log(-lanes.largest(-levels.tilt, 1))
+    reach = lanes.largest(ranges, 1)[:, None]
+    # Runs that are too steep are left to the rollouts where there are nodes.
+    return jnp.where(levels.steep, jnp.inf, reach) if oracle.gain is None else reach
 
 
 def _shares(counts: Array) -> Array:

@@ -62,12 +62,15 @@ class Levels(NamedTuple):
         tilt: ``[T, V, K, *runs]``, ``exp(beta x_k c)``, largest entry over V scaled to 1.
         scale: ``[T, K, *runs]``, the logarithm of what was divided out.
         steep: ``[*runs]`` bool, where beta times the range of c is too large for them.
+        more: as ``tilt``, less 1 and with all its digits; None where nobody reads each teacher by
+            itself.
     """
 
     strength: Array
     tilt: Array
     scale: Array
     steep: Array
+    more: Array | None = None
 
 
 def teach(
@@ -114,7 +117,9 @@ def teach(
     return where_any(levels.steep, exact, taught, costly=oracle.gain is not None)
 
 
-def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Levels | None:
+def prepare(
+    oracle: Oracle, strength: Array, knowledge: Array, nodes: int, each: bool = False
+) -> Levels | None:
     """The fixed levels of an oracle; ``None`` where every rollout keeps its own softmax.
 
     Args:
@@ -122,9 +127,10 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
         strength: ``[*runs]``, beta.
         knowledge: ``[T, V, *runs]``, the teacher's table.
         nodes: Chebyshev nodes for an oracle with a gain; 0 for one softmax a rollout.
+        each: whether ``more`` is needed.
     """
-    each = oracle.hints is not None or oracle.function is not None
-    if each or (oracle.gain is not None and nodes == 0):
+    apart = oracle.hints is not None or oracle.function is not None
+    if apart or (oracle.gain is not None and nodes == 0):
         return None
     runs = knowledge.shape[2:]
     if oracle.gain is None:
@@ -139,7 +145,8 @@ def prepare(oracle: Oracle, strength: Array, knowledge: Array, nodes: int) -> Le
     # Nobody reads the levels of a run that is too steep, but a derivative passes through them.
     shift = jnp.where(steep, 0.0, shift)
     scale = lanes.largest(shift, 1)
-    return Levels(levels, jnp.exp(shift - scale[:, None]), scale, steep)
+    below = shift - scale[:, None]
+    return Levels(levels, jnp.exp(below), scale, steep, jnp.expm1(below) if each else None)
 
 
 def from_levels(levels: Levels, weights: Array, policy: Policy, knowledge: Array) -> Teacher:
