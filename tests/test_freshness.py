@@ -30,10 +30,10 @@ PAGES = {"paper": ("report.html", report.write_page), "audit": ("audit.html", au
 
 @pytest.mark.parametrize("study", PAGES)
 def test_a_page_is_what_its_files_and_templates_say(study, tmp_path, monkeypatch):
-    # The page names its folder as a reader would type it, and looks for the audit beside it.
+    # The page names its folder as a reader would type it, and looks for other studies beside it.
     monkeypatch.chdir(tmp_path)
-    for each in PAGES:
-        ignored = shutil.ignore_patterns("data", "*.png")
+    for each in (*PAGES, "posterior"):
+        ignored = shutil.ignore_patterns("data", "settings", "*.png")
         shutil.copytree(ROOT / "results" / each, tmp_path / "results" / each, ignore=ignored)
     name, write_page = PAGES[study]
     committed = (ROOT / "results" / study / name).read_bytes()

@@ -198,12 +198,14 @@ def outcome(
             verdict.value: round(float(weights[mine == verdict.value].sum()), 4)
             for verdict in Verdict
         }
+        constant = _changes_with(chosen, mine, weights)
         rows.append(
             {
                 "id": name,
                 "defaults": str(verdicts[DEFAULTS][name]),
                 "shares": shares,
-                "constant": _changes_with(chosen, mine, weights),
+                "constant": constant,
+                "changes_with": None if constant is None else TITLES[constant],
             }
         )
     return {"command": command, "seeds": seeds, "settings": len(chosen), "claims": rows}
@@ -248,7 +250,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     order = list(_COLOURS)
     for row in found["claims"]:
         shares = [f"{100 * row['shares'][verdict.value]:.0f}%" for verdict in order]
-        constant = "" if row["constant"] is None else TITLES[row["constant"]]
+        constant = row["changes_with"] or ""
         lines.append(
             f"| {row['id']} | {row['defaults']} | {' | '.join(shares)} | {capital(constant)} |"
         )

@@ -43,8 +43,9 @@ TEMPLATE = "report.html.j2"
 # The figure beside the findings: what the paper's main table of credit becomes.
 FIRST_FIGURE = "figure2"
 
-# The folder of the audit, beside that of the report.
+# The folders of the audit and of the posterior, beside that of the report.
 AUDIT = "audit"
+POSTERIOR = "posterior"
 
 # Columns of the tables' files, as readers call them.
 HEADERS = {
@@ -122,6 +123,7 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
         figures=[_figure(out_dir, each) for each in figures.FIGURES],
         first_figure=FIRST_FIGURE,
         audit=_audit(out_dir),
+        posterior=_posterior(out_dir),
         manifest=list(_flat(manifest)),
         run_command=manifest.get("command", "python -m sweeps reproduce"),
         render_command=f"python -m sweeps render {_shown_path(out_dir)}",
@@ -187,6 +189,28 @@ def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
         "link": f"../{AUDIT}/{page.name}",
         "rows": [row | {"verdict": claims.Verdict(row["verdict"])} for row in rows],
         "summary": page_content.read_page_content(folder)["summary"] if has_content else [],
+    }
+
+
+def _posterior(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the page says of other constants, where the study in the folder beside has been made."""
+    folder = Path(out_dir).absolute().parent / POSTERIOR
+    table = folder / f"{POSTERIOR}.json"
+    figure = folder / drawing.FOLDER / f"{POSTERIOR}.svg"
+    if not (table.is_file() and figure.is_file()):
+        return None
+    found = json.loads(table.read_text(encoding="utf-8"))
+    shares = {
+        row["id"]: [
+            (claims.Verdict(verdict), share) for verdict, share in row["shares"].items() if share
+        ]
+        for row in found["claims"]
+    }
+    return found | {
+        "link": f"../{POSTERIOR}/{POSTERIOR}.md",
+        "shares": shares,
+        "changes": {row["id"]: row["changes_with"] for row in found["claims"]},
+        "svg": Markup(inline_svg(figure.read_text(encoding="utf-8"), POSTERIOR)),
     }
 
 

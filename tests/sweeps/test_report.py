@@ -9,13 +9,18 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sweeps.calibration import posterior
+from sweeps.calibration.posterior import Setting
 from sweeps.paper import about, claims
+from sweeps.paper.claims import Verdict
 from sweeps.paper.page import write_report
 from sweeps.paper.render import render, summary_lines
+from sweeps.report import drawing
 from sweeps.report.web import inline_svg
 from sweeps.store import datasets
 from sweeps.study import wording
 from sweeps.study.wording import capital, interval_text, tally
+from sweeps.system import writing
 from tests.sweeps import synthetic
 
 SVG = """<?xml version="1.0"?>
@@ -193,6 +198,39 @@ def test_the_audit_beside_is_told(folder, page, tmp_path):
     assert [link for link in links if not link.startswith("#")] == ["../audit/audit.html"]
     (part,) = [heading for heading in tree.iter("h2") if heading.get("id") == "audit"]
     assert "A fair comparison" in text_of(part)
+
+
+def test_the_posterior_beside_is_told(folder, page, tmp_path):
+    assert "other constants" not in page
+    paper, beside = tmp_path / "paper", tmp_path / "posterior"
+    paper.symlink_to(folder)
+    constants = dict.fromkeys(posterior._CONSTANTS, 1.0)
+    chosen = [
+        Setting("00", 0.75, constants | {"feedback_strength": 2.0}),
+        Setting("01", 0.25, constants | {"feedback_strength": 1.5}),
+    ]
+    verdicts = {
+        name: dict.fromkeys(claims.RULES, Verdict.HOLDS) for name in ("00", "01", "defaults")
+    }
+    verdicts["01"]["C06"] = Verdict.FAILS
+    found = posterior.outcome(chosen, verdicts, 64, "python -m sweeps posterior")
+    writing.write_json(beside / posterior.JSON_NAME, found)
+    drawing.save("posterior", posterior.draw(found), beside / drawing.FOLDER, "Shares")
+    try:
+        tree = ElementTree.fromstring(write_report(paper).read_text(encoding="utf-8"))
+    finally:
+        write_report(folder)
+    nodes = {node.get("id"): node for node in tree.iter() if node.get("id")}
+    assert "holds 75%, fails 25%; changes with beta" in text_of(nodes["C06"])
+    assert "holds 100% (shares of the posterior, 64 seeds)" in text_of(nodes["C01"])
+    # The figure's texts are drawn as paths; of its own identifiers none is one of the page's.
+    assert nodes["posterior-figure"].find("svg") is not None
+    whole = text_of(tree)
+    assert "2 settings of them fit best" in whole
+    assert "Of 22 claims 21 get the same verdict at every setting" in whole
+    links = {link.get("href") or "" for link in tree.iter("a")}
+    assert "../posterior/posterior.md" in links
+    assert {link[1:] for link in links if link.startswith("#")} <= set(nodes)
 
 
 def test_summary(folder):
