@@ -201,6 +201,8 @@ def metrics_need_teacher(program: Program) -> bool:
 _OF_THE_TABLE = {"teacher", "lessons", "knowledge", "panel"}
 # Sizes that an algorithm alone may read, where it asks for ``sizes``.
 _OF_ALGORITHMS = ("epochs", "samples", "top_k")
+# Sizes that some programs do not read.
+SELDOM_READ = (*_OF_ALGORITHMS, "teachers")
 
 
 def not_read(program: Program, oracle: Oracle) -> frozenset[str]:

@@ -95,6 +95,15 @@ def test_runs_that_differ_in_what_is_not_read_are_trained_once():
     assert (other != data.entropy.sel(algorithm="sdpo").isel(feedback_strength=1).values).any()
 
 
+def test_sizes_that_nobody_reads_are_no_programs():
+    axes = {"algorithm": ["reinforce"], "top_k": range(1, 1200), "seed": [0]}
+    assert len(sdpo_jax.plan_grid(axes, sizes=SIZES).groups) == 1
+    with pytest.raises(ValueError, match=r"axes: 1,\d{3} programs or more.*allowed: up to 1,000"):
+        sdpo_jax.plan_grid(axes | {"algorithm": ["sdpo_jsd_ema_top_k"]}, sizes=SIZES)
+    with pytest.raises(ValueError, match=r"axes: 1,\d{3} programs or more.*allowed: up to 1,000"):
+        sdpo_jax.plan_grid({"rollouts": range(1, 1200), "seed": [0]}, sizes=SIZES)
+
+
 def test_a_run_is_given_the_same_whatever_stands_on_axes_that_it_does_not_read():
     one, two = (
         sdpo_jax.plan_grid(

@@ -11,8 +11,9 @@ fell on each token: ``min`` lets the gradient through where ``r <= 1 + eps`` for
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -56,6 +57,9 @@ class Sequences(NamedTuple):
     log_probs: Array
 
 
+Kept = TypeVar("Kept", Batch, Sequences)
+
+
 def no_batch(sizes: Sizes, runs: tuple[int, ...], contexts: int) -> Any:
     """The memory before step 0: none where each batch serves one step only."""
     length, vocab_size = sizes.length, sizes.vocab_size
@@ -95,43 +99,18 @@ def step_on(
         scale: the gradient is divided by it.
     """
     if has_contexts(policy.logits, tokens):
-        return _with_contexts(
-            memory, step, sizes, policy, params, read, tokens, advantage, clip, scale
-        )
-    taken, memory = batch(memory, step, sizes, policy, tokens, advantage)
-    pushed = gradient(policy, taken, clip)
-    return Update(pushed if scale == 1 else pushed / scale, memory=memory, cost=cost(step, sizes))
-
-
-def _with_contexts(
-    memory: Any,
-    step: ArrayLike,
-    sizes: Sizes,
-    policy: Policy,
-    params: Any,
-    read: Callable[..., Array],
-    tokens: Array,
-    advantage: Array,
-    clip: ArrayLike,
-    scale: float,
-) -> Update:
-    log_probs = tables.pick(policy.logits, tokens) - policy.log_normalizer
-    fresh = Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), log_probs)
-    if sizes.epochs == 1:
-        kept, now, after = fresh, policy, ()
+        kept, memory = _sequences(memory, step, sizes, policy, tokens, advantage)
+        if sizes.epochs == 1:
+            pushed, elsewhere = _gradient_at(policy, kept, clip), None
+        else:
+            now = policies.policy(read(params, kept.tokens))
+            pushed, elsewhere = _gradient_at(now, kept, clip), kept.tokens
     else:
-        begins = jnp.asarray(step) % sizes.epochs == 0
-        kept = Sequences(
-            *(jnp.where(begins, new, old) for new, old in zip(fresh, memory, strict=True))
-        )
-        now, after = policies.policy(read(params, kept.tokens)), kept
-        log_probs = tables.pick(now.logits, kept.tokens) - now.log_normalizer
-    ratio = jnp.exp(jnp.minimum(log_probs - kept.log_probs, _LARGEST_LOG_RATIO))
-    through = jnp.where(kept.advantage > 0, ratio <= 1 + clip, ratio >= 1 - clip)
-    pull = jnp.where(through, ratio * kept.advantage, 0.0) / scale
-    pushed = -mean_score(now.probs, kept.tokens, pull)
-    elsewhere = None if sizes.epochs == 1 else kept.tokens
-    return Update(pushed, memory=after, cost=cost(step, sizes), tokens=elsewhere)
+        taken, memory = batch(memory, step, sizes, policy, tokens, advantage)
+        pushed, elsewhere = gradient(policy, taken, clip), None
+    if scale != 1:
+        pushed = pushed / scale
+    return Update(pushed, memory=memory, cost=cost(step, sizes), tokens=elsewhere)
 
 
 def batch(
@@ -161,12 +140,42 @@ def batch(
         )
         return Batch(up, down, policy.logits - policy.log_normalizer[:, None])
 
-    fresh = materialise(taken)
+    return _kept(materialise(taken), memory, step, sizes)
+
+
+def _sequences(
+    memory: Any,
+    step: ArrayLike,
+    sizes: Sizes,
+    policy: Policy,
+    tokens: Array,
+    advantage: Array,
+) -> tuple[Sequences, Any]:
+    """As ``batch``, of a policy with contexts."""
+    fresh = Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), _of_tokens(policy, tokens))
+    return _kept(fresh, memory, step, sizes)
+
+
+def _kept(fresh: Kept, memory: Any, step: ArrayLike, sizes: Sizes) -> tuple[Kept, Any]:
+    """What this step learns from, its own batch or the one that is kept, and the memory of it."""
     if sizes.epochs == 1:
         return fresh, ()
     begins = jnp.asarray(step) % sizes.epochs == 0
-    kept = Batch(*(jnp.where(begins, new, old) for new, old in zip(fresh, memory, strict=True)))
+    kept = jax.tree.map(lambda new, old: jnp.where(begins, new, old), fresh, memory)
     return kept, kept
+
+
+def _of_tokens(policy: Policy, tokens: Array) -> Array:
+    """``log pi`` of tokens at their contexts, ``[T, N, *runs]``."""
+    return tables.pick(policy.logits, tokens) - policy.log_normalizer
+
+
+def _gradient_at(policy: Policy, kept: Sequences, clip: ArrayLike) -> Array:
+    """As ``gradient``, of a policy at the contexts of what is kept, ``[T, V, N, *runs]``."""
+    log_ratio = _of_tokens(policy, kept.tokens) - kept.log_probs
+    ratio = jnp.exp(jnp.minimum(log_ratio, _LARGEST_LOG_RATIO))
+    through = jnp.where(kept.advantage > 0, ratio <= 1 + clip, ratio >= 1 - clip)
+    return -mean_score(policy.probs, kept.tokens, jnp.where(through, ratio * kept.advantage, 0.0))
 
 
 def gradient(policy: Policy, batch: Batch, clip: ArrayLike) -> Array:

@@ -21,6 +21,7 @@ from sdpo_jax.oracles import Oracle
 from sdpo_jax.program import (
     NAMED_AXES,
     SEED_AXES,
+    SELDOM_READ,
     Program,
     check_program,
     needs_teacher,
@@ -282,8 +283,9 @@ def has_hints(program: Program, oracle: Oracle) -> bool:
 
 
 def _sizes_of(axis: Axis) -> int:
-    """How many different sizes an axis has; 1 where it is of something else."""
-    columns = [values for name, values in axis.values.items() if name in SIZE_FIELDS]
+    """How many programs at least an axis asks for by sizes, which is 1 where it has none."""
+    read = set(SIZE_FIELDS).difference(SELDOM_READ)
+    columns = [values for name, values in axis.values.items() if name in read]
     return max(1, len(set(zip(*columns, strict=True))))
 
 
