@@ -12,6 +12,7 @@ from scipy import special
 
 import sdpo_jax
 from sdpo_jax import ALGORITHMS, ORACLES, Config, Program, Sizes, policies
+from sdpo_jax.algorithms.self_distillation import pull
 from sdpo_jax.teachers import divergences
 from sdpo_jax.teachers.divergences import DIVERGENCES
 from tests import reference
@@ -199,6 +200,59 @@ def test_a_gradient_is_right_of_shifts_of_any_size(name, mix):
     share = mix * (1 - mix) if name == "jsd" and 0 < mix < 1 else 1.0
     allowed = (1e-5 + 2e-7 * steep) * abs(expected).max(0) + 3e-7 * share
     np.testing.assert_array_less(abs(found - expected).max(0), allowed)
+
+
+@pytest.mark.parametrize("name", ["forward", "jsd"])
+@pytest.mark.parametrize("opposed", [0.0, 1e-4, 0.3, 3.0, 12.0, 18.0])
+def test_two_shifts_together_are_the_shift_of_their_sum(name, opposed):
+    draw = np.random.default_rng(9)
+    student = student_of(draw.normal(size=(4000, 6)).astype(np.float32))
+    base = (opposed * draw.normal(size=(4000, 6))).astype(np.float32)
+    # Against the base, but for what is left of it.
+    lesson = (draw.normal(size=(4000, 6)) * min(1, 10 * opposed + 1e-5)).astype(np.float32) - base
+    highest = lesson.max(1, keepdims=True)
+    prepared = divergences.Shift(
+        lesson,
+        np.exp(lesson - highest),
+        np.expm1(lesson - highest),
+        np.ptp(lesson, 1, keepdims=True),
+    )
+    shift = divergences.together(divergences.shift_of(student, jnp.asarray(base)), prepared)
+    near = np.asarray((shift.reach < divergences.FAR)[:, 0])
+    assert near.sum() > 50
+    found = DIVERGENCES[name].near(student, shift, 0.5)[near]
+    alone = DIVERGENCES[name](student, jnp.asarray(base + lesson), 0.5)[near]
+    size = abs(alone).max(1, keepdims=True)
+    # A base of 18 is rounded by 1e-6.
+    np.testing.assert_allclose(found / size, alone / size, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_top_k_is_that_of_the_buckets_whatever_the_shift(name, count):
+    draw = np.random.default_rng(10)
+    size = np.repeat([1.0, 30.0, 60.0, 150.0, 1000.0], 20)[:, None]
+    logits = (np.minimum(size, 60) * draw.normal(size=(100, 5))).astype(np.float32)
+    shift = (size * draw.normal(size=(100, 5))).astype(np.float32)
+    student = student_of(logits)
+    found = divergences.top_k(DIVERGENCES[name], student, count)(student, shift, 1.0)
+    logits, shift = logits.astype(np.float64), shift.astype(np.float64)
+    kept = np.argsort(np.argsort(-logits, axis=1), axis=1) < count
+    logs = special.log_softmax(logits, axis=1)
+    rest = special.logsumexp(np.where(kept, -np.inf, logs), axis=1, keepdims=True)
+    taught = special.log_softmax(logits + shift, axis=1)
+    taught_rest = special.logsumexp(np.where(kept, -np.inf, taught), axis=1, keepdims=True)
+    ratio = np.concatenate((np.where(kept, taught - logs, 0.0), taught_rest - rest), axis=1)
+    probs = np.concatenate((np.where(kept, np.exp(logs), 0.0), np.exp(rest)), axis=1)
+    expected = probs * ((probs * ratio).sum(1, keepdims=True) - ratio)
+    if name == "forward":
+        teacher = np.concatenate((np.where(kept, np.exp(taught), 0.0), np.exp(taught_rest)), axis=1)
+        expected = probs - teacher
+    share = np.where(kept, 1.0, np.exp(np.where(kept, -np.inf, logs) - rest))
+    expected = np.where(kept, expected[:, :5], expected[:, 5:]) * share
+    # Logits of 30 are rounded by 2e-6.
+    scale = np.maximum(abs(expected).max(1, keepdims=True), 0.1)
+    np.testing.assert_array_less(abs(found - expected) / scale, (2e-5 + 4e-7 * size) * np.ones(5))
 
 
 @pytest.mark.parametrize("mix", [1e-6, 1 - 1e-6])
@@ -542,3 +596,16 @@ def test_annealing_weakens_the_teacher_step_by_step(case, step, left):
     says = FEEDBACK["continuous"].says
     expected = expected_push(case, "forward", says, case.logits, beta=left * BETA)
     np.testing.assert_allclose(case.expected(found), expected, **CLOSE)
+
+
+def test_lessons_whose_shift_is_replaced_but_not_that_of_each_rollout_are_refused():
+    def replaced(*, policy, lessons):
+        lessons = lessons._replace(shift=2 * lessons.shift)
+        return pull(divergences.forward_kl, policy, policy.logits, lessons)
+
+    sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=2, final_window=1)
+    program = Program(replaced, sizes, teacher_nodes=8)
+    with pytest.raises(ValueError, match=r"lessons: shift was replaced.*allowed: lessons\.changed"):
+        sdpo_jax.train(jnp.arange(4), program, oracle=ORACLES["continuous"]())
+    # Levels are exact, whatever they are of.
+    sdpo_jax.train(jnp.arange(4), program, oracle=ORACLES["binary"]())

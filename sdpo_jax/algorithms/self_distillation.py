@@ -105,8 +105,14 @@ def _shifts(
 ) -> Callable[[Array], Shift]:
     """From the place of a lesson to its shift, from a base that is shifted by ``lag`` itself."""
     prepared = lessons.prepared
-    # Whoever changed the shifts has others than were prepared.
-    if prepared is None or prepared.shift is not lessons.shift:
+    if prepared is not None and prepared.shift is not lessons.shift:
+        if lessons.of_each is not None:
+            raise ValueError(
+                "lessons: shift was replaced, but not in the lessons of each rollout; allowed: "
+                "lessons.changed(function), which changes both"
+            )
+        prepared = None
+    if prepared is None:
 
         def shift_at(place: Array) -> Shift:
             shift = _at(place, lessons.shift)

@@ -33,8 +33,8 @@ from sdpo_jax.engine import lanes
 from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.policies import Policy
 
-# exp of it is a positive number that changes no sum of probabilities.
-_NOTHING = -80.0
+# Of a student's probability that is smaller than exp(-80), no gradient is left.
+_EXTREME = 80.0
 
 # A share of the teacher that is nothing beside 1, but whose products with other shares are numbers.
 _HARDLY = 2.0**-80
@@ -119,8 +119,13 @@ def shift_of(student: Student, shift: Array) -> Shift:
 def together(one: Shift, other: Shift) -> Shift:
     """The sum of two shifts of a student."""
     grown = materialise(lambda: one.grown * other.grown)
-    more = materialise(lambda: one.more + other.more + one.more * other.more)
-    return Shift(one.shift + other.shift, grown, more, one.reach + other.reach)
+
+    def above_1() -> Array:
+        # Of two that are large and opposed nothing is left to be exact about.
+        small = jnp.maximum(abs(one.more), abs(other.more)) < 0.5
+        return jnp.where(small, one.more + other.more + one.more * other.more, grown - 1)
+
+    return Shift(one.shift + other.shift, grown, materialise(above_1), one.reach + other.reach)
 
 
 def _forward(student: Student, shift: Shift, mix: ArrayLike) -> Array:
@@ -128,9 +133,9 @@ def _forward(student: Student, shift: Shift, mix: ArrayLike) -> Array:
 
 
 def _forward_far(student: Student, shift: Array, mix: ArrayLike) -> Array:
-    ratio = _log_ratio(student, shift)
+    teacher, ratio = _teacher(student, shift)
     less = -student.probs * _exp_and_expm1(jnp.clip(ratio, -1.0, 1.0))[1]
-    return jnp.where(abs(ratio) < 1, less, student.probs - jnp.exp(student.logs + ratio))
+    return jnp.where(abs(ratio) < 1, less, student.probs - teacher)
 
 
 def _reverse(student: Student, shift: Array, mix: ArrayLike) -> Array:
@@ -148,11 +153,10 @@ def _jensen_shannon(student: Student, shift: Shift, mix: ArrayLike) -> Array:
 
 
 def _jensen_shannon_far(student: Student, shift: Array, mix: ArrayLike) -> Array:
-    ratio = materialise(lambda: _log_ratio(student, shift))
+    _, ratio = _teacher(student, shift)
 
     def slopes() -> Array:
-        # Of what the student all but excludes the slope is as good as any.
-        between = _slopes(mix, *_exp_and_expm1(jnp.clip(ratio, _NOTHING, -_NOTHING)))
+        between = _slopes(mix, *_exp_and_expm1(jnp.clip(ratio, -_EXTREME, _EXTREME)))
         return jnp.where(mix == 1, -ratio, between)
 
     between = _centred(student, materialise(slopes))
@@ -203,10 +207,10 @@ def top_k(divergence: Divergence, student: Student, count: int) -> Divergence:
     outside = jnp.where(kept, -jnp.inf, student.logs)
     rest = materialise(lambda: _log_sum_exp(outside))[:, None]
     share = materialise(lambda: jnp.exp(outside - rest))
-    others = _student(jnp.where(kept, _NOTHING, student.logs - rest), share)
+    others = _student(outside - rest, share)
     logs, probs = materialise(
         lambda: (
-            jnp.concatenate((jnp.where(kept, student.logs, _NOTHING), rest), axis=1),
+            jnp.concatenate((jnp.where(kept, student.logs, -jnp.inf), rest), axis=1),
             jnp.concatenate((jnp.where(kept, student.probs, 0.0), jnp.exp(rest)), axis=1),
         )
     )
@@ -297,10 +301,16 @@ def _above(shift: Shift, first: Array, first_more: Array) -> Array:
     return jnp.where(first < 0.5, shift.grown - first, shift.more - first_more)
 
 
-def _log_ratio(student: Student, shift: Array) -> Array:
-    """``log(Q/S)``, of shifts of any size."""
+def _teacher(student: Student, shift: Array) -> tuple[Array, Array]:
+    """Q and ``log(Q/S)``, of shifts of any size."""
     shift = shift - materialise(lambda: _at_likeliest(student, shift))[:, None]
-    return shift - materialise(lambda: _log_sum_exp(student.logs + shift))[:, None]
+    tilted = student.logs + shift
+    largest = materialise(lambda: lanes.largest_number(tilted, 1))
+    weights = materialise(lambda: jnp.exp(tilted - largest[:, None]))
+    normalizer = materialise(lambda: lanes.total(weights, 1))
+    ratio = materialise(lambda: shift - (largest + jnp.log(normalizer))[:, None])
+    # Not of the ratio: what that has lost to rounding would be a factor of Q.
+    return weights / normalizer[:, None], ratio
 
 
 # log 2 in two parts: an integer times the first is exact.

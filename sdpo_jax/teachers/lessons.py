@@ -38,8 +38,8 @@ class Lessons(NamedTuple):
         shift: ``[T, V, K, *runs]``, by how much lesson k moves the teacher's logits.
         exposure: ``[T, V, K, *runs]``, how much of the table goes into the shift of each token,
             where a critique does not speak of all of them; ``None`` where all of it does.
-        prepared: forms of ``shift`` that are the same at every step, where there are any. They
-            hold while it is the array that they were made of.
+        prepared: forms of ``shift`` that are the same at every step, where there are any. They are
+            of the array that they hold, and of no other.
         of_each: where the lessons are Chebyshev nodes, makes those of each rollout by itself, for
             runs whose shifts are ``teacher.too_steep``; ``None`` where they are exact.
     """
@@ -54,9 +54,10 @@ class Lessons(NamedTuple):
     def changed(self, change: Callable[[Lessons], Lessons]) -> Lessons:
         """The lessons after a change, and the same of those of each rollout."""
         of_each = self.of_each
+        changed = change(self)._replace(prepared=None)
         if of_each is None:
-            return change(self)
-        return change(self)._replace(of_each=lambda: change(of_each()))
+            return changed
+        return changed._replace(of_each=lambda: change(of_each()))
 
 
 def lessons_of(
