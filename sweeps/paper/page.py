@@ -123,7 +123,7 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
         figures=[_figure(out_dir, each) for each in figures.FIGURES],
         first_figure=FIRST_FIGURE,
         audit=_audit(out_dir),
-        posterior=_posterior(out_dir),
+        posterior=_posterior(out_dir, judged),
         manifest=list(_flat(manifest)),
         run_command=manifest.get("command", "python -m sweeps reproduce"),
         render_command=f"python -m sweeps render {_shown_path(out_dir)}",
@@ -192,7 +192,7 @@ def _audit(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
     }
 
 
-def _posterior(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+def _posterior(out_dir: str | os.PathLike[str], judged: Sequence[Claim]) -> dict[str, Any] | None:
     """What the page says of other constants, where the study in the folder beside has been made."""
     folder = Path(out_dir).absolute().parent / POSTERIOR
     table = folder / f"{POSTERIOR}.json"
@@ -206,7 +206,15 @@ def _posterior(out_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
         ]
         for row in found["claims"]
     }
+    # What is only undecided there is so for want of seeds.
+    others = [
+        {"id": claim.id, "here": claim.verdict, "there": verdict, "share": share}
+        for claim in judged
+        for verdict, share in shares[claim.id]
+        if share > 0.5 and verdict not in (claim.verdict, claims.Verdict.UNDECIDED)
+    ]
     return found | {
+        "others": others,
         "link": f"../{POSTERIOR}/{POSTERIOR}.md",
         "shares": shares,
         "changes": {row["id"]: row["changes_with"] for row in found["claims"]},

@@ -227,6 +227,9 @@ def test_the_posterior_beside_is_told(folder, page, tmp_path):
     assert nodes["posterior-figure"].find("svg") is not None
     whole = text_of(tree)
     assert "2 settings of them fit best" in whole
+    judged = {claim.id: claim.verdict for claim in claims.judge(folder)}
+    other = next(name for name, verdict in judged.items() if verdict is Verdict.FAILS)
+    assert f"{other}, which fails at the constants of this page, holds in 100% of" in whole
     assert "Of 22 claims 21 get the same verdict at every setting" in whole
     links = {link.get("href") or "" for link in tree.iter("a")}
     assert "../posterior/posterior.md" in links
