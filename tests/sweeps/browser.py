@@ -26,6 +26,7 @@ class Browser:
         ours, theirs = os.pipe(), os.pipe()
         command = [
             str(program()), "--headless=new", "--no-sandbox", "--disable-gpu",
+            "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run",
             "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank",
         ]  # fmt: skip
         # Chromium reads commands from descriptor 3 and answers on 4.

@@ -72,12 +72,15 @@ def pages(tmp_path_factory):
     return {
         "paper": (paper / "report.html", 7),
         "sweep": (out / "report.html", 6),
-        "committed paper": (results / "paper" / "report.html", 7),
+        "committed paper": (results / "paper" / "report.html", 8),
         "committed audit": (results / "audit" / "audit.html", 9),
     }
 
 
-@pytest.mark.parametrize(("width", "height", "phone"), [(1440, 900, False), (390, 844, True)])
+@pytest.mark.parametrize(
+    ("width", "height", "phone"),
+    [(1440, 900, False), (1280, 800, False), (800, 1200, False), (390, 844, True)],
+)
 @pytest.mark.parametrize("name", ["paper", "sweep", "committed paper", "committed audit"])
 def test_no_errors_no_overflow_every_figure_visible(browser, pages, name, width, height, phone):
     page, figures = pages[name]
