@@ -17,7 +17,7 @@ import xarray as xr
 from sdpo_jax.grid import default_block_width
 from sweeps.provenance import sources
 from sweeps.store import datasets, fingerprints, places
-from sweeps.store.kinds import Kind
+from sweeps.store.kinds import INNER, Kind
 from sweeps.store.places import clear_partial_files
 from sweeps.study import progress
 from sweeps.system.writing import remove_partial_files
@@ -117,6 +117,11 @@ def claim(
         raise ValueError(f"--out: {error}; {allowed}") from None
     if kind.entry not in found:
         raise ValueError(f"--out: {out} holds something else; {allowed}")
+    # A page alone, as in a clone of the repository, may be of an older description. It is made
+    # again, unless fewer or more runs were asked for than it is of.
+    page_only = not any((out / name).is_dir() for name in (places.DATA, INNER))
+    if page_only and _counts(found, description) == _counts(description, description):
+        return fresh
     for key, value in description.items():
         if found.get(key) != value:
             raise ValueError(
@@ -129,6 +134,16 @@ def claim(
     if not progress.is_progress(found, set(spent) if spent else None):
         return fresh
     return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
+
+
+def _counts(manifest: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+    """How many runs each entry of a description asks for, as a manifest has it."""
+    flat: dict[str, Any] = {}
+    for key in description:
+        value = manifest.get(key)
+        entries = value.items() if isinstance(value, Mapping) else [(key, value)]
+        flat |= {name: each for name, each in entries if name in ("seeds", "problems")}
+    return flat
 
 
 def _difference(key: str, found: Mapping[str, Any], value: Any) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sdpo_jax import Sizes
 from sweeps.__main__ import main
+from sweeps.audit import plan
 from sweeps.paper import claims, experiments
 from sweeps.paper.reproduce import reproduce
 from sweeps.report.display import PaperDisplay
-from sweeps.store import blocks, datasets
+from sweeps.store import blocks, datasets, kinds
+from sweeps.study import progress
 from sweeps.system.interrupts import Stopped
 
 FILES = {
@@ -203,3 +208,26 @@ def test_unknown_words_exit_with_status_2():
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("study", ["paper", "audit"])
+def test_a_study_begins_in_a_clone_whose_page_is_of_other_constants(study, tmp_path):
+    """What the README's first command does: the committed pages may be older than the code."""
+    out = tmp_path / study
+    ignored = shutil.ignore_patterns("data")
+    shutil.copytree(Path(__file__).parents[2] / "results" / study, out, ignore=ignored)
+    kind, seeds = {"paper": (kinds.REPRODUCTION, 1000), "audit": (kinds.AUDIT, 256)}[study]
+
+    def claim(seeds):
+        described = {
+            "paper": lambda: {"seeds": seeds, kind.entry: experiments.constants()},
+            "audit": lambda: {kind.entry: dataclasses.asdict(plan.full(seeds))},
+        }[study]()
+        return progress.claim(out, kind, described | {"changed": 1}, {"source": "other"})
+
+    assert claim(seeds)["finished"] == []
+    with pytest.raises(ValueError, match=f"holds another {kind.noun}.*an empty or new folder"):
+        claim(64)
+    (out / "data").mkdir()
+    with pytest.raises(ValueError, match=f"holds another {kind.noun}"):
+        claim(seeds)
