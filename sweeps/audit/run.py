@@ -91,7 +91,8 @@ def _audit(
         seconds = time.perf_counter() - begun
         manifest["wall_time"][name] = round(seconds, 2)
         progress.save(out, manifest, name, found, under_way)
-        report(f"{name}: {runs:,} runs, {seconds:.1f} s")
+        trained = f"{runs:,} runs" if runs else "every run was there"
+        report(f"{name}: {trained}, {seconds:.1f} s")
     # Of an experiment that was saved just before a kill.
     shutil.rmtree(under_way, ignore_errors=True)
     begun = time.perf_counter()
