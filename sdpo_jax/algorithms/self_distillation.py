@@ -66,12 +66,9 @@ def pull(
     nothing = jnp.zeros_like(policy.logits), jnp.zeros_like(policy.logits[:, :1])
     nothing = meshes.shared(nothing, (policy.logits, base, lessons.weights, lessons.shift, mix))
 
-    def of_base(shift: Array) -> Array:
-        return shift if lag is None else lag + shift
-
     if policy.logits.ndim == lessons.shift.ndim:
         # Where each rollout has contexts of its own, its lesson is for those.
-        towards = partial(divergence, student, of_base(lessons.shift), mix)
+        towards = partial(divergence, student, _behind(lag, lessons.shift), mix)
         return materialise(towards) * (lessons.weights.shape[0] * lessons.weights)
 
     shifts = _shifts(student, lag, lessons)
@@ -92,7 +89,7 @@ def pull(
         of = lessons if every is None else every()
 
         def far(place: Array) -> tuple[Array, ArrayLike]:
-            shift = of_base(_at(place, of.shift))
+            shift = _behind(lag, _at(place, of.shift))
             return materialise(lambda: divergence.far(student, shift, mix)), 0.0
 
         return _mean(of.weights, far, nothing)[0]
@@ -115,8 +112,7 @@ def _shifts(
     if prepared is None:
 
         def shift_at(place: Array) -> Shift:
-            shift = _at(place, lessons.shift)
-            return divergences.shift_of(student, shift if lag is None else lag + shift)
+            return divergences.shift_of(student, _behind(lag, _at(place, lessons.shift)))
 
         return shift_at
     behind = None if lag is None else divergences.shift_of(student, lag)
@@ -127,6 +123,11 @@ def _shifts(
         return shift if behind is None else divergences.together(behind, shift)
 
     return prepared_at
+
+
+def _behind(lag: Array | None, shift: Array) -> Array:
+    """The shift from the student of a teacher whose base lags behind it; None is no lag."""
+    return shift if lag is None else lag + shift
 
 
 def _at(place: Array, of_lessons: Array) -> Array:

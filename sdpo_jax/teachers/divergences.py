@@ -33,10 +33,10 @@ from sdpo_jax.engine import lanes
 from sdpo_jax.engine.materialise import materialise, where_any
 from sdpo_jax.policies import Policy
 
-# Of a student's probability that is smaller than exp(-80), no gradient is left.
+# Of a token whose probability is below exp(-80), no gradient is left.
 _EXTREME = 80.0
 
-# A share of the teacher that is nothing beside 1, but whose products with other shares are numbers.
+# Stands for an a of 0 in the JSD: nothing beside 1, but its products are normal numbers.
 _HARDLY = 2.0**-80
 
 # As far as a shift may be from that of the likeliest token for its exponential to be taken.
