@@ -43,7 +43,7 @@ from sweeps.commands import resume
 from sweeps.execute import replay, running
 from sweeps.paper import reproduce
 from sweeps.provenance import machine, sources
-from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, tasks
+from sweeps.store import blocks, datasets, fingerprints, kinds, manifest, places, tasks
 from sweeps.store.folder import Folder
 from sweeps.study import progress
 from sweeps.system import interrupts, writing
@@ -693,6 +693,8 @@ def test_a_reproduction_believes_only_progress_as_it_writes_it(tmp_path):
 
     fresh = claim()
     datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"]})
+    assert claim() == fresh  # a page alone: there is nothing to go on from
+    (tmp_path / places.DATA).mkdir()
     assert claim()["finished"] == ["noise"]
     for key, value in (("finished", 5), ("finished", [5]), ("wall_time", None), ("wall_time", {})):
         datasets.write_manifest(tmp_path, {**fresh, "finished": ["noise"], key: value})
