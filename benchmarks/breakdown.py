@@ -126,8 +126,7 @@ class _View:
 
 
 def _program(oracle: str) -> sdpo_jax.Program:
-    scale = sdpo_jax.PROBLEMS["bigram"].numbers["quality_scale"].default
-    nodes = default_nodes(SIZES, CONFIG.feedback_strength, scale)
+    nodes = default_nodes(SIZES, CONFIG.feedback_strength)
     return sdpo_jax.Program(sizes=SIZES, teacher_nodes=nodes if oracle == "continuous" else 0)
 
 

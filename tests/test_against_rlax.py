@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdpo_jax import ALGORITHMS, Config, Sizes, policies
+from sdpo_jax import ALGORITHMS, Config, policies
 from sdpo_jax.credit import clipped
 from sdpo_jax.teachers import divergences
 
@@ -71,8 +71,7 @@ def test_the_clipped_surrogate(drawn, clip):
 
         return over_positions(of_position)
 
-    sizes = Sizes(length=LENGTH, vocab_size=VOCAB_SIZE, rollouts=ROLLOUTS)
-    batch, _ = clipped.batch((), 0, sizes, policies.policy(old), tokens, advantage)
+    batch = clipped.batch(policies.policy(old), tokens, advantage)
     found = clipped.gradient(policies.policy(logits), batch, clip)
     np.testing.assert_allclose(found, jax.grad(loss)(logits), **CLOSE)
 

@@ -147,7 +147,7 @@ def test_grpo_and_its_clip(drawn, clip):
     advantage = (reward - reward.mean()) / (reward.std(ddof=1) + 1e-6)
     theirs = grpo_gradient("grpo", logits, old, tokens, advantage, clip)
     before = policies.policy(jnp.asarray(old))
-    batch, _ = clipped.batch((), 0, SIZES, before, jnp.asarray(tokens), jnp.asarray(advantage))
+    batch = clipped.batch(before, jnp.asarray(tokens), jnp.asarray(advantage))
     found = clipped.gradient(policies.policy(jnp.asarray(logits)), batch, clip) / LENGTH
     np.testing.assert_allclose(found, theirs, **CLOSE)
 

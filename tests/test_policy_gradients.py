@@ -117,9 +117,11 @@ def test_off_the_policy_the_gradient_is_that_of_the_published_objective(clip, pe
     sizes = Sizes(length=length, vocab_size=vocab_size, rollouts=rollouts, epochs=2)
     before, after = policies.policy(jnp.asarray(old)), policies.policy(jnp.asarray(new))
     memory = clipped.no_batch(sizes, (), 1)
-    _, memory = clipped.batch(memory, 0, sizes, before, tokens, advantage)
+    first = clipped.batch(before, tokens, advantage)
+    _, memory = clipped.learned_from(first, memory, 0, sizes)
     # The rollouts of the step between are another batch's, and not looked at.
-    batch, _ = clipped.batch(memory, 1, sizes, after, tokens[:, ::-1], 5 * advantage)
+    second = clipped.batch(after, tokens[:, ::-1], 5 * advantage)
+    batch, _ = clipped.learned_from(second, memory, 1, sizes)
     expected = jax.grad(clipped_loss)(jnp.asarray(new), old, tokens, advantage, clip)
     found = clipped.gradient(after, batch, clip)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -99,34 +99,24 @@ def step_on(
         scale: the gradient is divided by it.
     """
     if has_contexts(policy.logits, tokens):
-        kept, memory = _sequences(memory, step, sizes, policy, tokens, advantage)
+        kept, memory = learned_from(_sequences(policy, tokens, advantage), memory, step, sizes)
         if sizes.epochs == 1:
             pushed, elsewhere = _gradient_at(policy, kept, clip), None
         else:
             now = policies.policy(read(params, kept.tokens))
             pushed, elsewhere = _gradient_at(now, kept, clip), kept.tokens
     else:
-        taken, memory = batch(memory, step, sizes, policy, tokens, advantage)
+        taken, memory = learned_from(batch(policy, tokens, advantage), memory, step, sizes)
         pushed, elsewhere = gradient(policy, taken, clip), None
     if scale != 1:
         pushed = pushed / scale
     return Update(pushed, memory=memory, cost=cost(step, sizes), tokens=elsewhere)
 
 
-def batch(
-    memory: Any,
-    step: ArrayLike,
-    sizes: Sizes,
-    policy: Policy,
-    tokens: Array,
-    advantage: Array,
-) -> tuple[Batch, Any]:
-    """The batch that this step learns from, and the memory of it.
+def batch(policy: Policy, tokens: Array, advantage: Array) -> Batch:
+    """What is left of rollouts where all contexts of a position have the same policy.
 
     Args:
-        memory: from ``no_batch`` or the step before.
-        step: index of the step; every ``sizes.epochs``-th takes its own rollouts.
-        sizes: the sizes.
         policy: the student.
         tokens: ``[T, N, *runs]``, this step's rollouts.
         advantage: ``[N, *runs]`` or ``[T, N, *runs]``, theirs.
@@ -140,24 +130,23 @@ def batch(
         )
         return Batch(up, down, policy.logits - policy.log_normalizer[:, None])
 
-    return _kept(materialise(taken), memory, step, sizes)
+    return materialise(taken)
 
 
-def _sequences(
-    memory: Any,
-    step: ArrayLike,
-    sizes: Sizes,
-    policy: Policy,
-    tokens: Array,
-    advantage: Array,
-) -> tuple[Sequences, Any]:
+def _sequences(policy: Policy, tokens: Array, advantage: Array) -> Sequences:
     """As ``batch``, of a policy with contexts."""
-    fresh = Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), _of_tokens(policy, tokens))
-    return _kept(fresh, memory, step, sizes)
+    return Sequences(tokens, jnp.broadcast_to(advantage, tokens.shape), _of_tokens(policy, tokens))
 
 
-def _kept(fresh: Kept, memory: Any, step: ArrayLike, sizes: Sizes) -> tuple[Kept, Any]:
-    """What this step learns from, its own batch or the one that is kept, and the memory of it."""
+def learned_from(fresh: Kept, memory: Any, step: ArrayLike, sizes: Sizes) -> tuple[Kept, Any]:
+    """The batch that a step learns from, its own or the one that is kept, and the memory of it.
+
+    Args:
+        fresh: this step's batch.
+        memory: from ``no_batch`` or the step before.
+        step: index of the step; every ``sizes.epochs``-th takes its own batch.
+        sizes: the sizes.
+    """
     if sizes.epochs == 1:
         return fresh, ()
     begins = jnp.asarray(step) % sizes.epochs == 0

@@ -32,6 +32,8 @@ from sdpo_jax.train import check_outcomes
 
 # Cuts that an oracle is padded to in programs that never ask what kind of oracle it is.
 _PADDED_CUTS = 8
+# Teacher nodes are chosen for tables drawn at Eq. 1's scale, if a grid has none of its own.
+_QUALITY_SCALE = problems.PROBLEMS["bigram"].numbers["quality_scale"].default
 
 
 class Columns:
@@ -344,7 +346,7 @@ def _nodes_of_cells(
     sizes: Sizes,
     teacher_nodes: int | None,
 ) -> np.ndarray:
-    scale = fixed.get("quality_scale", problems.PROBLEMS["bigram"].numbers["quality_scale"].default)
+    scale = fixed.get("quality_scale", _QUALITY_SCALE)
     strength = column("feedback_strength", config.feedback_strength).astype(np.float32)
     scale = column("quality_scale", scale).astype(np.float32)
     if teacher_nodes is not None:
@@ -389,7 +391,7 @@ def _padded(oracle: Oracle) -> Oracle:
     )
 
 
-def default_nodes(sizes: Sizes, strength: float, quality_scale: float) -> int:
+def default_nodes(sizes: Sizes, strength: float, quality_scale: float = _QUALITY_SCALE) -> int:
     """Teacher nodes that keep the interpolation error below 1e-5 for a typical table.
 
     A typical range is the median, over tables drawn at this scale, of the largest over rows. It
