@@ -10,6 +10,8 @@ from typing import Annotated
 
 import tyro
 
+from sweeps.system.pipes import until_unread
+
 
 @dataclass(frozen=True)
 class Throughput:
@@ -133,6 +135,7 @@ Command = (
 )
 
 
+@until_unread
 def main(arguments: list[str] | None = None) -> int:
     """Run a benchmark; the exit status is 0, or 2 for bad input."""
     given = sys.argv[1:] if arguments is None else arguments

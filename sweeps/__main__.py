@@ -30,6 +30,7 @@ from sweeps.commands import (
 )
 from sweeps.commands.arguments import GOES_ON
 from sweeps.execute import GivenUp, Lost
+from sweeps.system.pipes import until_unread
 from sweeps.system.text import lines
 from sweeps.system.writing import Busy
 
@@ -53,6 +54,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, str], int]]] = {
 }
 
 
+@until_unread
 def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 where something on the disk is wrong (`status`, `replay`) or blocks were left alone
         because processes ended on them (`run`, `resume`, `work`); 2 for bad input; 3 where a
         cluster can't be reached, or not any more; 128 and the number of the signal (143, 130) when
-        told to stop.
+        told to stop, 141 when nobody reads what is printed any more, as after `| head`.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -81,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, Busy, FileNotFoundError) as error:
         print(f"error: {lines(error)}", file=sys.stderr)
         return 1 if isinstance(error, GivenUp) else 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         name = error.filename or error.filename2
         where = f"{name}: " if name else ""

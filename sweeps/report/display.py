@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Iterator
 from typing import Any, Self
@@ -29,9 +30,15 @@ _REFRESH = 0.1
 _LINE_EVERY = 10.0
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more. Rich would exit with 1, which `status` says of damage."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
+
+
 def console(**options: Any) -> Console:
     """A console that shows text as it is: names and titles may hold what looks like markup."""
-    return Console(markup=False, emoji=False, highlight=False, **options)
+    return _Console(markup=False, emoji=False, highlight=False, **options)
 
 
 class _Count(ProgressColumn):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import signal
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +44,20 @@ def test_each_option_has_one_default_in_its_help(command, capsys):
     assert len(options) >= 1
     for option in options:
         assert " ".join(option.split()).count("default:") <= 1, option
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "results/paper"]])
+def test_who_stops_reading_gets_no_traceback(arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate()
+    assert (process.returncode, said) == (128 + signal.SIGPIPE, b"")
 
 
 def test_values_of_a_file_are_set_by_their_keys():
