@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 
-def until_unread(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+def until_unread(command: Callable[..., int]) -> Callable[..., int]:
     """The exit status of a command line; 141, quietly, once nobody reads what is printed.
 
     Args:
