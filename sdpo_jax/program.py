@@ -132,6 +132,16 @@ def algorithm_of(given: str | AlgorithmLike) -> Algorithm:
     return pair(_hashable(given))
 
 
+def parts_of(program: Program) -> Any:
+    """What the names of a program stand for now, as a key: registries may change."""
+    return (
+        algorithm_of(program.algorithm),
+        tuple(chosen_metrics(program).values()),
+        policies.policy_kind(program.policy),
+        problems.problem_kind(program.problem),
+    )
+
+
 def _hashable(given: Any) -> Any:
     try:
         hash(given)

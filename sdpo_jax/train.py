@@ -39,6 +39,7 @@ from sdpo_jax.engine.checks import (
     as_float32,
     finite,
     integer,
+    is_traced,
     numbers,
     of_type,
     on_host,
@@ -61,9 +62,13 @@ from sdpo_jax.program import (
     chosen_metrics,
     metrics_need_teacher,
     numbers_of_program,
+    parts_of,
 )
 from sdpo_jax.record import Recorder
 from sdpo_jax.teachers.lessons import lessons_of
+
+# Compiled programs of ``train`` that are kept; each takes a few megabytes.
+_MOST_PROGRAMS = 64
 
 
 class Setting(NamedTuple):
@@ -196,22 +201,21 @@ def train(
         ValueError: a bad size, name, number or shape, in one line.
     """
     program = Program() if program is None else program
-    setting, first = init(
-        seed,
-        program,
-        config,
-        oracle,
-        problem_seed=problem_seed,
-        problem=problem,
-        knowledge=knowledge,
-        numbers=numbers,
-        params=params,
-    )
+    given = _given(program, seed, config, oracle, problem_seed, problem, knowledge, numbers, params)
     steps = program.sizes.steps
     stop = steps if stop is None else integer("stop", stop, 1, steps)
     start = integer("start", start, 0, stop - 1)
     if state is not None:
         of_type("state", state, State)
+    return _at_once(_trained, program, given, state, start=start, stop=stop)
+
+
+def _trained(
+    program: Program, given: _Given, state: State | None, *, start: int, stop: int
+) -> Result:
+    """``train`` of what is checked."""
+    setting, first = _begin(program, given)
+    if state is not None:
         check_kept("state: given", state, first, "as that of step 0")
         first = State(*jax.tree.map(jnp.asarray, tuple(state)))
     recorder = Recorder(program, setting.rollout_key.high.shape, start, stop)
@@ -225,6 +229,35 @@ def train(
     (last, kept), _ = jax.lax.scan(body, begin, jnp.arange(start, stop, dtype=jnp.int32))
     final, mean, curves, finite_steps = recorder.result(kept)
     return Result(final, mean, curves, last, finite_steps)
+
+
+def _at_once(function: Callable[..., Any], program: Program, *given: Any, **static: Any) -> Any:
+    """``function(program, *given, **static)``: where nothing is traced yet, as one program that is
+    compiled once and kept for the next call.
+
+    Left to itself, JAX would compile each operation before the first step by itself, and the loop
+    over the steps anew at every call.
+    """
+    parts = parts_of(program)
+    if is_traced(given) or not _has_hash((program, parts)):
+        return function(program, *given, **static)
+    return _compiled(function, program, parts, **static)(*given)
+
+
+@lru_cache(_MOST_PROGRAMS)
+def _compiled(
+    function: Callable[..., Any], program: Program, parts: Any, **static: Any
+) -> Callable[..., Any]:
+    return jax.jit(partial(function, program, **static))
+
+
+def _has_hash(value: Any) -> bool:
+    """Whether a value can be a key; an optimiser or a metric of the user's own may be none."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 @under_own_settings
@@ -245,7 +278,7 @@ def problem_of(
     # Who trains on it, and what is measured, are of no account.
     check_program(replace(program, algorithm="reinforce", metrics=("reward",), record=()))
     key = streams.root(seed)
-    return _drawn(program, key, _own_numbers(program, None, numbers, key.high.shape))
+    return _at_once(_drawn, program, key, _own_numbers(program, None, numbers, key.high.shape))
 
 
 def _drawn(program: Program, key: Key, own: Mapping[str, Any]) -> AnyProblem:
@@ -268,6 +301,48 @@ def init(
     params: Any = None,
 ) -> tuple[Setting, State]:
     """Everything before step 0. Arguments and errors as for ``train``."""
+    given = _given(program, seed, config, oracle, problem_seed, problem, knowledge, numbers, params)
+    return _at_once(_begin, program, given)
+
+
+class _Given(NamedTuple):
+    """What is given of some runs, checked.
+
+    Attributes:
+        seed: as metrics see it.
+        key: of the runs.
+        task: of their problems, and of the teacher's errors.
+        config: float32, each number one or ``[*runs]``.
+        oracle: the feedback type.
+        numbers: by name the own numbers of the parts, float32.
+        problem: one of the user's own, if any.
+        knowledge: a table of the user's own, if any.
+        params: those of step 0, if they are the user's own.
+    """
+
+    seed: Array
+    key: Key
+    task: Key
+    config: Config
+    oracle: Oracle
+    numbers: dict[str, Any]
+    problem: AnyProblem | None
+    knowledge: Any
+    params: Any
+
+
+def _given(
+    program: Program,
+    seed: ArrayLike,
+    config: Config | None,
+    oracle: Oracle | Callable[..., Any] | None,
+    problem_seed: ArrayLike | None,
+    problem: AnyProblem | None,
+    knowledge: ArrayLike | None,
+    numbers: Mapping[str, Any] | None,
+    params: Any,
+) -> _Given:
+    """The arguments of ``init``, checked."""
     config = Config() if config is None else config
     oracle = oracles.continuous() if oracle is None else oracles.as_oracle(oracle)
     check_program(program)
@@ -278,50 +353,45 @@ def init(
     check_oracle_fits(program, oracle)
     own = _own_numbers(program, oracle, numbers, runs)
     task = key if problem_seed is None else _task_key(problem_seed, runs)
-    with boundaries(config.learning_rate):
-        return _begin(program, seed, task, config, oracle, own, problem, knowledge, params)
+    table = (program.sizes.length, program.sizes.vocab_size, *runs)
+    if problem is not None:
+        problem = _checked_problem(program, problem, table)
+    if params is not None:
+        params = _checked_params(_bound(program, own), params, key, *table[:2])
+    if knowledge is not None:
+        own_table = as_float32(finite("knowledge", knowledge))
+        if own_table.shape != table:
+            raise ValueError(f"knowledge: shape {own_table.shape}; allowed: {table}")
+        knowledge = own_table
+    return _Given(_seed(seed, key), key, task, config, oracle, own, problem, knowledge, params)
 
 
-def _begin(
-    program: Program,
-    seed: ArrayLike,
-    task: Key,
-    config: Config,
-    oracle: Oracle,
-    own: Mapping[str, Any],
-    problem: AnyProblem | None,
-    knowledge: ArrayLike | None,
-    params: Any,
-) -> tuple[Setting, State]:
+def _begin(program: Program, given: _Given) -> tuple[Setting, State]:
     """``init`` of what is checked."""
-    key = streams.root(seed)
+    with boundaries(given.config.learning_rate):
+        return _first(program, given)
+
+
+def _first(program: Program, given: _Given) -> tuple[Setting, State]:
+    seed, key, task, config, oracle, own, problem, knowledge, params = given
     runs = key.high.shape
     sizes = program.sizes
     length, vocab_size = sizes.length, sizes.vocab_size
     if problem is None:
         problem = materialise(lambda: _drawn(program, task, own))
     kind = _bound(program, own)
-    init_key = streams.stream(key, Stream.INIT)
     if params is None:
         # Of a function of the user's not even the shapes are computed twice.
-        first = partial(kind.first, init_key, length, vocab_size)
+        first = partial(kind.first, streams.stream(key, Stream.INIT), length, vocab_size)
         params = materialise(first) if isinstance(kind, Factored) else first()
-    else:
-        params = _checked_params(kind, params, init_key, length, vocab_size)
-    problem = _checked_problem(program, problem, (length, vocab_size, *runs))
     errors = streams.stream(task, Stream.KNOWLEDGE)
     # Of a table of one's own for a problem without q there may be a panel; its errors have scale 1.
     known = partial(known_table, problem, config.knowledge, own.get("quality_scale", 1.0), errors)
     table = None
-    if knowledge is not None or problems.problem_kind(program.problem).knows_quality:
-        table = knowledge
-        if table is None:
-            table = known(0)
-        table = jnp.asarray(as_float32(finite("knowledge", table)))
-        if table.shape != (length, vocab_size, *runs):
-            raise ValueError(
-                f"knowledge: shape {table.shape}; allowed: {(length, vocab_size, *runs)}"
-            )
+    if knowledge is not None:
+        table = jnp.asarray(knowledge)
+    elif problems.problem_kind(program.problem).knows_quality:
+        table = jnp.asarray(as_float32(known(0)))
     algorithm = algorithm_of(program.algorithm)
     asked = {*what_is_told(algorithm), *what_is_told_at_first(algorithm)}
     strength = jnp.broadcast_to(jnp.asarray(config.feedback_strength, jnp.float32), runs)
@@ -338,7 +408,7 @@ def _begin(
         solution = materialise(lambda: problems.best_sequence(problem)[0])
     equation_one = not isinstance(problem, FunctionProblem)
     setting = Setting(
-        seed=_seed(seed, key),
+        seed=seed,
         config=config,
         oracle=oracle,
         problem=problem,
@@ -591,7 +661,7 @@ def _trace(program: Program, structure: Any, shapes: tuple[tuple[int, ...], ...]
 
 def _checked_params(kind: PolicyKind, params: Any, key: Key, length: int, vocab_size: int) -> Any:
     """Parameters of the structure, shapes and types that the policy's own have."""
-    own = jax.eval_shape(lambda: kind.first(key, length, vocab_size))
+    own = jax.eval_shape(lambda: kind.first(streams.stream(key, Stream.INIT), length, vocab_size))
     if isinstance(kind, Factored):
         params = as_float32(numbers("params", params, "an array of real numbers"))
     check_kept("params: given", params, own, "as the policy's own")

@@ -20,7 +20,7 @@ from jax import Array
 from sdpo_jax.engine import lanes
 from sdpo_jax.grid.groups import Group
 from sdpo_jax.grid.plan import Plan
-from sdpo_jax.program import FINITE_STEPS, Program, algorithm_of, chosen_metrics
+from sdpo_jax.program import FINITE_STEPS, Program, parts_of
 from sdpo_jax.train import Result, train
 
 # Blocks that one call computes, one after the other, so that what a call costs does not count.
@@ -138,7 +138,7 @@ class _Programs:
         leaves, structure = jax.tree.flatten(inputs)
         key = (
             program,
-            _parts(program),
+            parts_of(program),
             logits,
             width,
             structure,
@@ -176,11 +176,6 @@ class _Programs:
 _PROGRAMS = _Programs()
 
 
-def _parts(program: Program) -> Any:
-    """What the names of a program stand for now: a registry may have something else for them."""
-    return algorithm_of(program.algorithm), tuple(chosen_metrics(program).values())
-
-
 def blocks_a_call(device: Any) -> int:
     """Blocks that one call computes on a device, one after the other."""
     return _BLOCKS_A_CALL.get(device.platform, 1)
@@ -195,7 +190,7 @@ def program_of(plan: Plan, group: Group, device: Any, inputs: dict[str, Any] | N
 
 def _compiled(program: Program, logits: bool, width: int, shapes: Any, device: Any) -> Any:
     """A program for a device; in one kernel where that is a CPU and all of it can be in one."""
-    options, parts = compiler_options(device), _parts(program)
+    options, parts = compiler_options(device), parts_of(program)
     if device.platform == "cpu" and width >= _KERNEL_WIDTH:
         whole = _jitted(program, parts, logits, width, one_kernel=True).lower(*shapes)
         if lanes.fits_one_kernel(whole.as_text()):
