@@ -35,7 +35,7 @@ import numpy as np
 from jax import Array
 
 from sdpo_jax.engine import own_numbers
-from sdpo_jax.engine.checks import WHOLE, as_float32, name_of, numbers, shown
+from sdpo_jax.engine.checks import WHOLE, as_float32, can_be_key, name_of, numbers, shown
 from sdpo_jax.engine.own_numbers import OwnNumber
 
 
@@ -250,12 +250,7 @@ def check_algorithm(algorithm: Any) -> None:
         raise ValueError(
             f"algorithm: {shown(algorithm)}; allowed: a name, a function or an Algorithm"
         )
-    try:
-        hash(algorithm)
-    except TypeError as error:
-        raise ValueError(
-            f"algorithm: {name} has no hash; allowed: what can be a key, as functions can"
-        ) from error
+    can_be_key(f"algorithm: {name}", algorithm)
     for part in parts:
         try:
             parameters = inspect.signature(part).parameters.values()

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from sdpo_jax.algorithm import check_kept, returned
-from sdpo_jax.engine.checks import name_of, shown
+from sdpo_jax.engine.checks import can_be_key, name_of, shown
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
@@ -70,12 +70,7 @@ def check_optimizer(optimizer: Any) -> None:
     allowed = "a function from a learning rate to a transformation, as optax.adam is"
     if not callable(optimizer):
         raise ValueError(f"optimizer: {shown(optimizer)}; allowed: {allowed}")
-    try:
-        hash(optimizer)
-    except TypeError as error:
-        raise ValueError(
-            f"optimizer: {shown(optimizer)} has no hash; allowed: {allowed}"
-        ) from error
+    can_be_key(f"optimizer: {shown(optimizer)}", optimizer, allowed)
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from sdpo_jax.algorithm import (
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.config import CONFIG_FIELDS, SIZE_FIELDS, Sizes, check_sizes, check_value
 from sdpo_jax.engine import own_numbers
-from sdpo_jax.engine.checks import MAX_INTEGER, integer, name_of, of_type, shown
+from sdpo_jax.engine.checks import MAX_INTEGER, can_be_key, integer, name_of, of_type, shown
 from sdpo_jax.engine.own_numbers import OwnNumber
 from sdpo_jax.metrics import METRICS, Metric
 from sdpo_jax.optimizers import Optimizer, check_optimizer
@@ -129,7 +129,8 @@ def algorithm_of(given: str | AlgorithmLike) -> Algorithm:
         if given not in ALGORITHMS:
             raise ValueError(f"algorithm: {shown(given)}; allowed: {', '.join(ALGORITHMS)}")
         given = ALGORITHMS[given]
-    return pair(_hashable(given))
+    can_be_key(f"algorithm: {name_of(given)}", given)
+    return pair(given)
 
 
 def parts_of(program: Program) -> Any:
@@ -140,16 +141,6 @@ def parts_of(program: Program) -> Any:
         policies.policy_kind(program.policy),
         problems.problem_kind(program.problem),
     )
-
-
-def _hashable(given: Any) -> Any:
-    try:
-        hash(given)
-    except TypeError as error:
-        raise ValueError(
-            f"algorithm: {name_of(given)} has no hash; allowed: what can be a key, as functions can"
-        ) from error
-    return given
 
 
 def numbers_of_program(program: Program, oracle: Oracle | None = None) -> dict[str, OwnNumber]:
@@ -400,4 +391,5 @@ def _named_metric(entry: Any) -> tuple[str, Metric]:
         raise ValueError(
             f"metrics: {name} measures by {shown(metric.measure)}; allowed: a function of a View"
         )
+    can_be_key(f"metrics: {name} measures by {shown(metric.measure)}, which", metric)
     return name, metric

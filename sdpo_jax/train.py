@@ -238,10 +238,9 @@ def _at_once(function: Callable[..., Any], program: Program, *given: Any, **stat
     Left to itself, JAX would compile each operation before the first step by itself, and the loop
     over the steps anew at every call.
     """
-    parts = parts_of(program)
-    if is_traced(given) or not _has_hash((program, parts)):
+    if is_traced(given):
         return function(program, *given, **static)
-    return _compiled(function, program, parts, **static)(*given)
+    return _compiled(function, program, parts_of(program), **static)(*given)
 
 
 @lru_cache(_MOST_PROGRAMS)
@@ -249,15 +248,6 @@ def _compiled(
     function: Callable[..., Any], program: Program, parts: Any, **static: Any
 ) -> Callable[..., Any]:
     return jax.jit(partial(function, program, **static))
-
-
-def _has_hash(value: Any) -> bool:
-    """Whether a value can be a key; an optimiser or a metric of the user's own may be none."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 @under_own_settings

@@ -13,10 +13,22 @@ import optax
 import pytest
 
 import sdpo_jax
-from sdpo_jax import Algorithm, Config, Metric, Oracle, Program, Sizes, Update
+from sdpo_jax import (
+    Algorithm,
+    Config,
+    Function,
+    Metric,
+    Network,
+    Oracle,
+    Program,
+    Sizes,
+    Update,
+)
 from sdpo_jax.algorithm import Cost, name_of, what_is_told
 from sdpo_jax.algorithms import ALGORITHMS
 from sdpo_jax.engine import streams
+from sdpo_jax.policies import POLICIES
+from sdpo_jax.problems import PROBLEMS
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=3, final_window=2)
 SEEDS = np.arange(2)
@@ -224,6 +236,32 @@ class Unhashable:
 
 
 @pytest.mark.parametrize(
+    "part",
+    [
+        {"metrics": (("mine", Unhashable()),)},
+        {"optimizer": Unhashable()},
+        {"policy": Network(Unhashable(), Unhashable())},
+        {"problem": Function(Unhashable())},
+        {"problem": Function(lambda tokens, data: 0.5, sample=Unhashable())},
+    ],
+)
+def test_a_part_that_can_be_no_key_is_refused(part):
+    (name,) = part
+    options = {"algorithm": "reinforce", "sizes": SIZES, "metrics": ("reward",), **part}
+    for refused in (
+        lambda: sdpo_jax.train(SEEDS, Program(**options)),
+        lambda: sdpo_jax.plan_grid({}, width=16, **options),
+        lambda: (
+            sdpo_jax.plan_grid({name: [options.pop(name)]}, width=16, **options)
+            if name in ("policy", "problem", "optimizer")
+            else sdpo_jax.train(SEEDS, Program(**options))
+        ),
+    ):
+        message = refusal(refused)
+        assert message.startswith(f"{name}: ") and "has no hash; allowed: " in message
+
+
+@pytest.mark.parametrize(
     ("algorithm", "words"),
     [
         (5, "5; allowed: a name"),
@@ -358,25 +396,40 @@ def test_a_run_that_broke_down_has_no_value():
     assert np.isfinite(result.curves["reward"][0]).all()
 
 
-def test_a_name_stands_for_what_is_registered_now():
-    def still(*, policy):
-        return policy.probs * 0
+def tilted(by):
+    """Two tokens at one position, the second more likely by a constant."""
+    tilt = jnp.asarray([[0.0, 1.0]])
+    return Network(lambda key: jnp.zeros(()), lambda params, tokens: params + by * tilt)
 
-    def moving(*, policy):
-        return policy.probs
 
-    sizes = Sizes(length=1, vocab_size=2, rollouts=2, steps=2, final_window=1)
-    entropy = []
-    for algorithm in (still, moving):
-        ALGORITHMS["mine"] = algorithm
+@pytest.mark.parametrize("way", ["train", "run_grid"])
+@pytest.mark.parametrize(
+    ("registry", "kind", "of"),
+    [
+        (ALGORITHMS, "algorithm", lambda by: returning(lambda policy: by * policy.probs)),
+        (POLICIES, "policy", tilted),
+        (PROBLEMS, "problem", lambda by: Function(lambda tokens: by * tokens.mean())),
+    ],
+    ids=["algorithm", "policy", "problem"],
+)
+def test_a_name_stands_for_what_is_registered_now(way, registry, kind, of):
+    sizes = Sizes(length=1, vocab_size=2, rollouts=8, steps=2, final_window=1)
+    metrics = ("entropy", "reward")
+    found = []
+    for by in (0.25, 1.0):
+        registry["mine"] = of(by)
         try:
-            found = sdpo_jax.run_grid(
-                {"seed": [0]}, algorithm="mine", sizes=sizes, metrics=["entropy"]
-            )
+            chosen = {"algorithm": "reinforce", kind: "mine"}
+            if way == "train":
+                program = Program(sizes=sizes, metrics=metrics, **chosen)
+                final = sdpo_jax.train(0, program).final
+            else:
+                data = sdpo_jax.run_grid({"seed": [0]}, sizes=sizes, metrics=metrics, **chosen)
+                final = {name: data[name].item() for name in metrics}
         finally:
-            del ALGORITHMS["mine"]
-        entropy.append(found.entropy.item())
-    assert entropy[0] != entropy[1]
+            del registry["mine"]
+        found.append([float(final[name]) for name in metrics])
+    assert found[0] != found[1]
 
 
 def test_a_metric_draws_from_the_seed_that_it_sees():

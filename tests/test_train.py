@@ -382,6 +382,38 @@ def test_a_costly_metric_is_computed_at_the_recorded_steps_and_the_last():
 # Steps
 
 
+def test_outside_of_a_trace_a_program_is_compiled_once():
+    traced = []
+
+    def watched(view):
+        traced.append(view.reward.shape)
+        return view.reward.mean(0)
+
+    program = Program("reinforce", replace(SIZES, steps=3, final_window=1), metrics=(watched,))
+    first = sdpo_jax.train(SEEDS, program)
+    count = len(traced)
+    again = sdpo_jax.train(SEEDS + 7, program, Config(noise=0.3, learning_rate=1.0))
+    assert len(traced) == count and not np.array_equal(first.params, again.params)
+    _, state = sdpo_jax.init(SEEDS, program)
+    np.testing.assert_array_equal(sdpo_jax.init(SEEDS, program)[1].params, state.params)
+    assert len(traced) == count
+    sdpo_jax.train(SEEDS[:2], program)
+    assert len(traced) > count
+
+
+def test_what_a_function_closes_over_may_be_traced():
+    def final(share):
+        program = Program(lambda *, policy: policy.probs * share, SIZES, metrics=("entropy",))
+        return sdpo_jax.train(0, program).final["entropy"]
+
+    shares = jnp.asarray([0.0, 1.0])
+    each = [final(share) for share in shares]
+    np.testing.assert_allclose(jax.vmap(final)(shares), each, rtol=1e-5)
+    assert each[0] != each[1]
+    slope = jax.grad(final)(jnp.float32(0.5))
+    assert np.isfinite(slope) and slope != 0
+
+
 def test_train_is_init_and_so_many_steps():
     result = train(SEEDS, CURVES, numbers())
     setting, state = init(SEEDS, program(), numbers())

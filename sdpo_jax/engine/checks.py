@@ -82,6 +82,25 @@ def of_type(name: str, value: object, kind: type) -> None:
         raise ValueError(f"{name}: {given}; allowed: a {kind.__name__}, and no subclass of it")
 
 
+def can_be_key(
+    what: str, value: object, allowed: str = "what can be a key, as functions can"
+) -> None:
+    """Refuse what has no hash: compiled programs are kept by what they are of.
+
+    Args:
+        what: the field and how the value is shown.
+        value: a part of a program.
+        allowed: what is allowed, for the message.
+
+    Raises:
+        ValueError: in one line.
+    """
+    try:
+        hash(value)
+    except TypeError as error:
+        raise ValueError(f"{what} has no hash; allowed: {allowed}") from error
+
+
 def numbers(name: str, value: Any, allowed: str, kinds: str = REAL) -> Any:
     """A value as an array of numbers: NumPy's, or JAX's own where it was one.
 

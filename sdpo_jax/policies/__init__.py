@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdpo_jax.engine.checks import shown
+from sdpo_jax.engine.checks import can_be_key, shown
 from sdpo_jax.policies.bigram import Bigram
 from sdpo_jax.policies.contexts import (
     advantages_at,
@@ -85,6 +85,7 @@ def policy_kind(given: Any) -> PolicyKind:
     if isinstance(given, str) and given in POLICIES:
         return POLICIES[given]
     if isinstance(given, PolicyKind):
+        can_be_key(f"policy: {shown(given)}", given)
         return given
     allowed = ", ".join(POLICIES)
     raise ValueError(f"policy: {shown(given)}; allowed: {allowed}, or a Network")

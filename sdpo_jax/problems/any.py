@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from sdpo_jax.engine.checks import as_float32, numbers, over_runs, shown, under_own_settings
+from sdpo_jax.engine.checks import (
+    as_float32,
+    can_be_key,
+    numbers,
+    over_runs,
+    shown,
+    under_own_settings,
+)
 from sdpo_jax.engine.own_numbers import OwnNumber, among, joined, of_function
 from sdpo_jax.engine.streams import Key
 from sdpo_jax.problems import bigram
@@ -54,6 +61,7 @@ def problem_kind(given: Any) -> ProblemKind:
     if isinstance(given, str) and given in PROBLEMS:
         return PROBLEMS[given]
     if isinstance(given, ProblemKind):
+        can_be_key(f"problem: {shown(given)}", given)
         return given
     if callable(given) and not isinstance(given, type) and _has_names(given):
         return Function(given)
