@@ -1,0 +1,2 @@
+# %% [markdown]
+# # grid_in_ten_lines

@@ -1,0 +1,2 @@
+# %% [markdown]
+# # the_papers_claims

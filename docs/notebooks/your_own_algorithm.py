@@ -1,0 +1,2 @@
+# %% [markdown]
+# # your_own_algorithm
