@@ -55,9 +55,7 @@ ahead = statistics.paired_difference(
 )
 for number, oracle in enumerate(data.oracle.values):
     one = ahead[number, 0]
-    print(
-        f"SDPO's lead on {oracle} feedback: {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-    )
+    print(f"lead on {oracle} feedback: {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]")
 
 # %% [markdown]
 # ## As a figure

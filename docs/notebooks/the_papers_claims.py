@@ -14,7 +14,7 @@
 # # The paper's claims
 #
 # `make reproduce` trains the paper's experiments over 1,000 seeds and judges 22 of its statements, each
-# by a rule that is written down with it. Here are the saved verdicts; then two of them are judged
+# by a rule that is written down with it. Here are the saved verdicts; then three of them are judged
 # again, from runs that are trained on this page. [The results](../results.md) says what a verdict means.
 #
 # The saved results are those of the checkout, in `results/paper`.

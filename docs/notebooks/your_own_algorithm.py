@@ -35,11 +35,11 @@ import pandas as pd
 import sdpo_jax
 from sweeps import statistics
 
-Temperature = Annotated[float, sdpo_jax.Number(above=0, title="temperature of the weights")]
+Temperature = Annotated[float, sdpo_jax.Number(above=0, title="temperature")]
 
 
 def reward_weighted(*, policy, tokens, feedback, tau: Temperature = 0.1):
-    """Imitate the rollouts with weights softmax(feedback / tau) (Peters and Schaal 2007)."""
+    """Peters and Schaal (2007): imitate rollouts by softmax(feedback / tau)."""
     weights = jax.nn.softmax(feedback / tau, axis=0)
     return -sdpo_jax.mean_score(policy.probs, tokens, feedback.shape[0] * weights)
 
@@ -51,22 +51,21 @@ def reward_weighted(*, policy, tokens, feedback, tau: Temperature = 0.1):
 # %%
 from sdpo_jax.information import information
 
-for algorithm in (reward_weighted, "reinforce", "rloo", "sdpo"):
-    known = sdpo_jax.ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm
-    name = algorithm if isinstance(algorithm, str) else algorithm.__name__
-    print(f"{name}: {', '.join(information(known, learn_from_feedback=1.0))}")
+others = {name: sdpo_jax.ALGORITHMS[name] for name in ("reinforce", "rloo", "sdpo")}
+for name, algorithm in {"reward_weighted": reward_weighted, **others}.items():
+    print(f"{name}: {', '.join(information(algorithm, learn_from_feedback=1.0))}")
 
 # %% [markdown]
 # ## One grid
 #
 # `tau` is an axis for the algorithm that has one; the others are trained once, and repeat their result
-# along it. Half of the seeds are for choosing, the other half for judging.
+# along it. A third of the seeds is for choosing, the others are for judging.
 
 # %%
-rates = np.geomspace(0.02, 20.0, 7)
+rates = np.geomspace(0.02, 200.0, 9)
 data = sdpo_jax.run_grid(
     {
-        "algorithm": [reward_weighted, "reinforce", "rloo", "sdpo"],
+        "algorithm": [reward_weighted, *others],
         "tau": [0.03, 0.1, 0.3],
         "learning_rate": rates,
         "seed": range(96),
@@ -83,34 +82,35 @@ choosing, judging = data.isel(seed=slice(0, 32)), data.isel(seed=slice(32, None)
 # interval. A setting at which a run broke down counts as worst.
 
 # %%
-rows, rewards = [], {}
+rows, best, rewards = [], {}, {}
 for name in data.algorithm.values:
-    tuned = choosing.reward.sel({"algorithm": name}).mean("seed", skipna=False).fillna(-np.inf)
-    best = {axis: data[axis][place] for axis, place in tuned.argmax(...).items()}
-    rewards[name] = judging.reward.sel({"algorithm": name, **best}).values
+    tuned = choosing.reward.sel({"algorithm": name}).mean("seed", skipna=False)
+    places = tuned.fillna(-np.inf).argmax(...)
+    best[name] = {axis: data[axis].values[place] for axis, place in places.items()}
+    rewards[name] = judging.reward.sel({"algorithm": name, **best[name]}).values
     found = statistics.mean(rewards[name])
     rows.append(
         {
             "algorithm": name,
-            "learning rate": f"{float(best['learning_rate']):.3g}",
-            "tau": f"{float(best['tau']):g}" if name == "reward_weighted" else "",
+            "learning rate": f"{best[name]['learning_rate']:.3g}",
+            "tau": f"{best[name]['tau']:g}" if name == "reward_weighted" else "",
             "reward": f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]",
         }
     )
 pd.DataFrame(rows).sort_values("reward", ascending=False).set_index("algorithm")
 
 # %% [markdown]
-# The figure shows why one learning rate for all would say little: each curve has its top somewhere
-# else.
+# The figure shows why one learning rate for all would say little: at a rate that is good for one,
+# another hardly moves or falls apart.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for name in data.algorithm.values:
-    over_tau = judging.reward.sel({"algorithm": name}).max("tau")
-    found = statistics.mean(over_tau.transpose("learning_rate", "seed"))
+    at_best = judging.reward.sel({"algorithm": name, "tau": best[name]["tau"]})
+    found = statistics.mean(at_best.transpose("learning_rate", "seed"))
     axis.plot(rates, found.estimate, marker="o", label=name)
     axis.fill_between(rates, found.low, found.high, alpha=0.25)
-axis.set(xscale="log", xlabel="learning rate", ylabel="final reward, best tau")
+axis.set(xscale="log", xlabel="learning rate", ylabel="final reward")
 axis.legend()
 plt.show()
 
@@ -120,7 +120,7 @@ plt.show()
 # Differences are paired within seeds. An interval on one side of 0 tells two algorithms apart.
 
 # %%
-for other in ("reinforce", "rloo", "sdpo"):
+for other in others:
     ahead = statistics.paired_difference(rewards["reward_weighted"], rewards[other])
     print(
         f"reward_weighted less {other}: {ahead.estimate:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"

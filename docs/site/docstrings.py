@@ -33,7 +33,9 @@ def _processed(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = [] if of_its_type else as_markup(lines)
     if what == "module":
         found = [f":py:obj:`~sdpo_jax.{each}`" for each in _of_the_library(obj)]
-        lines += ["", f"Also here, as names of the library itself: {', '.join(found)}."] * bool(found)
+        lines += ["", f"Also here, as names of the library itself: {', '.join(found)}."] * bool(
+            found
+        )
 
 
 def _of_the_library(module: Any) -> list[str]:

@@ -76,8 +76,10 @@ class FileLinks(SphinxTransform):
 def _leads_to_a_file(node: nodes.Node) -> bool:
     if isinstance(node, addnodes.download_reference):
         return True
-    return isinstance(node, addnodes.pending_xref) and node.get("refdomain") != "std" and (
-        node.get("reftype") == "myst"
+    return (
+        isinstance(node, addnodes.pending_xref)
+        and node.get("refdomain") != "std"
+        and (node.get("reftype") == "myst")
     )
 
 
