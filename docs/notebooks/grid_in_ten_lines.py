@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A grid in ten lines
 #
-# Two algorithms, two kinds of feedback, four levels of noise, 64 seeds: 1,024 training runs. The axes
-# are a dictionary, and the result is an xarray data set with an axis for each of them. What else can be
-# an axis is in [Sweeps](../sweeps.md).
+# Two algorithms, two kinds of feedback, four levels of noise, 64 seeds: 1,024 training runs. The
+# axes are a dictionary, and the result is an xarray data set with an axis for each of them. What
+# else can be an axis is in [Sweeps](../sweeps.md).
 
 # %%
 import matplotlib.pyplot as plt
@@ -36,16 +36,16 @@ data
 # %% [markdown]
 # ## What came out
 #
-# `reward`, `credit` and `entropy` are final values; `reward_curve` has one more axis, the step. The
-# mean over the seeds is a line of xarray:
+# `reward`, `credit` and `entropy` are final values; `reward_curve` has one more axis, the step.
+# The mean over the seeds is a line of xarray:
 
 # %%
 data.reward.mean("seed").sel(noise=0.1).to_pandas().round(3)
 
 # %% [markdown]
-# The seed is the unit of every interval in `sweeps.statistics`, and it is the last axis. Runs of one
-# seed share their problem, first policy and random numbers, so a difference within a seed is free of
-# what they share:
+# The seed is the unit of every interval in `sweeps.statistics`, and it is the last axis. Runs of
+# one seed share their problem, first policy and random numbers, so a difference within a seed is
+# free of what they share:
 
 # %%
 from sweeps import statistics
@@ -77,13 +77,13 @@ axes[1].legend()
 plt.show()
 
 # %% [markdown]
-# The band is the 95% interval of the mean. A run is named by its seed alone: the same seed in another
-# grid has the same bits.
+# The band is the 95% interval of the mean. A run is named by its seed alone: the same seed in
+# another grid has the same bits.
 #
 # ## Larger ones
 #
-# The same dictionary given to `sweeps.run` is trained into a folder, which can be interrupted, gone on
-# with, worked on by many processes, and opened at any time:
+# The same dictionary given to `sweeps.run` is trained into a folder, which can be interrupted,
+# gone on with, worked on by many processes, and opened at any time:
 #
 # ```python
 # import sweeps

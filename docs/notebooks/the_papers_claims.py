@@ -13,9 +13,10 @@
 # %% [markdown]
 # # The paper's claims
 #
-# `make reproduce` trains the paper's experiments over 1,000 seeds and judges 22 of its statements, each
-# by a rule that is written down with it. Here are the saved verdicts; then three of them are judged
-# again, from runs that are trained on this page. [The results](../results.md) says what a verdict means.
+# `make reproduce` trains the paper's experiments over 1,000 seeds and judges 22 of its statements,
+# each by a rule that is written down with it. Here are the saved verdicts; then three of them are
+# judged again, from runs that are trained on this page. [The results](../results.md) says what a
+# verdict means.
 #
 # The saved results are those of the checkout, in `results/paper`.
 
@@ -64,8 +65,8 @@ plt.show()
 # %% [markdown]
 # ## Judged again
 #
-# The paper's experiments are data, one grid or more each. Two of them are trained here, over 32 seeds
-# instead of 1,000: the noise levels, and the learning rates.
+# The paper's experiments are data, one grid or more each. Two of them are trained here, over 32
+# seeds instead of 1,000: the noise levels, and the learning rates.
 
 # %%
 from sweeps.paper.experiments import SIZES, experiments
@@ -82,9 +83,9 @@ def trained(name, seeds=32):
 results = {name: trained(name) for name in ("noise", "learning_rate")}
 
 # %% [markdown]
-# A rule looks at the results and nothing else. Fewer seeds make wider intervals, so what 1,000 seeds
-# settle may be undecided here; a rule says "fails" of a true claim in at most 5% of samples, however
-# few the seeds.
+# A rule looks at the results and nothing else. Fewer seeds make wider intervals, so what 1,000
+# seeds settle may be undecided here; a rule says "fails" of a true claim in at most 5% of samples,
+# however few the seeds.
 
 # %%
 for identifier in ("C13", "C14", "C15"):

@@ -13,16 +13,17 @@
 # %% [markdown]
 # # Your own algorithm
 #
-# From a function to a small league: an algorithm with a number of its own, in one grid with three that
-# the library has, each judged at its own best setting. [Adding an algorithm](../adding_an_algorithm.md)
-# has the same with tests of the gradient, and the way into the audit's league.
+# From a function to a small league: an algorithm with a number of its own, in one grid with three
+# that the library has, each judged at its own best setting. [Adding an
+# algorithm](../adding_an_algorithm.md) has the same with tests of the gradient, and the way into
+# the audit's league.
 #
 # ## The algorithm
 #
 # Parameters without a default name what it is told: here the policy, the sampled tokens and the
-# oracle's feedback, and nothing of the truth. `tau` has a default, so it is a number of the algorithm's
-# own, and an axis. It returns a descent gradient. Arrays have the runs behind their own axes:
-# `feedback` is `[rollouts, *runs]`.
+# oracle's feedback, and nothing of the truth. `tau` has a default, so it is a number of the
+# algorithm's own, and an axis. It returns a descent gradient. Arrays have the runs behind their
+# own axes: `feedback` is `[rollouts, *runs]`.
 
 # %%
 from typing import Annotated
@@ -45,8 +46,8 @@ def reward_weighted(*, policy, tokens, feedback, tau: Temperature = 0.1):
 
 
 # %% [markdown]
-# What an algorithm is told follows from its parameters. A fair comparison is one among those that are
-# told the same, and SDPO is told more: its teacher has the table of token quality.
+# What an algorithm is told follows from its parameters. A fair comparison is one among those that
+# are told the same, and SDPO is told more: its teacher has the table of token quality.
 
 # %%
 from sdpo_jax.information import information
@@ -58,8 +59,8 @@ for name, algorithm in {"reward_weighted": reward_weighted, **others}.items():
 # %% [markdown]
 # ## One grid
 #
-# `tau` is an axis for the algorithm that has one; the others are trained once, and repeat their result
-# along it. A third of the seeds is for choosing, the others are for judging.
+# `tau` is an axis for the algorithm that has one; the others are trained once, and repeat their
+# result along it. A third of the seeds is for choosing, the others are for judging.
 
 # %%
 rates = np.geomspace(0.02, 200.0, 9)

@@ -16,12 +16,12 @@ class Export:
     directory: FolderArgument
     """Folder that `run` wrote."""
     to: Literal["netcdf", "zarr", "parquet", "csv", "tensorboard", "wandb", "mlflow"]
-    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run;
-    tensorboard, wandb (offline) and mlflow have a run of theirs for each run."""
+    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run; the others
+    (wandb: offline) a run of theirs for each."""
     out: Annotated[Path | None, default("DIR", "DIR/export")] = None
     """Folder of the files."""
     most: int = 1000
-    """As many runs as tensorboard, wandb or mlflow may be given."""
+    """As many runs as tensorboard, wandb or mlflow may have."""
 
 
 def run(command: Export, line: str) -> int:

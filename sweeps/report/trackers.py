@@ -1,15 +1,16 @@
 """Runs as those of experiment trackers: TensorBoard, W&B and MLflow, through their own libraries.
 
-Each run is one of theirs: what it was trained with is its configuration, its curves are scalars by
-step, and its final numbers are its summary, all under the names that ``sweeps.open`` has. Nothing is
-sent anywhere: W&B writes its offline format, MLflow a database in the folder, and what the libraries
-would report of their own use is switched off.
+Each run is one of theirs: what it was trained with is its configuration, its curves are scalars
+by step, and its final numbers are its summary, all under the names that ``sweeps.open`` has.
+Nothing is sent anywhere: W&B writes its offline format, MLflow a database in the folder, and what
+the libraries would report of their own use is switched off.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -93,77 +94,60 @@ def tensorboard(title: str, runs: Iterable[Run], folder: Path, home: Path) -> No
         folder: where they are written.
         home: where they will be, once all are there.
     """
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
+    events = importlib.import_module("tensorboard.compat.proto.event_pb2")
+    summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+    files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
     for run in runs:
         now = time.time()
-        writer = EventFileWriter(str(folder / run.name))
+        writer = files.EventFileWriter(str(folder / run.name))
 
-        def add(value: Any, step: int = 0, writer: Any = writer, now: float = now) -> None:
-            summary = Summary(value=[value])
-            writer.add_event(Event(wall_time=now, step=step, summary=summary))
+        def add(step: int, writer: Any = writer, now: float = now, **value: Any) -> None:
+            summary = summaries.Summary(value=[summaries.Summary.Value(**value)])
+            writer.add_event(events.Event(wall_time=now, step=step, summary=summary))
 
         try:
-            for value in _hyperparameters(run):
-                add(value)
+            for tag, content in _hyperparameters(run).items():
+                plugin = {"plugin_name": "hparams", "content": content}
+                add(0, tag=tag, metadata={"plugin_data": plugin})
             for name, curve in run.curves.items():
                 for step, number in zip(run.steps, curve, strict=True):
-                    add(Summary.Value(tag=name, simple_value=float(number)), int(step))
+                    add(int(step), tag=name, simple_value=float(number))
             for name, number in run.finals.items():
-                add(Summary.Value(tag=name, simple_value=number))
+                add(0, tag=name, simple_value=number)
         finally:
             writer.close()
 
 
-def _hyperparameters(run: Run) -> Iterator[Any]:
-    """What TensorBoard's table of hyperparameters reads of a run."""
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-
-    metrics = [
-        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name), display_name=name)
-        for name in run.finals
-    ]
-    names = [api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in _items(run)]
-    session = plugin_data_pb2.SessionStartInfo(group_name=run.name)
-    for name, value in _items(run):
-        if isinstance(value, bool):
-            session.hparams[name].bool_value = value
-        elif isinstance(value, (int, float)):
-            session.hparams[name].number_value = value
-        else:
-            session.hparams[name].string_value = str(value)
-    parts = {
-        "experiment": {"experiment": api_pb2.Experiment(hparam_infos=names, metric_infos=metrics)},
-        "session_start_info": {"session_start_info": session},
-        "session_end_info": {
-            "session_end_info": plugin_data_pb2.SessionEndInfo(
-                status=api_pb2.Status.Value("STATUS_SUCCESS")
-            )
-        },
+def _hyperparameters(run: Run) -> dict[str, bytes]:
+    """What TensorBoard's table of hyperparameters reads of a run, by tag."""
+    api = importlib.import_module("tensorboard.plugins.hparams.api_pb2")
+    data = importlib.import_module("tensorboard.plugins.hparams.plugin_data_pb2")
+    kinds = {
+        bool: ("bool_value", api.DATA_TYPE_BOOL),
+        int: ("number_value", api.DATA_TYPE_FLOAT64),
+        float: ("number_value", api.DATA_TYPE_FLOAT64),
+        str: ("string_value", api.DATA_TYPE_STRING),
     }
-    for tag, part in parts.items():
-        content = plugin_data_pb2.HParamsPluginData(version=0, **part).SerializeToString()
-        plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
-        metadata = SummaryMetadata(plugin_data=plugin)
-        yield Summary.Value(tag=f"_hparams_/{tag}", metadata=metadata)
-
-
-def _kind(value: Any) -> Any:
-    from tensorboard.plugins.hparams import api_pb2
-
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    number = isinstance(value, (int, float))
-    return api_pb2.DATA_TYPE_FLOAT64 if number else api_pb2.DATA_TYPE_STRING
+    names, session = [], data.SessionStartInfo(group_name=run.name)
+    for name, value in _items(run):
+        place, kind = kinds[type(value)]
+        names.append(api.HParamInfo(name=name, type=kind))
+        setattr(session.hparams[name], place, value)
+    metrics = [api.MetricInfo(name=api.MetricName(tag=name)) for name in run.finals]
+    parts = {
+        "experiment": api.Experiment(hparam_infos=names, metric_infos=metrics),
+        "session_start_info": session,
+        "session_end_info": data.SessionEndInfo(status=api.Status.Value("STATUS_SUCCESS")),
+    }
+    return {
+        f"_hparams_/{name}": data.HParamsPluginData(version=0, **{name: part}).SerializeToString()
+        for name, part in parts.items()
+    }
 
 
 def wandb(title: str, runs: Iterable[Run], folder: Path, home: Path) -> None:
     """W&B's offline runs, for ``wandb sync``. Arguments as for ``tensorboard``."""
-    import wandb as library
-
+    library: Any = importlib.import_module("wandb")
     settings = library.Settings(
         mode="offline",
         silent=True,
@@ -207,9 +191,8 @@ def wandb(title: str, runs: Iterable[Run], folder: Path, home: Path) -> None:
 
 def mlflow(title: str, runs: Iterable[Run], folder: Path, home: Path) -> None:
     """MLflow's runs in a database, ``mlflow.db``. Arguments as for ``tensorboard``."""
-    import mlflow as library
-    from mlflow.entities import Metric, Param
-
+    library: Any = importlib.import_module("mlflow")
+    entities: Any = importlib.import_module("mlflow.entities")
     client = library.MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').absolute()}")
     experiment = client.create_experiment(
         title, artifact_location=(home / "artifacts").absolute().as_uri()
@@ -218,21 +201,23 @@ def mlflow(title: str, runs: Iterable[Run], folder: Path, home: Path) -> None:
         now = int(time.time() * 1000)
         made = client.create_run(experiment, run_name=run.name)
         identity = made.info.run_id
-        client.log_batch(identity, params=[Param(name, str(v)) for name, v in _items(run)])
-        numbers = [Metric(name, number, now, 0) for name, number in run.finals.items()]
+        client.log_batch(identity, params=[entities.Param(name, str(v)) for name, v in _items(run)])
+        numbers = [entities.Metric(name, number, now, 0) for name, number in run.finals.items()]
         for name, curve in run.curves.items():
             steps = zip(run.steps, curve, strict=True)
-            numbers += [Metric(name, float(number), now, int(step)) for step, number in steps]
+            numbers += [
+                entities.Metric(name, float(number), now, int(step)) for step, number in steps
+            ]
         for start in range(0, len(numbers), _MOST_NUMBERS):
             client.log_batch(identity, metrics=numbers[start : start + _MOST_NUMBERS])
         client.set_terminated(identity)
 
 
-def _items(run: Run) -> Iterator[tuple[str, Any]]:
+def _items(run: Run) -> Iterator[tuple[str, bool | int | float | str]]:
     """Its configuration as numbers, truth values and text."""
     for name, value in run.config.items():
         plain = value.item() if hasattr(value, "item") and np.size(value) == 1 else value
-        yield name, plain if isinstance(plain, (bool, int, float, str)) else str(plain)
+        yield name, plain if type(plain) in (bool, int, float, str) else str(plain)
 
 
 # By name the libraries, and what writes with them. MLflow's database needs two more than MLflow.
