@@ -16,8 +16,7 @@ class Export:
     directory: FolderArgument
     """Folder that `run` wrote."""
     to: Literal["netcdf", "zarr", "parquet", "csv", "tensorboard", "wandb", "mlflow"]
-    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run; the others
-    (wandb: offline) a run of theirs for each."""
+    """netcdf, zarr: with axes; parquet, csv: a row a run; the others: a run of theirs for each."""
     out: Annotated[Path | None, default("DIR", "DIR/export")] = None
     """Folder of the files."""
     most: int = 1000
