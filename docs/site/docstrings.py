@@ -9,12 +9,15 @@ from __future__ import annotations
 import enum
 import inspect
 import re
+import typing
 from functools import cached_property
 from typing import Any
 
 import sdpo_jax
 
 _SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):$")
+# A constant whose value has more letters is named without it.
+_LONG = 120
 _RULE = re.compile(r"=+( =+)+$")
 # Code, in which everything stands for itself; or a sign that is markup outside of it.
 _CODE_OR_SIGN = re.compile(r"(``.*?``|`[^`]+`)|([*|\\]|_(?=\W|$))")
@@ -28,14 +31,24 @@ def setup(app: Any) -> dict[str, Any]:
 
 
 def _processed(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    # A type's own docstring is none of a constant.
-    of_its_type = what == "data" and not inspect.isclass(obj) and _is_of_its_type(obj, lines)
-    lines[:] = [] if of_its_type else as_markup(lines)
+    lines[:] = [] if what == "data" and _is_of_its_type(obj, lines) else as_markup(lines)
     if what == "module":
-        found = [f":py:obj:`~sdpo_jax.{each}`" for each in _of_the_library(obj)]
-        lines += ["", f"Also here, as names of the library itself: {', '.join(found)}."] * bool(
-            found
-        )
+        found = ", ".join(f":py:obj:`~sdpo_jax.{each}`" for each in _of_the_library(obj))
+        lines += ["", f"Also here, as names of the library itself: {found}."] if found else []
+        lines += _constants(obj)
+
+
+def _constants(module: Any) -> list[str]:
+    """Directives for what is neither a class nor a function, which Sphinx would leave out."""
+    lines: list[str] = []
+    for name in () if module is sdpo_jax else getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value):
+            continue
+        if name not in _of_the_library(module):
+            lines += ["", f".. autodata:: {module.__name__}.{name}"]
+            lines += [] if len(repr(value)) <= _LONG else ["   :no-value:"]
+    return lines
 
 
 def _of_the_library(module: Any) -> list[str]:
@@ -49,7 +62,9 @@ def _of_the_library(module: Any) -> list[str]:
 
 
 def _is_of_its_type(obj: Any, lines: list[str]) -> bool:
-    said = str(type(obj).__doc__ or "").strip().splitlines()
+    # That of its type, or of the type that it is another name of, is none of a constant.
+    kind = typing.get_origin(obj) or type(obj)
+    said = str(kind.__doc__ or "").strip().splitlines()
     return bool(said) and bool(lines) and said[0].strip() == lines[0].strip()
 
 
@@ -58,9 +73,11 @@ def _skipped(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any)
         # Described once, with the library's own names.
         of_library = name in sdpo_jax.__all__ and getattr(sdpo_jax, name) is obj
         return True if of_library else None
-    # Fields are in their class's docstring, all together.
-    is_field = not callable(obj) and not isinstance(obj, property | cached_property | enum.Enum)
-    return True if what == "class" and is_field else None
+    if what != "class" or isinstance(obj, property | cached_property | enum.Enum):
+        return None
+    # Fields are in their class's docstring; one whose default is a function is no method.
+    ours = str(getattr(obj, "__module__", "")).split(".")[0] in ("sdpo_jax", "sweeps")
+    return None if callable(obj) and ours else True
 
 
 def as_markup(lines: list[str]) -> list[str]:
