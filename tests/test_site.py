@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import sdpo_jax
+from tests.sweeps import browser
 
 ROOT = Path(__file__).parents[1]
 # What the README and the pages present as public.
@@ -76,6 +77,7 @@ def test_the_site(tmp_path):
     every_page_of_the_docs_is_there(out)
     nothing_is_loaded_from_elsewhere(out, pages)
     links_lead_somewhere(out, pages)
+    pages_fit(out)
 
 
 def every_public_name_is_there(out, pages):
@@ -137,6 +139,20 @@ def links_lead_somewhere(out, pages):
             if parts.fragment and places and unquote(parts.fragment) not in places:
                 broken.append(f"{path.relative_to(out)}: {link}")
     assert broken == [], broken
+
+
+def pages_fit(out):
+    if browser.program() is None:
+        return
+    with browser.Browser() as window:
+        for width, phone in ((1280, False), (390, True)):
+            for name in ("README", "docs/index", "docs/sweeps", "docs/losses",
+                         "docs/reference/sdpo_jax", "docs/reference/parts"):  # fmt: skip
+                window.open(out / f"{name}.html", width, 1000, phone)
+                wide = window.value("document.documentElement.scrollWidth")
+                assert (name, wide, window.said) == (name, width, [])
+                missing = "[...document.images].filter(each => !each.naturalWidth).length"
+                assert window.value(missing) == 0
 
 
 @pytest.mark.parametrize(
