@@ -32,8 +32,8 @@ _OFFLINE = {
     "WANDB_SILENT": "true",
 }
 # What a name may be made of in all three, and in a file's name.
-_NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+")
-_MOST_LETTERS = 150
+_NOT_IN_NAMES = re.compile(r"[^\w.,=+-]+", re.ASCII)
+_MOST_LETTERS = 120
 # MLflow takes that many numbers at a time.
 _MOST_NUMBERS = 1000
 
