@@ -86,7 +86,8 @@ bench: $(VENV)/.numba $(if $(filter-out 0,$(TORCH)),$(VENV)/.torch)
 docs: $(READY)
 	@$(BIN)/python -c 'import furo, jupytext, myst_nb, sphinx' 2>/dev/null || \
 		{ echo "docs: the site's generator is not installed; allowed: \`$(BIN)/python -m pip install -e '.[docs]'\` first" >&2; exit 2; }
-	@$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs -d build/docs-work . build/docs
+	@rm -rf build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -E -b html -c docs -d build/docs-work . build/docs
 	@echo build/docs/index.html
 
 # Fails with one line where $(1) can't make an environment.
