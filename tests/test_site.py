@@ -143,6 +143,7 @@ def links_lead_somewhere(out, pages):
 
 def pages_fit(out):
     if browser.program() is None:
+        # As the tests of pages say, which are skipped then.
         return
     with browser.Browser() as window:
         for width, phone in ((1280, False), (390, True)):

@@ -21,6 +21,7 @@
 # The saved results are those of the checkout, in `results/paper`.
 
 # %%
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -90,7 +91,9 @@ results = {name: trained(name) for name in ("noise", "learning_rate")}
 # %%
 for identifier in ("C13", "C14", "C15"):
     found = claims.RULES[identifier](results)
-    print(f"{found.id}: {found.claim}\n  rule: {found.rule}\n  found: {found.reason}")
+    print(f"{found.id}: {found.claim}")
+    for text in (f"rule: {found.rule}", f"found: {found.reason}"):
+        print(textwrap.fill(text, 95, initial_indent="  ", subsequent_indent="    "))
     print(f"  verdict: {found.verdict} (over 1,000 seeds: {saved.verdict[identifier]})\n")
 
 # %% [markdown]
