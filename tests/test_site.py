@@ -167,7 +167,7 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     # It says what came out, with an interval or a verdict.
-    assert re.search(r"\[[+-]\d\.\d{3}, [+-]\d\.\d{3}\]", done.stdout)
+    assert re.search(r"\[[+-]\d\.\d{3},\s+[+-]\d\.\d{3}\]", done.stdout)
 
 
 def test_how_long_is_what_the_results_say():
