@@ -9,6 +9,7 @@
 # make bench                speed, against what, and how it scales, into results/benchmarks
 #                           (QUICK=1: a first look, into build/benchmarks; TORCH=0: no PyTorch,
 #                           whose build for Linux is gigabytes; one that is installed is used)
+# make docs                 docs/ as a site with a reference of every public name, into build/docs
 # make lock                 the newest versions that pyproject.toml allows, into requirements*.lock
 # make clean                remove .venv, caches and build output; results stay
 #
@@ -33,7 +34,7 @@ PYTHON ?= $(or $(shell for name in python3 python3.13 python3.12 python3.11 pyth
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce render audit in-context test test-all lint bench lock clean
+.PHONY: help reproduce render audit in-context test test-all lint bench docs lock clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -81,6 +82,14 @@ bench: $(VENV)/.numba $(if $(filter-out 0,$(TORCH)),$(VENV)/.torch)
 	@$(call benchmark,breakdown,--repeats 1)
 	@$(call benchmark,startup,--seeds 16 --repeats 1)
 
+# The notebooks are executed; one that has not changed since is not executed again.
+docs: $(READY)
+	@$(BIN)/python -c 'import furo, jupytext, myst_nb, sphinx' 2>/dev/null || \
+		{ echo "docs: the site's generator is not installed; allowed: \`$(BIN)/python -m pip install -e '.[docs]'\` first" >&2; exit 2; }
+	@rm -rf build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -E -b html -c docs -d build/docs-work . build/docs
+	@echo build/docs/index.html
+
 # Fails with one line where $(1) can't make an environment.
 define check_python
 $(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -125,7 +134,7 @@ lock:
 	@python='$(PYTHON)'; $(call check_python,$$python); \
 		rm -rf build/lock && $$python -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
-	@$(call compile_lock,pyproject.toml --extra dev --extra export --extra dask,requirements.lock)
+	@$(call compile_lock,pyproject.toml --extra dev --extra export --extra dask --extra docs,requirements.lock)
 	@for extra in bench torch; do \
 		build/lock/bin/python -c '$(EXTRA)' $$extra > build/lock/$$extra.in && \
 		$(call compile_lock,build/lock/$$extra.in -c requirements.lock,requirements-$$extra.lock) || \

@@ -15,10 +15,12 @@ class Export:
 
     directory: FolderArgument
     """Folder that `run` wrote."""
-    to: Literal["netcdf", "zarr", "parquet", "csv"]
-    """netcdf and zarr keep axes and attributes; parquet and csv have a row for each run."""
+    to: Literal["netcdf", "zarr", "parquet", "csv", "tensorboard", "wandb", "mlflow"]
+    """netcdf, zarr: with axes; parquet, csv: a row a run; the others: a run of theirs for each."""
     out: Annotated[Path | None, default("DIR", "DIR/export")] = None
     """Folder of the files."""
+    most: int = 1000
+    """As many runs as tensorboard, wandb or mlflow may have."""
 
 
 def run(command: Export, line: str) -> int:
@@ -27,7 +29,7 @@ def run(command: Export, line: str) -> int:
     from sweeps.report.exports import export
 
     with working(f"writing {command.to}"):
-        paths = list(export(command.directory, command.to, command.out))
+        paths = list(export(command.directory, command.to, command.out, command.most))
     for path in paths:
         print(path)
     return 0
