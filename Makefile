@@ -84,8 +84,6 @@ bench: $(VENV)/.numba $(if $(filter-out 0,$(TORCH)),$(VENV)/.torch)
 
 # The notebooks are executed; one that has not changed since is not executed again.
 docs: $(READY)
-	@$(BIN)/python -c 'import furo, jupytext, myst_nb, sphinx' 2>/dev/null || \
-		{ echo "docs: the site's generator is not installed; allowed: \`$(BIN)/python -m pip install -e '.[docs]'\` first" >&2; exit 2; }
 	@rm -rf build/docs
 	@$(BIN)/python -m sphinx -q -W --keep-going -E -b html -c docs -d build/docs-work . build/docs
 	@echo build/docs/index.html
