@@ -220,7 +220,7 @@ def checked(
         x = chosen.x
     if x is None:
         free = [name for name in axes if axes[name] not in taken]
-        x = free[0] if free else color or facet
+        x = free[0] if free else None
     taken |= {axes[x]} if x in axes else set()
     by = algorithm_axis(data)
     if color is None and by is not None and axes[by] not in taken:
