@@ -28,8 +28,8 @@ MAX_PANELS = 6
 MAX_LINES = 8
 # From so many numbers on colours follow their size.
 _SHADES = 4
-_COLOURS = [look.colour for look in ALGORITHM_LOOKS.values()]
-_COLOURS += ["#56B4E9", "#E69F00", "#000000", "#999999"]
+COLOURS = [look.colour for look in ALGORITHM_LOOKS.values()]
+COLOURS += ["#56B4E9", "#E69F00", "#000000", "#999999"]
 _MARKERS = "os^Dvx+*"
 # What one row of panels and one line of a legend take, in inches.
 _PANEL, _LINE = 2.1, 0.19
@@ -53,10 +53,10 @@ def draw(
         note: what stands above the panels; by default the axes that are held.
         narrow: as in a report, with two panels beside each other at most.
     """
-    facets, colors, along = (_values(rows, name) for name in (view.facet, view.color, view.x))
+    facets, colors, along = (values_in(rows, name) for name in (view.facet, view.color, view.x))
     labels, titles = names(view.color, colors), panel_titles(view.facet, facets)
     looks = look_of(data, view.color, colors)
-    scale = _scale(view, along)
+    scale = scale_of(view, along)
     if note is None:
         held = views.held_by(data, view).items()
         note = ", ".join(f"{views.heading(n)} {views.value_name(n, value)}" for n, value in held)
@@ -83,7 +83,8 @@ def draw(
     return figure
 
 
-def _scale(view: View, along: Sequence[Any]) -> Scale:
+def scale_of(view: View, along: Sequence[Any]) -> Scale:
+    """How the x axis of a view is drawn."""
     if view.x is None:
         return "words"
     return "linear" if view.x == STEP else views.scale_of(along)
@@ -107,7 +108,7 @@ def check_size(view: View, rows: Sequence[Row]) -> None:
     for flag, name, most in (
         ("facet", view.facet, MOST_FACETS), ("color", view.color, MOST_COLORS),
     ):  # fmt: skip
-        count = len(_values(rows, name))
+        count = len(values_in(rows, name))
         if count > most:
             raise ValueError(f"--{flag}: {name} has {count} values; allowed: at most {most}")
 
@@ -153,9 +154,9 @@ def improvement(shown: Mapping[str, Sequence[Row]]) -> Figure:
             for place, row in zip(at, rows, strict=True):
                 ax.barh(place, row["improvement_high"] - row["improvement_low"],
                         left=row["improvement_low"], height=0.55, alpha=0.35,
-                        color=_COLOURS[0], linewidth=0)  # fmt: skip
+                        color=COLOURS[0], linewidth=0)  # fmt: skip
                 ax.plot([row["improvement"]] * 2, [place - 0.275, place + 0.275],
-                        color=_COLOURS[0], linewidth=2)  # fmt: skip
+                        color=COLOURS[0], linewidth=2)  # fmt: skip
             ax.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
             ax.set_yticks(at, _short(row["first"] for row in rows))
             ax.set_ylim(-0.6, len(rows) - 0.4)
@@ -192,7 +193,7 @@ def names(axis: str | None, values: Sequence[Any]) -> list[str]:
 def look_of(data: xr.Dataset, axis: str | None, values: Sequence[Any]) -> list[tuple[str, str]]:
     """Colour and marker of each value: an algorithm's own, shades of numbers, or the next ones."""
     if axis is None:
-        return [(_COLOURS[0], _MARKERS[0])]
+        return [(COLOURS[0], _MARKERS[0])]
     if len(values) >= _SHADES and views.scale_of(values) != "words":
         shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(values)))
         colours = [to_hex(each) for each in shades]
@@ -214,10 +215,11 @@ def _look(name: Any, number: int) -> tuple[str, str]:
     look: Look | None = ALGORITHM_LOOKS.get(str(name))
     if look is not None:
         return look.colour, look.marker
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    return COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
 
 
-def _values(rows: Sequence[Row], name: str | None) -> list[Any]:
+def values_in(rows: Sequence[Row], name: str | None) -> list[Any]:
+    """The values of a column, each once, in the order of the rows."""
     return list(dict.fromkeys(row[name] for row in rows)) if name else []
 
 

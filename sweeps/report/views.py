@@ -235,7 +235,7 @@ def checked(
         if name is not None:
             seen[name] = flag
     view = View(x, y, color, facet, held)
-    _check_points(data, view)
+    check(data, view)
     return view
 
 
@@ -270,8 +270,12 @@ def places_of(data: xr.Dataset, view: View) -> dict[str, np.ndarray]:
     return {dim: places if dim in shown else places[:1] for dim, places in found.items()}
 
 
-def _check_points(data: xr.Dataset, view: View) -> None:
-    """See that each point is one setting: the axes of a zip may not tell its places apart."""
+def check(data: xr.Dataset, view: View) -> None:
+    """See that each point is one setting: the axes of a zip may not tell its places apart.
+
+    Raises:
+        ValueError: several are at one point, or none is where axes are held.
+    """
     axes = axes_of(data)
     places = places_of(data, view)
     for name, value in view.at.items():
