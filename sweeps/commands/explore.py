@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from sweeps.commands.arguments import FolderArgument, default
@@ -25,26 +24,14 @@ class Explore:
     """Port of the page; 0 for any that is free."""
     show: bool = True
     """Whether a browser is opened."""
-    save: Annotated[Path | None, default("FILE", "no file")] = None
-    """Write the figures of all metrics as one page instead, which opens offline."""
 
 
 def run(command: Explore, line: str) -> int:
-    """Serve the page until it is interrupted, or write it."""
+    """Serve the page until it is interrupted."""
     from sweeps.report import explorer
-    from sweeps.report.display import working
 
     if not 0 <= command.port < 2**16:
         raise ValueError(f"--port: {command.port}; allowed: 0 to {2**16 - 1}")
     explorer.check_libraries()
-    if command.save is not None:
-        with working("writing the page"):
-            explorer.save(command.directory, command.grid, command.save)
-        print(f"Page: {command.save}")
-        return 0
-    try:
-        explorer.serve(command.directory, command.grid, command.port, command.show)
-    except KeyboardInterrupt:
-        # The way to end it.
-        print()
+    explorer.serve(command.directory, command.grid, command.port, command.show)
     return 0

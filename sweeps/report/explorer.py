@@ -5,9 +5,10 @@ It stands on Panel and hvPlot, which come with an extra; they are imported when 
 
 from __future__ import annotations
 
+import html
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from sweeps.report.views import STEP, View
 from sweeps.store.folder import Folder
 from sweeps.store.labelled import grid_name, of_grid
 from sweeps.system.text import plain
-from sweeps.system.writing import write_atomically
 
 _NEEDED = ("panel", "hvplot")
-_NONE = "none"
+# No axis of a sweep can be called so.
+_NONE = "- none -"
 # Pixels of a panel; a telephone's window has hardly more.
 _WIDTH, _HEIGHT = 360, 300
 # Curves of single seeds behind the mean of a setting.
@@ -33,8 +34,7 @@ _SINGLE = 16
 # As a telephone needs it; panels beside each other as far as there is room.
 _TEMPLATE = """
 {% extends base %}
-{% block head %}
-{{ super() }}
+{% block postamble %}
 <meta name="viewport" content="width=device-width, initial-scale=1" />
 <style>
 body { font-family: system-ui, sans-serif; margin: 0 auto; padding: 0 4px; max-width: 76rem; }
@@ -118,7 +118,7 @@ def curve_of(data: xr.Dataset, view: View, row: Row) -> View | None:
     if not recorded:
         return None
     metric = view.y.removesuffix("_mean")
-    at = {name: row[name] for name in views.axes_of(data) if name in row}
+    at = {name: row[name] for name in views.axes_of(data) if name in row and name in data.coords}
     return View(STEP, metric if metric in recorded else recorded[0], at=at)
 
 
@@ -175,8 +175,8 @@ def serve(directory: Path, grid: str | None, port: int, show: bool) -> None:
     _library()
     try:
         server = server_of(
-            lambda: _framed(_page(folder, first)), port=port, address="localhost", start=False, show=False,
-            title=_name(folder),
+            lambda: _framed(_page(folder, first)), port=port, address="localhost", start=False,
+            show=False, title=_name(folder),
         )  # fmt: skip
     except OSError as error:
         raise ValueError(
@@ -184,45 +184,10 @@ def serve(directory: Path, grid: str | None, port: int, show: bool) -> None:
         ) from None
     url = f"http://localhost:{server.port}"
     print(f"Page: {url} (Ctrl-C ends it)", flush=True)
-    server.start()
     if show:
         server.io_loop.add_callback(server.show, "/")
-    try:
-        server.run_until_shutdown()
-    finally:
-        server.stop()
-
-
-def save(directory: Path, grid: str | None, path: Path) -> None:
-    """Write the figures of every metric as one page, which opens offline; nothing can be chosen.
-
-    Args:
-        directory: the sweep's folder.
-        grid: which grid; may be left out where there is one.
-        path: of the page.
-
-    Raises:
-        NoSweep: there is no sweep in the folder.
-        ValueError: several grids and none named, or nothing is done.
-    """
-    folder, first = _opened(directory, grid)
-    name = grid_name(folder, grid) if grid is None else first
-    pn = _library()
-    data = of_grid(folder, name)
-    parts = [pn.pane.Markdown(f"# {_escaped(_name(folder))}")]
-    for metric in summary.metrics_of(data):
-        view = views.automatic(data, metric)
-        parts += [
-            pn.pane.Markdown(f"## {_escaped(views.title_of(data, metric))}"),
-            _note(data, view),
-        ]
-        parts.append(_figures(data, view, True, lambda *_: None))
-    inline = importlib.import_module("bokeh.resources").INLINE
-    page = pn.Column(*parts, sizing_mode="stretch_width")
-    write_atomically(
-        path,
-        lambda temporary: _framed(page).save(str(temporary), resources=inline, title=_name(folder)),
-    )
+    # Told to stop, by Ctrl-C or a signal, it says so and comes back.
+    server.run_until_shutdown()
 
 
 def _opened(directory: Path, grid: str | None) -> tuple[Folder, str]:
@@ -282,13 +247,13 @@ def _of_grid(data: xr.Dataset) -> Any:
     shown = {plain(views.heading(name)): name for name in axes}
 
     def select(name: str, options: dict[str, Any] | Sequence[Any], value: Any) -> Any:
-        return pn.widgets.Select(name=name, options=options, value=value, width=_WIDTH // 2)
+        return pn.widgets.Select(name=name, options=options, value=value, width=_WIDTH // 2 - 25)
 
     along = shown | ({"training step (curves)": STEP} if curves else {})
-    x = select("x axis", along or {_NONE: None}, start.x)
+    x = select("x axis", along or {_NONE: _NONE}, start.x or next(iter(along.values()), _NONE))
     y = select("metric", metrics, metrics[0])
-    color = select("colour", {_NONE: None, **shown}, start.color)
-    facet = select("facets", {_NONE: None, **shown}, start.facet)
+    color = select("colour", {_NONE: _NONE, **shown}, start.color or _NONE)
+    facet = select("facets", {_NONE: _NONE, **shown}, start.facet or _NONE)
     intervals = pn.widgets.Checkbox(name="95% intervals", value=True)
     held = {
         dim: select(
@@ -314,6 +279,7 @@ def _of_grid(data: xr.Dataset) -> Any:
             curve[:] = [_clicked(data, chosen, with_intervals)]
 
     def update(x: Any, y: Any, color: Any, facet: Any, intervals: bool, **at: Any) -> Any:
+        x, color, facet = (None if each == _NONE else each for each in (x, color, facet))
         taken = {axes[name] for name in (x, color, facet) if name in axes}
         for dim, widget in held.items():
             widget.visible = dim not in taken
@@ -339,16 +305,6 @@ def _of_grid(data: xr.Dataset) -> Any:
     )
 
 
-def _note(data: xr.Dataset, view: View) -> Any:
-    """What is held at one value."""
-    pn = importlib.import_module("panel")
-    held = ", ".join(
-        f"{views.heading(name)} {views.value_name(name, value)}"
-        for name, value in views.held_by(data, view).items()
-    )
-    return pn.pane.Markdown(_escaped(held)) if held else pn.Spacer(height=0)
-
-
 def _figures(data: xr.Dataset, view: View, intervals: bool, clicked: Any) -> Any:
     """A panel for each facet; ``clicked`` is told the rows of the points that are selected."""
     pn = importlib.import_module("panel")
@@ -356,38 +312,54 @@ def _figures(data: xr.Dataset, view: View, intervals: bool, clicked: Any) -> Any
     found = prepared(data, view)
     if found.frame.empty:
         return pn.pane.Alert("No such run is done.", alert_type="warning")
+    panels = []
+    for shown, points, rows in _panels(data, view, found, intervals):
+        stream = streams.Selection1D(source=points)
+        stream.add_subscriber(
+            lambda index, rows=rows: clicked([rows[i] for i in index if i < len(rows)])
+        )
+        mode: dict[str, Any] = {"sizing_mode": "stretch_width", "max_width": 2 * _WIDTH}
+        panels.append(pn.pane.HoloViews(shown, linked_axes=False, **({} if view.facet else mode)))
+    legend = pn.pane.HTML(_legend_of(data, view, found), sizing_mode="stretch_width")
+    return pn.Column(pn.FlexBox(*panels), legend, sizing_mode="stretch_width")
+
+
+def _panels(
+    data: xr.Dataset, view: View, found: Prepared, intervals: bool
+) -> list[tuple[Any, Any, list[Row]]]:
+    """For each facet what is drawn, the points in it, and their rows.
+
+    Raises:
+        ValueError: there are too many facets.
+    """
     facets = plots.values_in(found.rows, view.facet)
     if len(facets) > plots.MOST_FACETS:
         raise ValueError(f"facets: {len(facets)} panels; allowed: at most {plots.MOST_FACETS}")
-    titles = plots.panel_titles(view.facet, facets) or [""]
     least, most = found.frame["low"].min(), found.frame["high"].max()
     room = 0.05 * ((most - least) or 1.0)
     panels = []
-    for number, title in enumerate(titles):
+    for number, title in enumerate(plots.panel_titles(view.facet, facets) or [""]):
         mine = found.frame
         if view.facet:
             here = np.array([row[view.facet] == facets[number] for row in found.rows])
             mine = mine.loc[here]
         shown, points = _drawn(data, view, found, mine, title, intervals)
-        rows = [found.rows[place] for place in mine.index]
-        stream = streams.Selection1D(source=points)
-        stream.add_subscriber(
-            lambda index, rows=rows: clicked([rows[i] for i in index if i < len(rows)])
-        )
-        shown = shown.opts(ylim=(least - room, most + room))
-        if len(titles) == 1:
-            shown = shown.opts(responsive=True, height=_HEIGHT + 60)
-            mode = {"sizing_mode": "stretch_width", "max_width": 2 * _WIDTH}
-        else:
-            shown, mode = shown.opts(width=_WIDTH, height=_HEIGHT), {}
-        panels.append(pn.pane.HoloViews(shown, linked_axes=False, **mode))
-    legend = _legend(found.frame) if view.color else pn.Spacer(height=0)
-    return pn.Column(pn.FlexBox(*panels), legend, sizing_mode="stretch_width")
+        # A wheel that zooms would keep the page from being scrolled.
+        shown = shown.opts(ylim=(least - room, most + room), active_tools=["tap"])
+        panels.append((shown, points, [found.rows[place] for place in mine.index]))
+    return panels
+
+
+def _size(wide: bool) -> dict[str, Any]:
+    if wide:
+        return {"responsive": True, "height": _HEIGHT + 60}
+    return {"width": _WIDTH, "height": _HEIGHT}
 
 
 def _ends(found: Prepared) -> tuple[float, float]:
     """The ends of the x axis, so that no point stands on them."""
-    least, most = float(found.frame["at"].min()), float(found.frame["at"].max())
+    at = found.frame["at"].to_numpy(np.float64)
+    least, most = float(at.min()), float(at.max())
     if found.ticks is not None:
         return found.ticks[0][0] - 0.5, found.ticks[-1][0] + 0.5
     if found.log:
@@ -398,12 +370,17 @@ def _ends(found: Prepared) -> tuple[float, float]:
 
 
 def _drawn(
-    data: xr.Dataset, view: View, found: Prepared, mine: pd.DataFrame, title: str, intervals: bool
+    data: xr.Dataset,
+    view: View,
+    found: Prepared,
+    mine: pd.DataFrame,
+    title: str,
+    intervals: bool,
 ) -> tuple[Any, Any]:
     """One panel, and the points in it that can be clicked."""
     labels = [name for name in mine.columns[: list(mine.columns).index("metric")]]
     options: dict[str, Any] = {
-        "title": title, "legend": False, "xlim": _ends(found),
+        "title": title, "legend": False, "xlim": _ends(found), **_size(not view.facet),
         "xlabel": views.title_of(data, view.x) if view.x else "",
         "ylabel": views.title_of(data, view.y), "logx": found.log,
     }  # fmt: skip
@@ -428,42 +405,53 @@ def _drawn(
             parts.append(
                 ends.hvplot.errorbars(
                     x="at", y="mean", yerr1="below", yerr2="above", color=colour, **options
-                )
+                ).opts(upper_head=None, lower_head=None, line_width=2)
             )
+    tips = [
+        (views.heading(name), f"@{{{name}}}") for name in (*labels, "mean", "low", "high", "seeds")
+    ]
     points = mine.hvplot.scatter(
         x="at", y="mean", c="colour", size=60 if view.x != STEP else 12, tools=["tap"],
-        hover_cols=[*labels, "seeds", "mean_low", "mean_high"], colorbar=False,
+        hover_cols=[*labels, "seeds", "low", "high"], hover_tooltips=tips, colorbar=False,
         nonselection_alpha=0.5, **options,
     )  # fmt: skip
     hv = importlib.import_module("holoviews")
     return hv.Overlay([*parts, points]), points
 
 
-def _legend(frame: pd.DataFrame) -> Any:
-    """What the colours are, in lines that break as text does: nothing of it is ever cut."""
-    pn = importlib.import_module("panel")
-    html = importlib.import_module("html")
-    each = frame.drop_duplicates("line")
-    items = "".join(
+def _legend_of(data: xr.Dataset, view: View, found: Prepared) -> str:
+    """What the colours of a view are; empty where it has one."""
+    if not view.color:
+        return ""
+    # Names of algorithms and settings speak for themselves; numbers do not.
+    single = view.color in data.coords and view.color != summary.ALGORITHM
+    each = found.frame.drop_duplicates("line")
+    return _legend(each["line"], each["colour"], views.heading(view.color) if single else "")
+
+
+def _legend(lines: Iterable[str], colours: Iterable[str], title: str = "") -> str:
+    """Names beside their colours, in lines that break as text does: nothing is ever cut."""
+    items = f"{html.escape(title)}: &nbsp;" if title else ""
+    items += "".join(
         f'<span style="margin-right:1.2em;overflow-wrap:anywhere">'
         f'<span style="color:{colour}">&#9632;</span> {html.escape(line)}</span>'
-        for line, colour in zip(each["line"], each["colour"], strict=True)
+        for line, colour in zip(lines, colours, strict=True)
     )
-    return pn.pane.HTML(f'<div style="font-size:14px">{items}</div>', sizing_mode="stretch_width")
+    return f'<div style="font-size:14px">{items}</div>'
 
 
 def _clicked(data: xr.Dataset, chosen: Sequence[tuple[Row, View]], intervals: bool) -> Any:
     """The curves of the settings that were clicked."""
     pn = importlib.import_module("panel")
     hv = importlib.import_module("holoviews")
-    parts, frames = [], []
+    parts, lines = [], []
     for number, (row, view) in enumerate(chosen):
         label = ", ".join(
             f"{views.heading(name)} {views.value_name(name, row[name])}" for name in view.at
         )
         frame = prepared(data, view).frame
         colour = plots.COLOURS[number % len(plots.COLOURS)]
-        options = {"legend": False, "color": colour,
+        options = {"legend": False, **_size(True), "color": colour,
                    "xlabel": views.title_of(data, STEP),
                    "ylabel": views.title_of(data, view.y)}  # fmt: skip
         if len(chosen) == 1:
@@ -479,12 +467,14 @@ def _clicked(data: xr.Dataset, chosen: Sequence[tuple[Row, View]], intervals: bo
                                   hover=False, **options)
             )  # fmt: skip
         parts.append(frame.hvplot.line(x="at", y="mean", line_width=2.5, **options))
-        frames.append(pd.DataFrame({"line": [label or view.y], "colour": [colour]}))
+        lines.append((label or view.y, colour))
+    legend = _legend([name for name, _ in lines], [colour for _, colour in lines])
     return pn.Column(
         pn.pane.Markdown(f"### Curves: {_escaped(views.title_of(data, chosen[0][1].y))}"),
         pn.pane.HoloViews(
-            hv.Overlay(parts).opts(responsive=True, height=_HEIGHT), sizing_mode="stretch_width", max_width=2 * _WIDTH, linked_axes=False,
+            hv.Overlay(parts).opts(active_tools=[]), linked_axes=False,
+            sizing_mode="stretch_width", max_width=2 * _WIDTH,
         ),
-        _legend(pd.concat(frames)),
+        pn.pane.HTML(legend, sizing_mode="stretch_width"),
         sizing_mode="stretch_width",
     )  # fmt: skip
