@@ -145,10 +145,9 @@ def improvement(shown: Mapping[str, Sequence[Row]]) -> Figure:
     """
     most = max(map(len, shown.values()))
     with matplotlib.style.context(["default", RC]):
-        columns = 1
-        height = 0.5 + len(shown) * (0.45 + 0.3 * most)
+        height = max(2.1, 0.7 + len(shown) * (0.45 + 0.3 * most))
         figure = Figure(figsize=(drawing.WIDTH, height))
-        panels = list(figure.subplots(len(shown), columns, squeeze=False, sharex=True).flat)
+        panels = list(figure.subplots(len(shown), squeeze=False, sharex=True).flat)
         for ax, (panel, rows) in zip(panels, shown.items(), strict=True):
             at = np.arange(len(rows))[::-1]
             for place, row in zip(at, rows, strict=True):
