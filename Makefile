@@ -132,7 +132,8 @@ lock:
 	@python='$(PYTHON)'; $(call check_python,$$python); \
 		rm -rf build/lock && $$python -m venv build/lock
 	@build/lock/bin/python -m pip install -q uv
-	@$(call compile_lock,pyproject.toml --extra dev --extra export --extra dask --extra docs,requirements.lock)
+	@$(call compile_lock,pyproject.toml --extra dev --extra export --extra dask --extra docs \
+		--extra explore,requirements.lock)
 	@for extra in bench torch; do \
 		build/lock/bin/python -c '$(EXTRA)' $$extra > build/lock/$$extra.in && \
 		$(call compile_lock,build/lock/$$extra.in -c requirements.lock,requirements-$$extra.lock) || \

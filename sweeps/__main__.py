@@ -15,6 +15,7 @@ import tyro
 from sweeps.commands import (
     audit,
     calibrate,
+    explore,
     export,
     in_context,
     plan,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, str], int]]] = {
     "prepare": (prepare.Prepare, prepare.run),
     "work": (work.Work, work.run),
     "render": (render.Render, render.run),
+    "explore": (explore.Explore, explore.run),
     "export": (export.Export, export.run),
     "replay": (replay.Replay, replay.run),
     "reproduce": (reproduce.Reproduce, reproduce.run),

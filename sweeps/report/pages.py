@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import shlex
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import jinja2
-import matplotlib.style
 import numpy as np
 import xarray as xr
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeps import statistics
 from sweeps.file import sweep
-from sweeps.report import drawing, summary
-from sweeps.report.drawing import all_drawn, drawn
-from sweeps.report.health import broken_runs, health
-from sweeps.report.style import ALGORITHM_LOOKS, RC, Look, readers_name
-from sweeps.report.web import NAME, inline_svg, style
+from sweeps.report import best, drawing, plots, summary, tables, views
+from sweeps.report.best import Chosen
+from sweeps.report.health import health
+from sweeps.report.summary import ALGORITHM, Row
+from sweeps.report.views import CONDITION, STEP, View
+from sweeps.report.web import NAME, inline_svg, style, template
 from sweeps.store.fingerprints import digest
 from sweeps.store.folder import Folder
 from sweeps.store.labelled import of_grid
@@ -32,15 +26,7 @@ from sweeps.system import text, writing
 from sweeps.system.text import exact, plain
 
 TEMPLATE = "sweep.html.j2"
-TABLES = "tables"
-FIGURES = "figures"
-MAX_PANELS = 6
-MAX_LINES = 8
-# Rows of a table that the page shows; the file beside it has all.
-SHOWN_ROWS = 200
-_COLOURS = [look.colour for look in ALGORITHM_LOOKS.values()]
-_COLOURS += ["#56B4E9", "#E69F00", "#000000", "#999999"]
-_MARKERS = "os^Dvx+*"
+BEST = ".best"
 
 
 def render_sweep(directory: Path) -> list[Path]:
@@ -59,17 +45,16 @@ def render_sweep(directory: Path) -> list[Path]:
             raise ValueError(f"{directory}: no run of {grid} is done; allowed: `resume` first")
         rows = list(summary.summary_rows(data))
         compared = summary.comparison_rows(data)
-        table = directory / TABLES / f"{grid}.csv"
-        paths.append(writing.write_text(table, _csv(rows)))
-        if compared:
-            comparison = directory / TABLES / f"{grid}{sweep.COMPARISONS}.csv"
-            paths.append(writing.write_text(comparison, _csv(compared)))
+        chosen = best.best_settings(data)
+        chosen_rows = best.rows(chosen) if chosen is not None and chosen.choice else []
+        for end, some in (("", rows), (sweep.COMPARISONS, compared), (BEST, chosen_rows)):
+            if some:
+                table = directory / tables.FOLDER / f"{grid}{end}.csv"
+                paths.append(writing.write_text(table, tables.as_csv(some)))
         drawings = []
-        for metric in summary.metrics_of(data):
-            name = f"{grid}-{metric}"
-            title = str(data[metric].attrs["long_name"])
-            figure, caption = draw(data, metric)
-            written = drawing.save(name, figure, directory / FIGURES, title)
+        for part, title, figure, caption in _drawings(data, chosen):
+            name = f"{grid}-{part}"
+            written = drawing.save(name, figure, directory / drawing.FOLDER, title)
             paths += written
             svg = Markup(inline_svg(written[-1].read_text(encoding="utf-8"), name))
             drawings.append({"name": name, "title": title, "svg": svg, "caption": caption})
@@ -80,16 +65,14 @@ def render_sweep(directory: Path) -> list[Path]:
                 "health": str(health(data)),
                 "axes": _axes(data),
                 "figures": drawings,
-                "rows": _shown(rows),
-                "comparisons": _shown(compared),
-                "more": max(0, len(rows) - SHOWN_ROWS),
+                "best": tables.shown(chosen_rows),
+                "chosen": "" if chosen is None else _how_chosen(chosen),
+                "rows": tables.shown(rows),
+                "comparisons": tables.shown(compared),
+                "more": max(0, len(rows) - tables.SHOWN_ROWS),
             }
         )
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("sweeps.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    page = environment.from_string(source).render(
+    page = template("sweeps.report", TEMPLATE).render(
         style=style(),
         title=plain(folder.sweep.title or folder.sweep.name),
         grids=shown,
@@ -99,121 +82,150 @@ def render_sweep(directory: Path) -> list[Path]:
             {"digest": digest(each), "source": each["source"][:12], **each["versions"]}
             for each in folder.manifest.fingerprints
         ],
-        tables=TABLES,
+        tables=tables.FOLDER,
     )
     return [*paths, writing.write_text(directory / NAME, page)]
 
 
-def draw(data: xr.Dataset, metric: str) -> tuple[Figure, str]:
-    """A metric along the first axis of numbers, a line for each algorithm or other first name.
-
-    Returns:
-        The figure, and a caption that says what is shown of how much.
-    """
-    others = [str(dim) for dim in data["finite_steps"].dims if dim != summary.SEED]
-    numeric = [dim for dim in others if dim in data.coords and data[dim].dtype.kind in "iuf"]
-    along = max(numeric, key=lambda dim: data.sizes[dim]) if numeric else None
-    if along is None and others:
-        along = max(others, key=lambda dim: data.sizes[dim])
-    rest = [dim for dim in others if dim != along]
-    by = "algorithm" if "algorithm" in rest else next(iter(rest), None)
-    panels_by = next((dim for dim in rest if dim != by), None)
-    fixed = [dim for dim in rest if dim not in (by, panels_by)]
-    broken = xr.DataArray(broken_runs(data), dims=data["finite_steps"].dims)
-    values = data[metric].where(~broken).isel({dim: 0 for dim in fixed})
-    panels = min(values.sizes[panels_by], MAX_PANELS) if panels_by else 1
-    lines = min(values.sizes[by], MAX_LINES) if by else 1
-    labels = [_name(data, by, line) for line in range(lines)] if by else [""]
-    looks = [ALGORITHM_LOOKS.get(label) if by == "algorithm" else None for label in labels]
-    names = [
-        look.label if look else readers_name(label) if by == "algorithm" else label
-        for look, label in zip(looks, labels, strict=True)
-    ]
-    shown = all_drawn(names)
-    columns = min(panels, 2)
-    rows = -(-panels // columns)
-    with matplotlib.style.context(["default", RC]):
-        figure = Figure(figsize=(drawing.WIDTH, 1.2 + 2.1 * rows))
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for spare in axes.flat[panels:]:
-            spare.set_axis_off()
-        for panel, ax in enumerate(axes.flat[:panels]):
-            part = values.isel({panels_by: panel}) if panels_by else values
-            for line in range(lines):
-                one = part.isel({by: line}) if by else part
-                _line(ax, one, along, line, shown[line], looks[line])
-            if panels_by:
-                ax.set_title(drawn(f"{panels_by} {_name(data, panels_by, panel)}"))
-        for ax in axes[-1]:
-            ax.set_xlabel(_title(data, along) if along else "")
-        for ax in axes[:, 0]:
-            ax.set_ylabel(_title(data, metric))
-        if by:
-            figure.legend(
-                *axes[0, 0].get_legend_handles_labels(),
-                loc="outside lower center",
-                ncols=min(lines, 3),
-            )
+def _figure(
+    data: xr.Dataset, view: View, rows: list[Row], note: str | None = None
+) -> tuple[Figure, str]:
+    """A view as a report has room for it, and a caption that says what is shown of how much."""
     caption = "Mean over seeds with 95% intervals; broken runs left out."
-    for dim in fixed:
-        caption += f" {dim} is {_name(data, dim, 0)}."
-    if panels_by and values.sizes[panels_by] > panels:
-        caption += f" The first {panels} of {values.sizes[panels_by]} values of {panels_by}."
-    if by and values.sizes[by] > lines:
-        caption += f" The first {lines} of {values.sizes[by]} values of {by}."
-    return figure, caption
+    for name, value in views.held_by(data, view).items() if note is None else ():
+        caption += f" {views.heading(name)} is {views.value_name(name, value)}."
+    for name, most in ((view.facet, plots.MAX_PANELS), (view.color, plots.MAX_LINES)):
+        values = list(dict.fromkeys(row[name] for row in rows)) if name else []
+        if len(values) > most:
+            # Of numbers some all along, of others the first.
+            some = views.scale_of(values) != "words"
+            at = np.linspace(0, len(values) - 1, most).round().astype(int)
+            kept = [values[place] for place in at] if some else values[:most]
+            rows = [row for row in rows if row[str(name)] in kept]
+            which = "" if some else "The first "
+            caption += f" {which}{most} of {len(values)} values of {views.heading(str(name))}."
+    for name in (view.x, view.color, view.facet):
+        caption += _beside(data, name, [view.x, view.color, view.facet])
+    return plots.draw(data, view, rows, "" if note is None else note, narrow=True), caption
 
 
-def _line(
-    ax: Axes,
-    values: xr.DataArray,
-    along: str | None,
-    number: int,
-    label: str,
-    look: Look | None,
-) -> None:
-    array = values.transpose(*([along] if along else []), ...).values
-    array = array.reshape(array.shape[0] if along else 1, -1)
-    centre, low, high = np.full((3, len(array)), np.nan)
-    for place, row in enumerate(array):
-        good = row[np.isfinite(row)].astype(np.float64)
-        if good.size:
-            centre[place] = good.mean()
-        if good.size > 1:
-            interval = statistics.mean(good)
-            low[place], high[place] = interval.low, interval.high
-    at: Any = np.arange(len(array))
-    words = along is None or along not in values.coords or values[along].dtype.kind not in "iuf"
-    if not words:
-        at = values[along].values.astype(float)
-        spread = at.max() / at[at > 0].min() if (at > 0).any() else 1.0
-        if len(at) > 2 and spread >= 50:
-            if (at > 0).all():
-                ax.set_xscale("log")
-            else:
-                ax.set_xscale("symlog", linthresh=float(at[at > 0].min()))
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-    if look is not None:
-        colour, marker = look.colour, look.marker
-    if np.isfinite(low).any():
-        ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
-    ax.plot(at, centre, color=colour, marker=marker, markersize=4, label=label)
-    if words and along:
-        names = values[along].values if along in values.coords else at
-        ax.set_xticks(at, all_drawn(list(names)), rotation=30 if len(at) > 3 else 0)
+def _beside(data: xr.Dataset, name: str | None, shown: list[str | None]) -> str:
+    """What varies together with an axis of a zip, in a sentence."""
+    axes = views.axes_of(data)
+    if name is None or name not in data.coords or axes.get(name, name) == name:
+        return ""
+    others = [
+        each
+        for each, dim in axes.items()
+        if dim == axes[name] and each in data.coords and each not in shown
+    ]
+    said = ""
+    for each in others:
+        values = [views.value_name(each, value) for value in views.values_of(data, each)]
+        said += f" With {views.heading(name)} goes {views.heading(each)}: {_some(values)}."
+    return said
 
 
-def _name(data: xr.Dataset, dim: str, place: int) -> str:
-    if dim in data.coords:
-        return plain(exact(data[dim].values[place]))
-    zipped = [name for name, each in data.coords.items() if each.dims == (dim,)]
-    return ", ".join(f"{name} {plain(exact(data[name].values[place]))}" for name in zipped)
+def _some(values: list[str]) -> str:
+    return ", ".join(values if len(values) <= 12 else [*values[:3], "...", values[-1]])
 
 
-def _title(data: xr.Dataset, name: str) -> str:
-    attributes = data[name].attrs if name in data.variables else {}
-    unit = attributes.get("units", "1")
-    return str(attributes.get("long_name", name)) + ("" if unit == "1" else f" ({unit})")
+def _curves(data: xr.Dataset, chosen: Chosen | None, metric: str) -> tuple[Figure, str]:
+    """The recorded curve of a metric: of each algorithm at its best, or along the first axes."""
+    if chosen is not None and len(chosen.algorithms) > 1:
+        rows = best.curve_rows(data, chosen, metric)
+        facet = CONDITION if len(chosen.panels) > 1 else None
+        view = View(STEP, metric, ALGORITHM, facet)
+        note = "" if facet else chosen.panels[0]
+        figure, caption = _figure(data, view, rows, note)
+        if chosen.choice:
+            caption += " Each algorithm at its best setting, which the table above names"
+            caption += ", over the seeds that did not choose it." if chosen.apart else "."
+        return figure, caption
+    along = views.automatic(data, metric)
+    view = View(STEP, metric, along.x, along.color)
+    return _figure(data, view, views.rows(data, view))
+
+
+_CURVE = "Curve: "
+
+
+def _drawings(data: xr.Dataset, chosen: Chosen | None) -> Iterator[tuple[str, str, Figure, str]]:
+    """Name, title, figure and caption of what a report shows of a grid."""
+    metrics = summary.metrics_of(data)
+    for metric in metrics:
+        title = str(data[metric].attrs["long_name"])
+        view = views.automatic(data, metric)
+        yield metric, title, *_figure(data, view, views.rows(data, view))
+    # A point stands in a name that no metric's can be.
+    for metric in views.curves_of(data):
+        title = f"{_CURVE}{data[metric].attrs['long_name']}"
+        yield f"{metric}.curve", title, *_curves(data, chosen, metric)
+    if chosen is None:
+        return
+    title = str(data[chosen.metric].attrs["long_name"])
+    most = plots.MAX_PANELS
+    profiles = dict(itertools.islice(best.profiles(chosen).items(), most))
+    if profiles:
+        shown = chosen.algorithms[: plots.MAX_LINES]
+        figure = plots.profiles(
+            {
+                panel if len(chosen.panels) > 1 else "": {
+                    n: e for n, e in each.items() if n in shown
+                }
+                for panel, each in profiles.items()
+            },
+            title,
+        )
+        yield (
+            f"{chosen.metric}.profile",
+            "Performance profiles",
+            figure,
+            (
+                "The share of runs that score more than τ, with 95% intervals; where a curve is "
+                f"above another one, it is better. {_at_best(chosen)}{_first_of(chosen)}"
+            ),
+        )
+    better = best.by_panel(chosen, best.improvements(chosen))
+    better = dict(itertools.islice(better.items(), most))
+    if better:
+        figure = plots.improvement(
+            better if len(chosen.panels) > 1 else {"": next(iter(better.values()))}
+        )
+        yield (
+            f"{chosen.metric}.improvement",
+            "Probability of improvement",
+            figure,
+            (
+                f"How often a run of the algorithm on the left has a larger {chosen.metric} than "
+                "a run of the one on the right with another seed, with 95% intervals. Where an "
+                "interval holds 0.5, it is open which is better. "
+                f"{_at_best(chosen)}{_first_of(chosen)}"
+            ),
+        )
+
+
+def _how_chosen(chosen: Chosen) -> str:
+    """What the table of the best settings is made of, in a sentence."""
+    if chosen.apart:
+        return (
+            f"Of the settings tried, the one with the largest mean {chosen.metric} on every second "
+            f"seed; its numbers are those of the other {chosen.judges.size} seeds."
+        )
+    return (
+        f"Of the settings tried, the one with the largest mean {chosen.metric}. With fewer than "
+        f"{2 * summary.LEAST} seeds the same ones choose and judge, so that the best of several "
+        "looks better than it is."
+    )
+
+
+def _at_best(chosen: Chosen) -> str:
+    return "Each algorithm at its best setting." if chosen.choice else ""
+
+
+def _first_of(chosen: Chosen) -> str:
+    more = len(chosen.panels) > plots.MAX_PANELS
+    return f" The first {plots.MAX_PANELS} of {len(chosen.panels)} conditions." if more else ""
 
 
 def _axes(data: xr.Dataset) -> list[tuple[str, str]]:
@@ -225,53 +237,3 @@ def _axes(data: xr.Dataset) -> list[tuple[str, str]]:
         some = values if len(values) <= 12 else [*values[:3], "...", values[-1]]
         found.append((f"{name} ({len(values)})", ", ".join(plain(exact(each)) for each in some)))
     return found
-
-
-def _csv(rows: Sequence[summary.Row]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(rows[0])
-    writer.writerows(_texts(row, 6) for row in rows)
-    return file.getvalue()
-
-
-# Columns that hold names of algorithms.
-_OF_ALGORITHMS = ("algorithm", "first", "second")
-
-
-def _heading(column: str) -> str:
-    """A column of a table for readers: ``mean_low`` is the low end of the mean's interval."""
-    for end in ("low", "high"):
-        if column.endswith(f"_{end}"):
-            return f"{_heading(column.removesuffix(f'_{end}'))}, interval {end}"
-    return {"oracle": "feedback", "p_holm": "p, corrected", "iqm": "interquartile mean"}.get(
-        column, column.replace("_", " ")
-    )
-
-
-def _shown(rows: Sequence[summary.Row]) -> dict[str, Any]:
-    if not rows:
-        return {"header": [], "rows": []}
-    return {
-        "header": [_heading(name) for name in rows[0]],
-        "rows": [
-            [
-                plain(readers_name(text) if name in _OF_ALGORITHMS else text)
-                for name, text in zip(row, _texts(row, 4), strict=True)
-            ]
-            for row in rows[:SHOWN_ROWS]
-        ],
-    }
-
-
-def _texts(row: summary.Row, digits: int) -> list[str]:
-    """A row as text: labels so that they select again, estimates in so many digits."""
-    labels = list(row)[: list(row).index("metric")]
-    return [
-        ""
-        if value is None
-        else f"{value:.{digits}g}"
-        if isinstance(value, float) and name not in labels
-        else exact(value)
-        for name, value in row.items()
-    ]

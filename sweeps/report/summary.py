@@ -20,8 +20,13 @@ from sweeps.statistics import Interval
 Row = dict[str, Any]
 
 SEED = "seed"
+ALGORITHM = "algorithm"
+# How columns begin that hold what goes with the one and the other algorithm of a pair.
+OF_TWO = ("first_", "second_")
 # Fewer seeds than this have no bootstrap interval.
 LEAST = 5
+# Pairs of a zip beyond which nobody reads them all.
+_MOST_PAIRS = 200
 # Resamples of a cell: enough for ends to two digits.
 _RESAMPLES = 1_000
 
@@ -113,26 +118,40 @@ def _columns(found: dict[str, Interval] | None, good: np.ndarray) -> Row:
 def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
     """Every two algorithms in every other cell: paired difference, improvement, Holm's p value.
 
-    Empty where there is no axis of algorithms, or fewer than five seeds.
+    Algorithms of a zip are compared as they stand there, each with what goes with it, which
+    ``first_NAME`` and ``second_NAME`` say. Of a zip with more than ``_MOST_PAIRS`` pairs of
+    different algorithms none are.
+
+    Empty where no axis has several algorithms, or fewer than five seeds.
     """
-    if "algorithm" not in data.dims or SEED not in data.dims or metric not in data:
+    if ALGORITHM not in data.coords or SEED not in data.dims or metric not in data:
         return []
     names, labels, runs = cells(data)
+    if ALGORITHM not in names:
+        return []
     broken = broken_runs(data).reshape(-1)
     done = finished_runs(data).reshape(-1)
     dims = data["finite_steps"].dims
     values = data[metric].transpose(*dims).values.reshape(-1).astype(np.float64)
     # Which differences are rounding depends on the type that the metric was computed in.
     kind = data[metric].dtype
-    rest = [name for name in names if name != "algorithm"]
-    by_cell: dict[tuple, dict[str, np.ndarray]] = {}
+    zipped = data[ALGORITHM].dims
+    rest = [name for name in names if data[name].dims != zipped]
+    beside = [name for name in names if data[name].dims == zipped and name != ALGORITHM]
+    by_cell: dict[tuple, list[tuple[Row, np.ndarray]]] = {}
     for label, mine in zip(labels, runs, strict=True):
-        by_cell.setdefault(tuple(label[n] for n in rest), {})[label["algorithm"]] = mine
+        by_cell.setdefault(tuple(label[n] for n in rest), []).append((label, mine))
+    good = done & ~broken & np.isfinite(values)
     rows: list[Row] = []
-    for place, algorithms in by_cell.items():
-        for first, second in itertools.combinations(algorithms, 2):
-            a, b = algorithms[first], algorithms[second]
-            good = done & ~broken & np.isfinite(values)
+    for place, settings in by_cell.items():
+        pairs = [
+            pair
+            for pair in itertools.combinations(settings, 2)
+            if pair[0][0][ALGORITHM] != pair[1][0][ALGORITHM]
+        ]
+        if beside and len(pairs) > _MOST_PAIRS:
+            continue
+        for (first, a), (second, b) in pairs:
             both = good[a] & good[b]
             if both.sum() < LEAST:
                 continue
@@ -143,8 +162,10 @@ def comparison_rows(data: xr.Dataset, metric: str = "reward") -> list[Row]:
                 {
                     **dict(zip(rest, place, strict=True)),
                     "metric": metric,
-                    "first": first,
-                    "second": second,
+                    "first": first[ALGORITHM],
+                    **{f"{OF_TWO[0]}{name}": first[name] for name in beside},
+                    "second": second[ALGORITHM],
+                    **{f"{OF_TWO[1]}{name}": second[name] for name in beside},
                     "seeds": int(both.sum()),
                     "difference": float(difference.estimate),
                     "difference_low": float(difference.low),

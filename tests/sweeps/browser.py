@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,15 @@ class Browser:
         self._from.close()
         self._profile.cleanup()
 
-    def open(self, page: Path, width: int, height: int, phone: bool) -> None:
-        """Load a file in a window of so many pixels."""
+    def open(self, page: Path | str, width: int, height: int, phone: bool) -> None:
+        """Load a file, or an address, in a window of so many pixels."""
         self._ask(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone,
         )  # fmt: skip
         self.said.clear()
         self._loaded = False
-        self._ask("Page.navigate", url=page.resolve().as_uri())
+        self._ask("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self._loaded:
             self._read()
 
@@ -78,6 +79,23 @@ class Browser:
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 60) -> Any:
+        """What a piece of JavaScript is, as soon as it is true."""
+        until = time.monotonic() + seconds
+        while not (found := self.value(expression)):
+            assert time.monotonic() < until, f"never true: {expression}; the page said {self.said}"
+            time.sleep(0.1)
+        return found
+
+    def click(self, x: float, y: float) -> None:
+        """Press and release the mouse there."""
+        for kind, pressed in (("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)):
+            button = "none" if kind == "mouseMoved" else "left"
+            self._ask(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=pressed,
+                clickCount=int(kind != "mouseMoved"),
+            )  # fmt: skip
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1

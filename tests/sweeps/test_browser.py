@@ -22,6 +22,8 @@ length = 3
 vocab_size = 4
 rollouts = 4
 steps = 40
+record = ["reward"]
+record_every = 4
 [grid.rates.axes]
 algorithm = ["sdpo", "reinforce"]
 learning_rate = [0.02, 0.2, 2.0]
@@ -71,7 +73,7 @@ def pages(tmp_path_factory):
     results = Path(__file__).parents[2] / "results"
     return {
         "paper": (paper / "report.html", 7),
-        "sweep": (out / "report.html", 6),
+        "sweep": (out / "report.html", 10),
         "committed paper": (results / "paper" / "report.html", 8),
         "committed audit": (results / "audit" / "audit.html", 9),
     }

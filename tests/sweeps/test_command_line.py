@@ -19,7 +19,7 @@ from sweeps.file.overrides import overridden
 from sweeps.report.display import Display, PaperDisplay, console
 
 COMMANDS = (
-    "run", "plan", "status", "resume", "prepare", "work", "render", "export", "replay",
+    "run", "plan", "status", "resume", "prepare", "work", "render", "explore", "export", "replay",
     "reproduce", "calibrate", "posterior", "audit", "in_context",
 )  # fmt: skip
 
