@@ -20,7 +20,8 @@ from sweeps.audit.plan import FIRST_EVALUATION_SEED, FIRST_TUNING_SEED
 from sweeps.audit.readers import READINGS
 from sweeps.audit.summary import GROUPS, summary
 from sweeps.paper import about
-from sweeps.report.web import inline_svg, style, template
+from sweeps.report import web
+from sweeps.report.web import inline_svg
 from sweeps.store import datasets, places
 from sweeps.store.kinds import AUDIT
 from sweeps.study import page as study_page
@@ -145,8 +146,9 @@ def write_page(out: Path) -> Path:
     drawn = [_figure(out, name, f"audit-{name}") for name in figures.FIGURES]
     plan = manifest["plan"]
     took_part = [name for name in CONTENDERS if any(row["contender"] == name for row in league)]
-    page = template("sweeps.audit", "audit.html.j2").render(
-        style=style(),
+    page = web.page(
+        "sweeps.audit",
+        "audit.html.j2",
         about=about,
         drawing=about.drawing(),
         summary=content["summary"],

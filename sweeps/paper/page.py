@@ -21,8 +21,8 @@ from sweeps.paper import about, claims, figures, tables
 from sweeps.paper.claims import Claim
 from sweeps.paper.claims.write import HOW_SURE, OPEN_CONSTANTS
 from sweeps.paper.headline import headline
-from sweeps.report import drawing
-from sweeps.report.web import NAME, inline_svg, style, template
+from sweeps.report import drawing, web
+from sweeps.report.web import NAME, inline_svg
 from sweeps.store import datasets
 from sweeps.study import page_content, pinned
 from sweeps.study.pinned import Pin
@@ -103,8 +103,9 @@ def write_page(out_dir: str | os.PathLike[str]) -> Path:
     content = page_content.read_page_content(out_dir)
     manifest = datasets.read_manifest(out_dir)
     judged = [claims.Claim.of(row) for row in content["claims"]]
-    page = template("sweeps.paper", TEMPLATE).render(
-        style=style(),
+    page = web.page(
+        "sweeps.paper",
+        TEMPLATE,
         about=about,
         drawing=about.drawing(),
         headline=content["headline"],

@@ -13,12 +13,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from sweeps.file import sweep
-from sweeps.report import best, drawing, plots, summary, tables, views
+from sweeps.report import best, drawing, plots, summary, tables, views, web
 from sweeps.report.best import Chosen
 from sweeps.report.health import health
 from sweeps.report.summary import ALGORITHM, Row
 from sweeps.report.views import CONDITION, STEP, View
-from sweeps.report.web import NAME, inline_svg, style, template
+from sweeps.report.web import NAME, inline_svg
 from sweeps.store.fingerprints import digest
 from sweeps.store.folder import Folder
 from sweeps.store.labelled import of_grid
@@ -72,8 +72,9 @@ def render_sweep(directory: Path) -> list[Path]:
                 "more": max(0, len(rows) - tables.SHOWN_ROWS),
             }
         )
-    page = template("sweeps.report", TEMPLATE).render(
-        style=style(),
+    page = web.page(
+        "sweeps.report",
+        TEMPLATE,
         title=plain(folder.sweep.title or folder.sweep.name),
         grids=shown,
         text=text.lines(folder.sweep.text),

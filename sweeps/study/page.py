@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from sweeps.report import web
 from sweeps.report.drawing import FOLDER
-from sweeps.report.web import inline_svg, style
+from sweeps.report.web import inline_svg
 from sweeps.study.judgements import Claim
 from sweeps.study.wording import capital, interval_text
 from sweeps.system import writing
@@ -82,13 +81,10 @@ def page(
         manifest: of the study.
         values: what else the template asks for.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
     prefix = package.rpartition(".")[2].replace("_", "-")
-    return environment.from_string(source).render(
-        style=style(),
+    return web.page(
+        package,
+        template,
         figures=[
             {
                 "name": name,

@@ -79,6 +79,14 @@ def pages(tmp_path_factory):
     }
 
 
+# Tables that don't fit; on a phone none, since there each row is a card.
+SIDEWAYS = """[...document.querySelectorAll(".scroll:has(table)")]
+  .filter(each => each.scrollWidth > each.clientWidth).length"""
+# Cells of a table with heads that don't say what they are of.
+UNNAMED = """[...document.querySelectorAll("table:has(th) td")]
+  .filter(each => each.textContent.trim() && !each.dataset.label).map(each => each.textContent)"""
+
+
 @pytest.mark.parametrize(
     ("width", "height", "phone"),
     [(1440, 900, False), (1280, 800, False), (800, 1200, False), (390, 844, True)],
@@ -91,6 +99,8 @@ def test_no_errors_no_overflow_every_figure_visible(browser, pages, name, width,
     assert browser.value("window.innerWidth") == width
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value(OVERFLOW) == []
+    assert browser.value(SIDEWAYS) == 0 or not phone
+    assert browser.value(UNNAMED) == []
     found = browser.value(FIGURES)
     assert len(found) == figures
     for figure in found:
