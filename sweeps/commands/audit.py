@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from sweeps.commands.arguments import default
-from sweeps.commands.studies import check_seeds, print_outcome, until_stopped
+from sweeps.commands.studies import run_of_a_size
 
 DEFAULT_SEEDS = 256
 DEFAULT_OUT = Path("results/audit")
@@ -35,21 +35,13 @@ class Audit:
 
 def run(command: Audit, line: str) -> int:
     """Run it, or go on with it."""
-    from sweeps.report.display import console
     from sweeps.store import kinds
 
-    check_seeds(command.seeds, command.quick)
-    out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
-
-    def work(stop: Callable[[], bool]) -> None:
+    def begin(out: Path, report: Callable[[str], None], stop: Callable[[], bool]) -> None:
         from sweeps.audit import plan
         from sweeps.audit.run import audit
 
         seeds = DEFAULT_SEEDS if command.seeds is None else command.seeds
-        wanted = plan.quick() if command.quick else plan.full(seeds)
-        audit(out, wanted, line, console(stderr=True).print, stop)
+        audit(out, plan.quick() if command.quick else plan.full(seeds), line, report, stop)
 
-    status = until_stopped(work)
-    if status == 0:
-        print_outcome(kinds.AUDIT, out)
-    return status
+    return run_of_a_size(command, kinds.AUDIT, DEFAULT_OUT, QUICK_OUT, begin)

@@ -35,6 +35,35 @@ def check_seeds(seeds: int | None, quick: bool) -> None:
         raise ValueError(f"--seeds: {seeds} beside --quick; allowed: one of the two")
 
 
+def run_of_a_size(
+    command: Any,
+    kind: Any,
+    full: Path,
+    quick: Path,
+    begin: Callable[[Path, Callable[[str], None], Callable[[], bool]], None],
+) -> int:
+    """Run a study that has a full and a quick size, and print what it found.
+
+    Args:
+        command: with ``seeds``, ``out`` and ``quick``.
+        kind: of the study.
+        full: folder of the full size, if none was given.
+        quick: the same of the quick one.
+        begin: runs it into a folder; what is told of its way, and what stops it.
+
+    Returns:
+        0, or the status of the signal that ended it.
+    """
+    from sweeps.report.display import console
+
+    check_seeds(command.seeds, command.quick)
+    out = command.out or (quick if command.quick else full)
+    status = until_stopped(lambda stop: begin(out, console(stderr=True).print, stop))
+    if status == 0:
+        print_outcome(kind, out)
+    return status
+
+
 def until_stopped(work: Callable[[Callable[[], bool]], None]) -> int:
     """Do the work of a study; 0, or the status of the signal that ended it."""
     from sweeps.system import cache
