@@ -56,7 +56,8 @@ audit: $(READY)
 
 # Most of the tests' time is compilation. What they compile is small and runs once, so all but
 # those that look at the very bits are compiled without the passes that make code faster.
-QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
+	--xla_cpu_parallel_codegen_split_count=1
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test: lint

@@ -17,6 +17,7 @@ import pytest
 import sdpo_jax
 from sdpo_jax import Config, Judge, Program, Sizes
 from tests.every_number import FIELDS, Numbers
+from tests.quickly import QUICKLY
 
 SIZES = Sizes(length=2, vocab_size=3, rollouts=6, steps=2, final_window=1, samples=1, teachers=2)
 SEED = 4
@@ -77,9 +78,7 @@ def evaluated():
             def moved(config, along):
                 return jax.jvp(lambda each: outcome(algorithm, each, oracle), (config,), (along,))
 
-            kept[algorithm] = jax.jit(
-                jax.vmap(moved), compiler_options={"xla_backend_optimization_level": 0}
-            )
+            kept[algorithm] = jax.jit(jax.vmap(moved), compiler_options=QUICKLY)
         return kept[algorithm]
 
     return functions
@@ -118,7 +117,7 @@ def test_a_derivative_is_that_of_differences(evaluated, name):
 def test_every_derivative_at_the_defaults_is_finite_but_that_of_perfect_knowledge():
     program = Program("sdpo", SIZES, metrics=("reward",))
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @partial(jax.jit, compiler_options=QUICKLY)
     def slopes(config):
         slope = jax.grad(lambda each: sdpo_jax.train(SEED, program, each).logits[0, 0])(config)
         # Forwards too: what does not move by knowledge is not spoilt by its infinite slope.
@@ -147,7 +146,7 @@ def test_a_judge_that_does_not_look_has_the_derivative_of_one_that_begins_to(loo
     program = Program("reinforce", SIZES, metrics=("mean_feedback",))
     config = Config(learn_from_feedback=1.0)
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @partial(jax.jit, compiler_options=QUICKLY)
     @jax.value_and_grad
     def heard(strength):
         oracle = sdpo_jax.judged(**{look: 0.0})

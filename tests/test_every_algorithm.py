@@ -25,6 +25,7 @@ from sdpo_jax.program import algorithm_of
 from tests import reference
 from tests.all_in_one import all_in_one
 from tests.every_number import FIELDS, Numbers, check_value
+from tests.quickly import QUICKLY
 from tests.reference import softmax
 from tests.reference_algorithms import GRADIENTS, Judge, Scene
 
@@ -45,7 +46,7 @@ ROUNDING = 1.2e-6
 NODES = 16
 SEEDS = np.arange(11, 61)
 STEPS = 2
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": True}
+COMPILED = {**QUICKLY, "xla_cpu_use_fusion_emitters": True}
 
 
 ALL = {name: algorithm_of(name) for name in ALGORITHMS}
@@ -71,7 +72,7 @@ def compiled(family, sizes):
         state, view = sdpo_jax.step(program, setting, state, index)
         return state, view
 
-    return [jax.jit(each, compiler_options=QUICKLY) for each in (init, step)]
+    return [jax.jit(each, compiler_options=COMPILED) for each in (init, step)]
 
 
 # The oracles, and a few judges, each a run under each of two sets of numbers.
@@ -223,7 +224,7 @@ def drawn():
         steps = jax.vmap(lambda index: of_step(keys, index))(jnp.arange(STEPS))
         return steps, errors(jnp.arange(SIZES.teachers))
 
-    return jax.tree.map(np.asarray, jax.jit(everything, compiler_options=QUICKLY)())
+    return jax.tree.map(np.asarray, jax.jit(everything, compiler_options=COMPILED)())
 
 
 def test_every_algorithm_has_a_reference():

@@ -16,6 +16,7 @@ from sdpo_jax import ORACLES, Config, Judge, Program, Sizes, oracles, policies
 from sdpo_jax.engine import streams
 from sdpo_jax.oracles import judges
 from sdpo_jax.oracles.judges import BIASES, LOOKS, STRENGTHS
+from tests.quickly import QUICKLY
 
 LENGTH, VOCAB_SIZE, ROLLOUTS, RUNS = 5, 4, 7, 3
 SIZES = Sizes(length=3, vocab_size=4, rollouts=6, steps=5, final_window=2)
@@ -226,7 +227,7 @@ def test_training_under_a_judge_without_any_error_is_training_under_the_plain_or
 # From end to end; every algorithm's gradient under every judge is in ``test_every_algorithm``.
 
 
-@partial(jax.jit, static_argnames="program", compiler_options={"xla_backend_optimization_level": 0})
+@partial(jax.jit, static_argnames="program", compiler_options=QUICKLY)
 def train(program, config, given):
     return sdpo_jax.train(np.arange(2), program, config, given)
 

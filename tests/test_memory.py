@@ -11,12 +11,10 @@ import sdpo_jax
 from sdpo_jax import ALGORITHMS, Algorithm, Config, Cost, Program, Sizes, Update
 from sdpo_jax.algorithm import STEP, TOLD_AT_FIRST
 from sdpo_jax.program import algorithm_of
+from tests.quickly import QUICKLY
 
 SIZES = Sizes(length=3, vocab_size=4, rollouts=5, steps=7, final_window=3)
 SEEDS = np.arange(3)
-
-# A whole run without LLVM's passes: what is compared needs no speed.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def trained(algorithm, config=None, **options):

@@ -14,13 +14,13 @@ import sdpo_jax
 from sdpo_jax import ALGORITHMS, Config, Network, Program, Sizes, policies
 from sdpo_jax.program import algorithm_of
 from tests.all_in_one import all_in_one
+from tests.quickly import QUICKLY
 from tests.reference import softmax
 
 LENGTH, VOCAB_SIZE, ROLLOUTS = 3, 3, 2
 SIZES = Sizes(
     length=LENGTH, vocab_size=VOCAB_SIZE, rollouts=ROLLOUTS, steps=4, final_window=1, teachers=2
 )
-QUICKLY = {"xla_backend_optimization_level": 0}
 SEQUENCES = np.array(list(itertools.product(range(VOCAB_SIZE), repeat=LENGTH)))
 PAIRS = np.array(list(itertools.product(range(len(SEQUENCES)), repeat=ROLLOUTS)))
 BETA, TAU = 1.3, 0.08

@@ -18,9 +18,6 @@ from sdpo_jax.policies import tables
 from tests import reference
 from tests.enumeration import ROLLOUTS, SHAPES, TOLERANCE, Case
 
-# Compilation without LLVM's passes: what is compared needs no speed.
-QUICKLY = {"xla_backend_optimization_level": 0}
-
 
 @pytest.fixture(scope="module", params=SHAPES, ids=str)
 def case(request) -> Case:

@@ -17,6 +17,7 @@ from sdpo_jax.engine import streams
 from sdpo_jax.engine.streams import Stream
 from tests import reference
 from tests.every_number import Numbers
+from tests.quickly import QUICKLY
 
 SIZES = Sizes(length=4, vocab_size=5, rollouts=6, steps=12, final_window=5)
 SMALL = Sizes(length=3, vocab_size=3, rollouts=6, steps=12, final_window=5)
@@ -72,10 +73,6 @@ COSTLY = tuple(name for name in COSTLY if name != "exact_entropy")
 
 # What is compared is of order 1 and takes some ten operations in a row, each rounded to 6e-8.
 ROUNDING = 6e-7
-
-# Single steps are compiled without LLVM's passes, whole runs with them: there are many steps, and
-# most of the time would go there.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @cache

@@ -22,7 +22,6 @@ VARIANTS = [
     name for name in ALGORITHMS if name.startswith(("sdpo_forward", "sdpo_reverse", "sdpo_jsd"))
 ]
 LIVE = [f"sdpo_{name}" for name in DIVERGENCES]
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(scope="module", params=SHAPES, ids=str)

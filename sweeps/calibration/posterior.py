@@ -83,14 +83,10 @@ def settings(calibration: str | os.PathLike[str], count: int | None = None) -> l
         MissingResults: there is no ``posterior.csv``.
         ValueError: no setting in it that can be run.
     """
-    path = Path(calibration) / "posterior.csv"
-    if not path.is_file():
-        raise datasets.MissingResults(f"{path}: missing; `python -m sweeps calibrate` writes it")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["ordinal"] == _ORDINAL][:count]
+    rows = _most_probable(calibration)[:count]
     total = sum(float(row["posterior_all"]) for row in rows)
     if not total > 0:
-        raise ValueError(f"{path}: no setting with a probability; allowed: one or more")
+        raise ValueError(f"{calibration}: no setting with a probability; allowed: one or more")
     return [
         Setting(
             f"{place:02}",
@@ -99,6 +95,27 @@ def settings(calibration: str | os.PathLike[str], count: int | None = None) -> l
         )
         for place, row in enumerate(rows)
     ]
+
+
+def covered(calibration: str | os.PathLike[str], count: int) -> float:
+    """The share of the whole posterior that the most probable settings hold.
+
+    Args:
+        calibration: its folder.
+        count: how many.
+
+    Raises:
+        MissingResults: there is no ``posterior.csv``.
+    """
+    return sum(float(row["posterior_all"]) for row in _most_probable(calibration)[:count])
+
+
+def _most_probable(calibration: str | os.PathLike[str]) -> list[dict[str, str]]:
+    path = Path(calibration) / "posterior.csv"
+    if not path.is_file():
+        raise datasets.MissingResults(f"{path}: missing; `python -m sweeps calibrate` writes it")
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["ordinal"] == _ORDINAL]
 
 
 def study(
@@ -163,7 +180,8 @@ def render(out: Path) -> dict[str, Any]:
         name: {claim.id: claim.verdict for claim in claims.judge(out / INNER / name)}
         for name in (DEFAULTS, *(each.name for each in chosen))
     }
-    found = outcome(chosen, verdicts, manifest["seeds"], manifest["command"])
+    share = covered(manifest[POSTERIOR.entry]["calibration"], len(chosen))
+    found = outcome(chosen, verdicts, manifest["seeds"], manifest["command"], share)
     writing.write_json(out / JSON_NAME, found)
     writing.write_text(out / POSTERIOR.page, markdown(found))
     drawing.save("posterior", draw(found), out / drawing.FOLDER, "Verdicts over the posterior")
@@ -183,11 +201,16 @@ def outcome(
     verdicts: Mapping[str, Mapping[str, Verdict]],
     seeds: int,
     command: str,
+    share: float,
 ) -> dict[str, Any]:
     """The shares of each claim's verdicts, and with which constant they change.
 
     Args:
+        chosen: the settings.
         verdicts: by the name of a setting, the defaults among them, the verdict of each claim.
+        seeds: of each setting.
+        command: how they were run.
+        share: of the whole posterior that the settings hold.
     """
     texts = {name: rule for name, rule in sorted(claims.RULES.items())}
     rows = []
@@ -208,7 +231,13 @@ def outcome(
                 "changes_with": None if constant is None else TITLES[constant],
             }
         )
-    return {"command": command, "seeds": seeds, "settings": len(chosen), "claims": rows}
+    return {
+        "command": command,
+        "seeds": seeds,
+        "settings": len(chosen),
+        "covered": round(share, 3),
+        "claims": rows,
+    }
 
 
 def _changes_with(chosen: Sequence[Setting], mine: np.ndarray, weights: np.ndarray) -> str | None:
@@ -240,8 +269,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"The {found['settings']} most probable settings of the constants that the paper does not "
         f"state (`results/calibration`), and the engine's defaults; {found['seeds']} seeds each. "
-        "Shares are of the posterior among these settings. With fewer seeds than the report has, "
-        f"more is undecided. Made by `{found['command']}`.",
+        f"They hold {100 * found['covered']:.0f}% of the posterior, and shares are of that. With "
+        f"fewer seeds than the report has, more is undecided. Made by `{found['command']}`.",
         "",
         "| claim | defaults | holds | another reason | undecided | contradicts | fails | "
         "changes with |",

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sdpo_jax import losses
+from tests.quickly import QUICKLY
 
-QUICKLY = {"xla_backend_optimization_level": 0}
 DRAW = np.random.RandomState(4)
 STUDENT, TEACHER = DRAW.normal(0, 1.5, (2, 2, 3, 5)).astype(np.float32)
 NOW, OTHER, MORE = -np.exp(DRAW.normal(size=(3, 2, 3))).astype(np.float32)

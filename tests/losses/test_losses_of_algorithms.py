@@ -20,6 +20,7 @@ from sdpo_jax.algorithm import STEP, chosen, what_is_told, what_is_told_at_first
 from sdpo_jax.credit import preferences
 from sdpo_jax.program import algorithm_of
 from tests.every_number import Numbers
+from tests.quickly import QUICKLY
 
 SIZES = Sizes(
     length=3, vocab_size=4, rollouts=6, steps=5, final_window=2, epochs=2, teachers=2, top_k=2
@@ -36,7 +37,6 @@ CONFIG = Numbers(
     hybrid_threshold=0.3,
     clip=0.2,
 )
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 class Step:

@@ -17,9 +17,9 @@ import pytest
 from jax.test_util import check_grads
 
 from sdpo_jax import losses
+from tests.quickly import QUICKLY
 
 BATCH, LENGTH, VOCAB_SIZE = 3, 5, 7
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def quickly(function, *inputs):

@@ -12,6 +12,7 @@ import pytest
 from sdpo_jax import losses
 from tests.losses import record
 from tests.losses.record import BATCH, LENGTH, LENGTHS, MIXES
+from tests.quickly import QUICKLY
 
 GIVEN = record.inputs()
 FOUND = np.load(record.FILE)
@@ -20,7 +21,6 @@ OLD, REFERENCE = (losses.token_log_probs(GIVEN[name], TOKENS) for name in ("old"
 WEIGHTS = np.linspace(0.5, 1.5, BATCH * LENGTH, dtype=np.float32).reshape(BATCH, LENGTH)
 # Chunks that do not divide the length, for good measure.
 CHUNK = 2
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def log_probs(student, where=None):

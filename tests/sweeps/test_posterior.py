@@ -58,12 +58,13 @@ def test_a_verdict_changes_with_the_constant_that_parts_it():
     for setting in chosen:
         if setting.numbers["hint_noise"] > 0.3:
             verdicts[setting.name]["C06"] = Verdict.FAILS
-    found = posterior.outcome(chosen, verdicts, 64, "python")
+    found = posterior.outcome(chosen, verdicts, 64, "python", 0.75)
     rows = {row["id"]: row for row in found["claims"]}
     assert rows["C06"]["shares"]["holds"] == rows["C06"]["shares"]["fails"] == 0.5
     assert rows["C06"]["constant"] == "hint_noise"
     assert rows["C01"]["shares"]["holds"] == 1 and rows["C01"]["constant"] is None
     assert "| C06 | holds | 50% | 0% | 0% | 0% | 50% | " in posterior.markdown(found)
+    assert "They hold 75% of the posterior" in posterior.markdown(found)
     posterior.draw(found)
 
 
