@@ -351,7 +351,7 @@ def test_programs_are_kept_by_use_and_not_for_ever(monkeypatch):
         "_compile",
         lambda _, program, *rest: compiled.append(program) or program,
     )
-    monkeypatch.setattr(programs, "_parts", lambda program: None)
+    monkeypatch.setattr(programs, "parts_of", lambda program: None)
     inputs = {"seed": np.zeros(4)}
     for program in "abacab":
         assert kept.get(program, False, 16, inputs, None) == program
