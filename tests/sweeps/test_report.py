@@ -213,7 +213,7 @@ def test_the_posterior_beside_is_told(folder, page, tmp_path):
         name: dict.fromkeys(claims.RULES, Verdict.HOLDS) for name in ("00", "01", "defaults")
     }
     verdicts["01"]["C06"] = Verdict.FAILS
-    found = posterior.outcome(chosen, verdicts, 64, "python -m sweeps posterior")
+    found = posterior.outcome(chosen, verdicts, 64, "python -m sweeps posterior", 0.9)
     writing.write_json(beside / posterior.JSON_NAME, found)
     drawing.save("posterior", posterior.draw(found), beside / drawing.FOLDER, "Shares")
     try:
