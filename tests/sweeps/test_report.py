@@ -226,7 +226,7 @@ def test_the_posterior_beside_is_told(folder, page, tmp_path):
     # The figure's texts are drawn as paths; of its own identifiers none is one of the page's.
     assert nodes["posterior-figure"].find("svg") is not None
     whole = text_of(tree)
-    assert "2 settings of them fit best" in whole
+    assert "2 settings of them, which hold 90% of the posterior probability" in whole
     judged = {claim.id: claim.verdict for claim in claims.judge(folder)}
     other = next(name for name, verdict in judged.items() if verdict is Verdict.FAILS)
     assert f"{other}, which fails at the constants of this page, holds in 100% of" in whole
