@@ -67,7 +67,7 @@ from sdpo_jax.program import (
 from sdpo_jax.record import Recorder
 from sdpo_jax.teachers.lessons import lessons_of
 
-# Compiled programs of ``train`` that are kept; each takes a few megabytes.
+# Compiled programs of ``train`` and ``init`` that are kept; each takes a few megabytes.
 _MOST_PROGRAMS = 64
 
 
@@ -173,6 +173,9 @@ def train(
     stop: int | None = None,
 ) -> Result:
     """Train for ``sizes.steps`` steps, from scratch or from a state.
+
+    Under ``jit``, ``vmap`` and the like it is part of what is traced. Called by itself it compiles
+    one program, which is kept for the next call of the same program and shapes.
 
     Args:
         seed: ``[*runs]`` integers from 0 to ``2**32 - 1`` or typed threefry keys
