@@ -62,6 +62,7 @@ def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
     """Seconds of the work of each way and each turn: threads, and so many worker processes."""
     from sweeps.execute import running
     from sweeps.execute.cluster import connected
+    from sweeps.execute.executors import Executor
     from sweeps.file import sweepfile
     from sweeps.system import cache
 
@@ -76,9 +77,7 @@ def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
         for name, count in ways.items():
             with tempfile.TemporaryDirectory() as place:
 
-                def timed(
-                    executor: running.Executor | None, place: str = place, name: str = name
-                ) -> None:
+                def timed(executor: Executor | None, place: str = place, name: str = name) -> None:
                     nonlocal blocks
                     # Every worker gets some of it, and compiles both programs.
                     running.run(Path(place) / "warm", warm, executor=executor)
@@ -130,7 +129,7 @@ def handed_out(count: int) -> dict[str, Any]:
     """Plan so many blocks and hand them out to simulated workers; this process's memory."""
     import distributed
 
-    from sweeps.execute import running
+    from sweeps.execute import running, worker
     from sweeps.execute.cluster import Cluster
     from sweeps.file import sweepfile
     from sweeps.store import folder, tasks
@@ -147,7 +146,8 @@ def handed_out(count: int) -> dict[str, Any]:
         cluster = folder.Folder.open(Path(place) / "out")
         survey = cluster.blocks.survey()
         planned = time.perf_counter() - begun
-        Cluster(client).compute(cluster, set(survey.missing), Control())
+        calls = worker.calls(cluster, survey.missing)
+        Cluster(client).compute(calls, cluster.runs, Control())
     return {
         "blocks": len(cluster.blocks.tasks),
         "submitted": client.submitted,

@@ -11,9 +11,9 @@ from pathlib import Path
 from sweeps.audit.experiments import EXPERIMENTS
 from sweeps.audit.page import render
 from sweeps.audit.plan import Plan
+from sweeps.execute.executors import Executor
 from sweeps.provenance import sources
 from sweeps.store import datasets
-from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import AUDIT
 from sweeps.study import progress
 from sweeps.study.trainer import Trainer
@@ -29,6 +29,7 @@ def audit(
     command: str,
     report: Callable[[str], None] = lambda line: None,
     stop: Callable[[], bool] = lambda: False,
+    executor: Executor | None = None,
 ) -> None:
     """Run every experiment of a plan, save each as it ends, and render the folder.
 
@@ -40,6 +41,7 @@ def audit(
         command: how the caller was started, for the manifest.
         report: told a line for each experiment.
         stop: once true, the blocks under way are finished and the rest left.
+        executor: where blocks are computed; by threads of this process by default.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -52,7 +54,7 @@ def audit(
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
     check_writable(out, "--out")
     with locked(out) as held:
-        _audit(out, held, plan, command, report, stop)
+        _audit(out, held, plan, command, report, stop, executor)
 
 
 def _audit(
@@ -62,10 +64,15 @@ def _audit(
     command: str,
     report: Callable[[str], None],
     stop: Callable[[], bool],
+    executor: Executor | None,
 ) -> None:
-    computes = progress.fingerprint(source_digest())
     description = {AUDIT.entry: dataclasses.asdict(plan)}
-    manifest = progress.begin(out, AUDIT, description, computes, command, EXPERIMENTS)
+    study = progress.begin(
+        *(out, AUDIT, description, source_digest, command, EXPERIMENTS),
+        executor=executor,
+        stop=stop,
+    )
+    manifest = study.manifest
     finished = progress.saved(out, manifest, lambda name: (name, f"league_{name}"))
     manifest["finished"] = sorted(finished)
     under_way = progress.blocks_folder(out)
@@ -85,7 +92,7 @@ def _audit(
         if stop():
             raise Stopped
         # Several grids are trained side by side, each with one worker.
-        trainer = Trainer(under_way, digest(computes), control, done, workers=1)
+        trainer = Trainer(study, under_way, control, done=done, workers=1)
         found = experiment(plan, saved, trainer)
         held.check()
         seconds = time.perf_counter() - begun

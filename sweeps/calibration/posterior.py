@@ -26,9 +26,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sweeps.calibration.run import TITLES
+from sweeps.execute.executors import Executor
 from sweeps.paper import about, claims
 from sweeps.paper.claims import Verdict
-from sweeps.paper.reproduce import Reporter, check_seeds, reproduce, reproduction_fingerprint
+from sweeps.paper.reproduce import Reporter, check_seeds, reproduce, source_digest
 from sweeps.report import drawing
 from sweeps.report.style import RC
 from sweeps.store import datasets
@@ -126,6 +127,7 @@ def study(
     command: str,
     stop: Callable[[], bool] = lambda: False,
     count: int | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Run and judge every setting, and write the table and the figure.
 
@@ -137,6 +139,7 @@ def study(
         command: how the caller was started.
         stop: once true, the block under way is finished and the rest left.
         count: as for ``settings``.
+        executor: where blocks are computed; by threads of this process by default.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -156,12 +159,19 @@ def study(
     }
     check_writable(out, "--out")
     with locked(out):
-        computes = reproduction_fingerprint()
         names = [each.name for each in every]
-        manifest = begin(out, POSTERIOR, description, computes, command, names)
+        manifest = begin(
+            *(out, POSTERIOR, description, source_digest, command, names),
+            executor=executor,
+            stop=stop,
+        ).manifest
         for setting in every:
             folder = out / INNER / setting.name
-            reproduce(folder, seeds, reporter, command, stop, base=setting.numbers, pages=False)
+            reproduce(
+                *(folder, seeds, reporter, command, stop, setting.numbers),
+                pages=False,
+                executor=executor,
+            )
             if setting.name not in manifest["finished"]:
                 manifest["finished"].append(setting.name)
                 datasets.write_manifest(out, manifest)

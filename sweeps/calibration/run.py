@@ -18,7 +18,7 @@ from sdpo_jax import Sizes
 from sweeps.calibration import likelihood
 from sweeps.calibration.design import NAMES, QUICK, Settings
 from sweeps.calibration.saved import described, saved
-from sweeps.execute import threads
+from sweeps.execute.executors import Executor
 from sweeps.paper import about
 from sweeps.provenance import sources
 from sweeps.report import drawing
@@ -30,6 +30,7 @@ from sweeps.store.blocks import SUFFIX
 from sweeps.store.kinds import CALIBRATION
 from sweeps.store.labelled import of_plan
 from sweeps.study import progress
+from sweeps.study.trainer import Trainer
 from sweeps.system import writing
 from sweeps.system.interrupts import Control, Stopped
 from sweeps.system.writing import check_writable, locked
@@ -70,6 +71,7 @@ def calibrate(
     line: str,
     stop: Callable[[], bool] = lambda: False,
     sizes: Sizes | None = None,
+    executor: Executor | None = None,
 ) -> None:
     """Calibrate into a folder.
 
@@ -87,18 +89,23 @@ def calibrate(
     check_writable(out, "--out")
     begun = time.perf_counter()
     with locked(out) as held, Display() as display:
-        computes = progress.fingerprint(sources.source_digest("calibration/design"))
         _check_blocks_alone(out)
-        manifest = progress.begin(
-            out, CALIBRATION, described(settings, sizes), computes, line, NAMES, ignored=_MADE
+        study = progress.begin(
+            *(out, CALIBRATION, described(settings, sizes), source_digest, line, NAMES),
+            ignored=_MADE,
+            executor=executor,
+            stop=stop,
         )
+        manifest = study.manifest
         laid, blocks = saved(out, manifest)
         survey = blocks.survey()
         runs = sum(len(task.keys) for task in blocks.tasks)
         done = sum(len(task.keys) for task in blocks.tasks if task.identity in survey.done)
         display.start("calibrate", done, runs)
         wanted = {task.identity for task in blocks.tasks} - survey.done
-        threads.compute(blocks, wanted, Control(display.advance, stop, held.check))
+        control = Control(display.advance, stop, held.check)
+        blocks.maker = study.maker
+        Trainer(study, out / places.DATA, control).compute(blocks, wanted)
         if blocks.absent():
             raise Stopped
         trained = time.perf_counter() - begun
@@ -123,6 +130,11 @@ def calibrate(
         manifest["finished"] = list(NAMES)
         datasets.write_manifest(out, manifest)
     print(f"{runs:,} runs, {duration(time.perf_counter() - begun)}; {out / CALIBRATION.page}")
+
+
+def source_digest() -> str:
+    """SHA-256 of the code that decides a calibration's numbers."""
+    return sources.source_digest("calibration/design")
 
 
 def _check_blocks_alone(out: Path) -> None:

@@ -13,12 +13,12 @@ from sdpo_jax import Plan, Sizes
 from sweeps.calibration.design import NAMES, Settings, plans
 from sweeps.store import kinds, places
 from sweeps.store.blocks import Known
-from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import CALIBRATION
 from sweeps.store.labelled import of_plan
+from sweeps.store.makers import Makers
 from sweeps.store.places import DATA
 from sweeps.store.tasks import Blocks, tasks_of
-from sweeps.study import progress
+from sweeps.study.elsewhere import computed_with
 
 
 def described(settings: Settings, sizes: Sizes) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def saved(out: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Plan], Bloc
             name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
         }
         laid = plans(Settings(**lists), sizes)
-        mark = digest(progress.computed_with(manifest))
+        accepted = Makers(out, [computed_with(manifest)]).accepted
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{out / places.MANIFEST}: not as a calibration writes it ({error}); allowed: "
@@ -48,7 +48,7 @@ def saved(out: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Plan], Bloc
         ) from None
     known = Known()
     tasks = [task for plan in laid.values() for task in tasks_of(plan, known)]
-    return laid, Blocks(out / DATA, tasks, [mark])
+    return laid, Blocks(out / DATA, tasks, accepted)
 
 
 def load(made: kinds.Made, name: str, lazy: bool | None = None) -> xr.Dataset:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from sweeps.commands.arguments import default
+from sweeps.commands.arguments import Where, default
 from sweeps.commands.studies import run_of_a_size
 
 DEFAULT_SEEDS = 256
@@ -31,17 +31,23 @@ class Audit:
     """Folder of the results."""
     quick: bool = False
     """A first look: small problems, few contenders, 16 seeds."""
+    on: Where = None
+    """As for `run`."""
 
 
 def run(command: Audit, line: str) -> int:
     """Run it, or go on with it."""
     from sweeps.store import kinds
 
-    def begin(out: Path, report: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    def begin(
+        out: Path, report: Callable[[str], None], stop: Callable[[], bool], executor: Any
+    ) -> None:
         from sweeps.audit import plan
         from sweeps.audit.run import audit
 
         seeds = DEFAULT_SEEDS if command.seeds is None else command.seeds
-        audit(out, plan.quick() if command.quick else plan.full(seeds), line, report, stop)
+        audit(
+            out, plan.quick() if command.quick else plan.full(seeds), line, report, stop, executor
+        )
 
     return run_of_a_size(command, kinds.AUDIT, DEFAULT_OUT, QUICK_OUT, begin)

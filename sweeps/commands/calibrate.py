@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from sweeps.commands.arguments import default
+from sweeps.commands.arguments import Where, default
 from sweeps.commands.studies import until_stopped
 
 
@@ -26,12 +27,18 @@ class Calibrate:
     """Problems for each setting."""
     quick: bool = False
     """A first look: few settings, few problems."""
+    on: Where = None
+    """As for `run`."""
 
 
 def run(command: Calibrate, line: str) -> int:
     """Run it, or go on with it."""
     from sweeps.calibration.run import calibrate
 
-    return until_stopped(
-        lambda stop: calibrate(command.out, command.problems, command.quick, line, stop)
-    )
+    def work(stop: Callable[[], bool], executor: Any) -> None:
+        calibrate(
+            *(command.out, command.problems, command.quick, line, stop),
+            executor=executor,
+        )
+
+    return until_stopped(work, command.on)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from sweeps.commands.arguments import default
+from sweeps.commands.arguments import Where, default
 from sweeps.commands.studies import run_of_a_size
 
 DEFAULT_SEEDS = 32
@@ -30,17 +30,23 @@ class InContext:
     """Folder of the results."""
     quick: bool = False
     """A first look: a tiny network and world, few contenders, 8 seeds."""
+    on: Where = None
+    """As for `run`."""
 
 
 def run(command: InContext, line: str) -> int:
     """Run it, or go on with it."""
     from sweeps.store import kinds
 
-    def begin(out: Path, report: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    def begin(
+        out: Path, report: Callable[[str], None], stop: Callable[[], bool], executor: Any
+    ) -> None:
         from sweeps.in_context import plan
         from sweeps.in_context.run import study
 
         seeds = DEFAULT_SEEDS if command.seeds is None else command.seeds
-        study(out, plan.quick() if command.quick else plan.full(seeds), line, report, stop)
+        study(
+            out, plan.quick() if command.quick else plan.full(seeds), line, report, stop, executor
+        )
 
     return run_of_a_size(command, kinds.IN_CONTEXT, DEFAULT_OUT, QUICK_OUT, begin)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from sweeps.commands.arguments import default
+from sweeps.commands.arguments import Where, default
 from sweeps.commands.studies import check_seeds, print_outcome, until_stopped
 
 
@@ -29,6 +29,8 @@ class Posterior:
     """Folder that `calibrate` wrote."""
     quick: bool = False
     """A first look: 3 settings, 16 seeds."""
+    on: Where = None
+    """As for `run`."""
 
 
 def run(command: Posterior, line: str) -> int:
@@ -41,13 +43,16 @@ def run(command: Posterior, line: str) -> int:
     count = 3 if command.quick else None
     out = command.out or Path("results/posterior-quick" if command.quick else "results/posterior")
 
-    def work(stop: Callable[[], bool]) -> None:
+    def work(stop: Callable[[], bool], executor: Any) -> None:
         from sweeps.calibration import posterior
 
         with PaperDisplay() as display:
-            posterior.study(out, command.calibration, seeds, display, line, stop, count)
+            posterior.study(
+                *(out, command.calibration, seeds, display, line, stop, count),
+                executor=executor,
+            )
 
-    status = until_stopped(work)
+    status = until_stopped(work, command.on)
     if status == 0:
         print_outcome(kinds.POSTERIOR, out)
     return status

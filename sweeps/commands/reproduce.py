@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from sweeps.commands.arguments import default
+from sweeps.commands.arguments import Where, default
 from sweeps.commands.studies import check_seeds, print_outcome, until_stopped
 
 DEFAULT_SEEDS = 1000
@@ -29,6 +29,8 @@ class Reproduce:
     """Folder of the results."""
     quick: bool = False
     """A first look: 16 seeds."""
+    on: Where = None
+    """As for `run`."""
 
 
 def run(command: Reproduce, line: str) -> int:
@@ -41,13 +43,13 @@ def run(command: Reproduce, line: str) -> int:
     seeds = usual if command.seeds is None else command.seeds
     out = command.out or (QUICK_OUT if command.quick else DEFAULT_OUT)
 
-    def work(stop: Callable[[], bool]) -> None:
+    def work(stop: Callable[[], bool], executor: Any) -> None:
         from sweeps.paper.reproduce import reproduce
 
         with PaperDisplay() as display:
-            reproduce(out, seeds, display, line, stop)
+            reproduce(out, seeds, display, line, stop, executor=executor)
 
-    status = until_stopped(work)
+    status = until_stopped(work, command.on)
     if status == 0:
         print_outcome(kinds.REPRODUCTION, out)
     return status

@@ -45,10 +45,12 @@ def run(command: Resume, line: str) -> int:
     if made is None:
         sweep = saved_sweep(command.directory)
         return run_into(command.directory, sweep, command.on_change, command.on)
-    for flag, given in (("--on", command.on), ("--on-change", command.on_change)):
-        if given not in (None, "refuse"):
-            raise ValueError(f"{flag}: {given} for {made}; allowed: with a sweep of `run`'s")
+    if command.on_change != "refuse":
+        raise ValueError(
+            f"--on-change: {command.on_change} for {made}; allowed: with a sweep of `run`'s"
+        )
     name, *options = made.arguments
     study, run_study = _STUDIES[name]
-    asked = tyro.cli(study, prog=f"python -m sweeps {name}", args=options)
+    where = [] if command.on is None else ["--on", command.on]
+    asked = tyro.cli(study, prog=f"python -m sweeps {name}", args=[*options, *where])
     return run_study(asked, shlex.join(["python", "-m", "sweeps", *made.arguments]))

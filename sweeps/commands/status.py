@@ -85,8 +85,10 @@ def _of_study(made: Made) -> int:
     from sweeps.report.display import console
     from sweeps.store import datasets, kinds
     from sweeps.store.blocks import SUFFIX
+    from sweeps.store.fingerprints import digest, processor_of
+    from sweeps.store.makers import Makers
     from sweeps.store.places import DATA
-    from sweeps.study import progress
+    from sweeps.study import elsewhere
     from sweeps.system.writing import in_use
 
     at_work = in_use(made.folder)
@@ -127,8 +129,12 @@ def _of_study(made: Made) -> int:
     for path in damaged:
         show(f"  {plain(path)}: damaged", soft_wrap=True)
     with contextlib.suppress(KeyError):
-        last = progress.computed_with(manifest)
-        _made_by(last, {**progress.fingerprint(last["source"]), "source": last["source"]})
+        last = elsewhere.computed_with(manifest)
+        _made_by(last, elsewhere.fingerprint(last["source"]))
+        for place in places:
+            for name, found in Makers(place, [last]).found.items():
+                if name != digest(last):
+                    show(f"  and by {name}, {plain(processor_of(found))}", soft_wrap=True)
     show(f"page      {page if page.is_file() else 'not yet'}", soft_wrap=True)
     _go_on(made.folder, bool(damaged or unfinished or not page.is_file()), at_work)
     return 1 if damaged else 0

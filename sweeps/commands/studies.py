@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,16 +41,16 @@ def run_of_a_size(
     kind: Any,
     full: Path,
     quick: Path,
-    begin: Callable[[Path, Callable[[str], None], Callable[[], bool]], None],
+    begin: Callable[[Path, Callable[[str], None], Callable[[], bool], Any], None],
 ) -> int:
     """Run a study that has a full and a quick size, and print what it found.
 
     Args:
-        command: with ``seeds``, ``out`` and ``quick``.
+        command: with ``seeds``, ``out``, ``quick`` and ``on``.
         kind: of the study.
         full: folder of the full size, if none was given.
         quick: the same of the quick one.
-        begin: runs it into a folder; what is told of its way, and what stops it.
+        begin: runs it into a folder; what is told of its way, what stops it, and its executor.
 
     Returns:
         0, or the status of the signal that ended it.
@@ -58,21 +59,33 @@ def run_of_a_size(
 
     check_seeds(command.seeds, command.quick)
     out = command.out or (quick if command.quick else full)
-    status = until_stopped(lambda stop: begin(out, console(stderr=True).print, stop))
+    tell = console(stderr=True).print
+    status = until_stopped(lambda stop, executor: begin(out, tell, stop, executor), command.on)
     if status == 0:
         print_outcome(kind, out)
     return status
 
 
-def until_stopped(work: Callable[[Callable[[], bool]], None]) -> int:
-    """Do the work of a study; 0, or the status of the signal that ended it."""
+def until_stopped(work: Callable[[Callable[[], bool], Any], None], on: str | None) -> int:
+    """Do the work of a study; 0, or the status of the signal that ended it.
+
+    Args:
+        work: given what stops it, and its executor.
+        on: who computes, ``--on``.
+    """
     from sweeps.system import cache
     from sweeps.system.interrupts import Stopped, stoppable
 
     cache.enable()
-    with stoppable() as stop:
+    with contextlib.ExitStack() as stack:
+        executor = None
+        if on is not None:
+            from sweeps.execute.cluster import connected
+
+            executor = stack.enter_context(connected(on))
+        stop = stack.enter_context(stoppable())
         try:
-            work(stop)
+            work(stop, executor)
         except Stopped:
             print(f"stopped; {GOES_ON}", file=sys.stderr)
             return stop.status

@@ -1,8 +1,8 @@
 """Blocks computed by the processes of a Dask cluster.
 
-A task is a folder and the name of a block. No more tasks are handed out than keep the processes
-busy, so that a sweep of a million blocks takes no more memory here than a small one; a process that
-is lost loses its block under way, which is given to another one.
+A task is a function of a module, a folder and the name of a block. No more tasks are handed out
+than keep the processes busy, so that a sweep of a million blocks takes no more memory here than a
+small one; a process that is lost loses its block under way, which is given to another one.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import re
 import secrets
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sdpo_jax import Progress
 from sdpo_jax.engine.checks import shown
-from sweeps.execute import GivenUp, Lost, worker
-from sweeps.file.sweep import Sweep
-from sweeps.store.folder import Folder
-from sweeps.store.tasks import Task
+from sweeps.execute import GivenUp, Lost
+from sweeps.execute.executors import Call
 from sweeps.system.interrupts import Control, Stopped
 
 # Tasks that are handed out for each thread of the cluster: one works, the other one waits.
@@ -46,7 +43,7 @@ _UNREACHABLE = f"the cluster's scheduler can't be reached any more; {_RUNNING}"
 
 
 class Cluster:
-    """An executor (``sweeps.execute.running.Executor``) of a Dask client's."""
+    """An ``Executor`` of a Dask client's."""
 
     def __init__(self, client: Any):
         """
@@ -55,8 +52,8 @@ class Cluster:
         """
         self.client = client
 
-    def fingerprint(self, sweep: Sweep, stop: Callable[[], bool]) -> dict[str, Any]:
-        """What one of the cluster's processes would compute with.
+    def ask(self, stop: Callable[[], bool], function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function of a module returns in one of the cluster's processes.
 
         Raises:
             Lost: the cluster has no process, or can't be reached.
@@ -64,7 +61,7 @@ class Cluster:
         """
         with _told():
             self._wait_for_worker(stop)
-            future = self.client.submit(worker.fingerprint_here, sweep.text, sweep.name, pure=False)
+            future = self.client.submit(function, *arguments, pure=False)
             try:
                 while not self._finished([future]):
                     if stop():
@@ -106,45 +103,36 @@ class Cluster:
         if self.client.status not in ("running", "connecting"):
             raise Lost(_UNREACHABLE)
 
-    def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
-        """Compute blocks of a folder. Arguments as for ``threads.compute``.
-
-        Raises:
-            Lost: the cluster can't be reached any more; what was saved is kept.
-            GivenUp: blocks that no process survived; the others are done.
-            OtherFingerprint: a process would compute other bits than the folder's.
-        """
-        tasks = [task for task in folder.blocks.tasks if task.identity in wanted]
-        total, done = sum(len(task.keys) for task in tasks), 0
-        left, hurt = deque(tasks), list[str]()
-        path, manifest = str(folder.path.absolute()), worker.name_of(folder.manifest)
-        call = secrets.token_hex(4)
-        under_way: dict[Any, Task] = {}
+    def compute(
+        self, calls: Iterable[Call], runs: int, control: Control, place: str = "blocks"
+    ) -> None:
+        """Compute blocks. Arguments and errors as for ``Executor.compute``."""
+        left, done, hurt = iter(calls), 0, list[str]()
+        following = next(left, None)
+        mark = secrets.token_hex(4)
+        under_way: dict[Any, Call] = {}
         with _told():
             try:
-                while left or under_way:
+                while following is not None or under_way:
                     if control.stop():
-                        left.clear()
-                    while left and len(under_way) < self._room():
+                        following = None
+                    while following is not None and len(under_way) < self._room():
                         control.check()
-                        task = left.popleft()
                         future = self.client.submit(
-                            worker.compute,
-                            path,
-                            manifest,
-                            [task.identity],
-                            key=f"sdpo_jax-block-{call}-{task.identity}",
+                            following.function,
+                            *following.arguments,
+                            key=f"sdpo_jax-block-{mark}-{following.identity}",
                             pure=False,
                         )
-                        under_way[future] = task
+                        under_way[future] = following
+                        following = next(left, None)
                     for future in self._finished(list(under_way)):
-                        task = under_way.pop(future)
-                        seconds = _seconds(future, hurt, task)
+                        call = under_way.pop(future)
+                        seconds = _seconds(future, hurt, call)
                         if seconds is None:
                             continue
-                        done += len(task.keys)
-                        label = task.chunk.group.label
-                        control.progress(Progress("block", label, done, total, seconds))
+                        done += call.runs
+                        control.progress(Progress("block", call.label, done, runs, seconds))
             finally:
                 # Where this ends early: no process begins what nobody waits for.
                 for future in under_way:
@@ -152,7 +140,7 @@ class Cluster:
                         future.cancel()
         if hurt:
             raise GivenUp(
-                f"{folder.path}: {len(hurt)} blocks ended every process that computed them, "
+                f"{place}: {len(hurt)} blocks ended every process that computed them, "
                 f"{', '.join(hurt[:3])}{' ...' if len(hurt) > 3 else ''}; the others are done; "
                 "allowed: the same command to try again, or without --on to see why"
             )
@@ -171,7 +159,7 @@ class Cluster:
         return [future for future in under_way if future.done()]
 
 
-def _seconds(future: Any, hurt: list[str], task: Task) -> float | None:
+def _seconds(future: Any, hurt: list[str], call: Call) -> float | None:
     """What a task took; ``None`` of one that no process survived, whose name is kept."""
     from distributed import KilledWorker
 
@@ -180,7 +168,7 @@ def _seconds(future: Any, hurt: list[str], task: Task) -> float | None:
     try:
         return future.result()
     except KilledWorker:
-        hurt.append(task.identity)
+        hurt.append(call.identity)
         return None
 
 

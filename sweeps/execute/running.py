@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 from sdpo_jax import Progress
-from sweeps.execute import threads
+from sweeps.execute import threads, worker
+from sweeps.execute.executors import Executor
 from sweeps.file.sweep import Sweep
 from sweeps.store.folder import Folder
 from sweeps.store.ownership import claim
@@ -16,18 +16,6 @@ from sweeps.store.places import CLAIMS, DATA, clear_partial_files
 from sweeps.store.tasks import Survey
 from sweeps.system.interrupts import Control
 from sweeps.system.writing import check_writable, locked
-
-
-class Executor(Protocol):
-    """Where blocks are computed, other than by threads of this process."""
-
-    def fingerprint(self, sweep: Sweep, stop: Callable[[], bool]) -> dict[str, Any]:
-        """What computes there; as ``fingerprint``. Raises ``Stopped`` once ``stop`` is true."""
-        ...
-
-    def compute(self, folder: Folder, wanted: set[str], control: Control) -> None:
-        """Compute blocks of a folder; arguments and errors as for ``threads.compute``."""
-        ...
 
 
 def run(
@@ -61,7 +49,9 @@ def run(
     check_writable(path, "--out")
     with locked(path) as held:
         control = Control(progress, stop, held.check)
-        now = None if executor is None else executor.fingerprint(sweep, stop)
+        now = None
+        if executor is not None:
+            now = executor.ask(stop, worker.fingerprint_here, sweep.text, sweep.name)
         folder = claim(path, sweep, on_change, now)
         # Not before the folder is known to be a sweep's.
         clear_partial_files(path)
@@ -75,7 +65,8 @@ def run(
         elif wanted:
             held.check()
             folder.blocks.data.mkdir(parents=True, exist_ok=True)
-            executor.compute(folder, set(wanted), control)
+            runs = sum(len(folder.blocks.by_id[each].keys) for each in wanted)
+            executor.compute(worker.calls(folder, wanted), runs, control, str(folder.path))
     return folder
 
 

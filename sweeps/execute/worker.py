@@ -10,11 +10,13 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sweeps.execute import threads
+from sweeps.execute.executors import Call
 from sweeps.file import sweepfile
 from sweeps.store.fingerprints import fingerprint_of
 from sweeps.store.folder import Folder
@@ -25,6 +27,8 @@ from sweeps.system import cache
 _PATIENCE = 20.0
 
 _OPENING = threading.Lock()
+
+T = TypeVar("T")
 
 
 class Unreachable(ValueError):
@@ -40,6 +44,16 @@ def name_of(manifest: Manifest) -> str:
 def fingerprint_here(text: str, name: str) -> dict[str, Any]:
     """What this process would compute the sweep of a sweep file's text with."""
     return fingerprint_of(sweepfile.parse(text, name))
+
+
+def calls(folder: Folder, wanted: Collection[str]) -> Iterator[Call]:
+    """Those blocks of a folder, for an ``Executor``."""
+    path, manifest = str(folder.path.absolute()), name_of(folder.manifest)
+    for task in folder.blocks.tasks:
+        if task.identity in wanted:
+            arguments = (path, manifest, [task.identity])
+            label = task.chunk.group.label
+            yield Call(task.identity, label, len(task.keys), compute, arguments)
 
 
 def compute(path: str, manifest: str, names: list[str]) -> float:
@@ -67,20 +81,35 @@ def compute(path: str, manifest: str, names: list[str]) -> float:
 @lru_cache(2)
 def _opened(path: str, manifest: str) -> Folder:
     cache.enable()
-    end = time.monotonic() + _PATIENCE
-    while True:
+
+    def here() -> Manifest | str:
         try:
             found = Manifest.read(Path(path))
-            if name_of(found) == manifest:
-                folder = Folder(Path(path), found)
-                folder.admit(fingerprint_of(folder.sweep))
-                return folder
-            problem = "another sweep there"
         except NoSweep as error:
-            problem = str(error).splitlines()[0]
+            return str(error).splitlines()[0]
+        return found if name_of(found) == manifest else "another sweep there"
+
+    folder = Folder(Path(path), reached(path, here))
+    folder.admit(fingerprint_of(folder.sweep))
+    return folder
+
+
+def reached(path: str, look: Callable[[], T | str]) -> T:
+    """What a folder holds, as soon as this process sees it.
+
+    Args:
+        path: the folder.
+        look: what it holds; in words what is in the way, where it does not yet.
+
+    Raises:
+        Unreachable: it does not within some seconds.
+    """
+    end = time.monotonic() + _PATIENCE
+    while isinstance(found := look(), str):
         if time.monotonic() > end:
             raise Unreachable(
-                f"{path}: not reached by a process of the cluster ({problem}); allowed: a folder "
+                f"{path}: not reached by a process of the cluster ({found}); allowed: a folder "
                 "on storage that all of its machines share, under the same path"
             )
         time.sleep(0.5)
+    return found

@@ -21,7 +21,7 @@ from sdpo_jax import compiler_options, problems
 from sdpo_jax.in_context import KINDS, METHODS, Lab, Setting, World, kinds, pretrain, train
 from sdpo_jax.in_context.exact import credit
 from sweeps.in_context.plan import MAIN, PLAIN, PRETRAINING_SEED, REFERENCE, Plan
-from sweeps.in_context.trials import Trial, chosen, fair, heard, lab_of, network_of, trained
+from sweeps.in_context.trials import Trial, chosen, fair, heard, network_of, trained
 from sweeps.study.trainer import Trainer
 from sweeps.system.interrupts import Stopped
 
@@ -171,9 +171,7 @@ def _swept(
     kind = heard(plan, name, last_kind(plan))
     rate, numbers = chosen(_League(plan, results), name, kind)
     trials = [trial(value, seed, rate, numbers) for value in values for seed in plan.evaluation]
-    curves = trained(
-        lab_of(plan, name), _first(plan, results), plan.noise, plan.block, trials, trainer
-    )
+    curves = trained(plan, name, _first(plan, results), trials, trainer)
     shape = (len(values), plan.seeds, -1)
     return xr.Dataset(
         {each: ((axis, "seed", "step"), found.reshape(shape)) for each, found in curves.items()},
@@ -206,10 +204,8 @@ def _attempts(plan: Plan, results: Results, trainer: Trainer) -> xr.Dataset:
     found = []
     for count in plan.attempts:
         trials = [Trial(seed, kind, rate, numbers=numbers) for seed in plan.evaluation]
-        lab = lab_of(plan, MAIN, count)
-        found.append(
-            trained(lab, _first(plan, results, count), plan.noise, plan.block, trials, trainer)
-        )
+        first = _first(plan, results, count)
+        found.append(trained(plan, MAIN, first, trials, trainer, attempts=count))
     return xr.Dataset(
         {
             each: (("attempts", "seed", "step"), np.stack([curves[each] for curves in found]))
@@ -224,8 +220,7 @@ def _watched(plan: Plan, results: Results, trainer: Trainer, *, name: str) -> xr
     kind = heard(plan, name, last_kind(plan))
     rate, numbers = chosen(_League(plan, results), name, kind)
     trials = [Trial(seed, kind, rate, numbers=numbers) for seed in plan.evaluation]
-    lab = lab_of(plan, name, plan.attempts[0], watch=True)
-    curves = trained(lab, _first(plan, results), plan.noise, plan.block, trials, trainer)
+    curves = trained(plan, name, _first(plan, results), trials, trainer, watch=True)
     return xr.Dataset(
         {each: (("seed", "step"), found) for each, found in curves.items()},
         coords={"seed": list(plan.evaluation), "step": np.arange(plan.steps)},

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sdpo_jax.in_context import METHODS, Pretraining, World
 from sdpo_jax.in_context.methods import READ, SCORE, SOLUTION
 
-FIRST_EVALUATION_SEED = 40_000
+FIRST_EVALUATION_SEED = 50_000
 FIRST_TUNING_SEED = 1_000_000
 PRETRAINING_SEED = 0
 
@@ -48,7 +48,7 @@ class Contender:
         return METHODS[self.method].told
 
 
-_STRENGTH = {"strength": (0.3, 1.0)}
+_STRENGTH = {"strength": (0.3, 1.0, 3.0)}
 
 CONTENDERS = {
     contender.method: contender
@@ -160,8 +160,8 @@ def full(seeds: int = 32) -> Plan:
     """The study as it is reported."""
     return Plan(
         seeds=seeds,
-        tuning_seeds=4,
-        steps=60,
+        tuning_seeds=16,
+        steps=100,
         rollouts=32,
         every=10,
         window=10,
@@ -174,7 +174,7 @@ def full(seeds: int = 32) -> Plan:
         contenders=tuple(CONTENDERS),
         pretraining=Pretraining(checkpoints=(0, 100, 200, 400, 1600)),
         attempts=(1, 2, 4),
-        strengths=(0.1, 0.3, 0.6, 1.0, 2.0),
+        strengths=(0.1, 0.3, 1.0, 3.0, 10.0),
         small=(3, 4),
         small_pretraining=Pretraining(checkpoints=(0, 1600)),
         watched=("sdpo_live_forward", "sdpo_composed_forward"),
@@ -183,7 +183,7 @@ def full(seeds: int = 32) -> Plan:
             *("sdpo_composed_forward", "sdpo_composed_reverse", "opsd"),
         ),
         credit_batches=8,
-        credit_steps=30,
+        credit_steps=20,
         block=16,
     )
 

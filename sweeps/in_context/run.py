@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
 from sdpo_jax.grid import default_workers
+from sweeps.execute.executors import Executor
 from sweeps.in_context.experiments import parts
 from sweeps.in_context.page import render
 from sweeps.in_context.plan import Plan
 from sweeps.provenance import sources
 from sweeps.store import datasets
-from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import IN_CONTEXT
 from sweeps.study import progress
 from sweeps.study.trainer import Trainer
@@ -35,6 +34,7 @@ def study(
     command: str,
     report: Callable[[str], None] = lambda line: None,
     stop: Callable[[], bool] = lambda: False,
+    executor: Executor | None = None,
 ) -> None:
     """Run every part of a plan, save each as it ends, and render the folder.
 
@@ -47,6 +47,8 @@ def study(
         command: how the caller was started, for the manifest.
         report: told a line for each part.
         stop: once true, the blocks under way are finished and the rest left.
+        executor: where training is computed; by threads of this process by default. Pretraining and
+            the measurement of credit stay here.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -59,27 +61,28 @@ def study(
         raise ValueError(f"--seeds: {plan.seeds}; allowed: {LEAST_SEEDS} or more")
     check_writable(out, "--out")
     with locked(out) as held:
-        computes = progress.fingerprint(source_digest())
         description = {IN_CONTEXT.entry: dataclasses.asdict(plan)}
-        manifest = progress.begin(out, IN_CONTEXT, description, computes, command, parts(plan))
-        _compute(out, held, plan, manifest, digest(computes), report, stop)
-        begun = time.perf_counter()
+        begun = progress.begin(
+            *(out, IN_CONTEXT, description, source_digest, command, parts(plan)),
+            executor=executor,
+            stop=stop,
+        )
+        _compute(begun, held, plan, report, stop)
+        start = time.perf_counter()
         held.check()
         render(out)
-        report(f"tables, figures and page: {time.perf_counter() - begun:.1f} s")
+        report(f"tables, figures and page: {time.perf_counter() - start:.1f} s")
 
 
 def _compute(
-    out: Path,
+    study: progress.Begun,
     held: Held,
     plan: Plan,
-    manifest: dict[str, Any],
-    fingerprint: str,
     report: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> None:
     """All parts that are not finished, as many at a time as there are processors."""
-    every = parts(plan)
+    out, manifest, every = study.out, study.manifest, parts(plan)
     finished = progress.saved(out, manifest, lambda name: (name,))
     manifest["finished"] = [name for name in every if name in finished]
     for name in manifest["finished"]:
@@ -92,7 +95,7 @@ def _compute(
 
     def work(name: str) -> tuple[xr.Dataset, float]:
         begun = time.perf_counter()
-        trainer = Trainer(progress.blocks_folder(out, name), fingerprint, control)
+        trainer = Trainer(study, progress.blocks_folder(out, name), control)
         return every[name].compute(plan, results, trainer), time.perf_counter() - begun
 
     running: dict[Future[tuple[xr.Dataset, float]], str] = {}

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ from sdpo_jax.in_context import (
 )
 from sweeps.in_context.plan import CONTENDERS, Contender, Plan
 from sweeps.store.blocks import Layout
-from sweeps.study.trainer import Trainer
+from sweeps.study.trainer import Trainer, Wanted
 
 
 @dataclass(frozen=True)
@@ -72,55 +72,71 @@ def lab_of(plan: Plan, method: str, attempts: int = 1, watch: bool = False) -> L
 
 
 def trained(
-    lab: Lab, params: Any, noise: float, block: int, trials: Sequence[Trial], trainer: Trainer
+    plan: Plan,
+    name: str,
+    params: Any,
+    trials: Sequence[Trial],
+    trainer: Trainer,
+    attempts: int | None = None,
+    watch: bool = False,
 ) -> dict[str, np.ndarray]:
     """The curves of trials, ``[trials, steps]`` by name, in blocks of one width.
 
     The width decides a run's last bits; a last block that is not full is filled up.
 
     Args:
-        lab: what is static.
+        plan: of the study.
+        name: of the method.
         params: of the checkpoints, ``[K, ...]``.
-        noise: of the oracle.
-        block: width.
         trials: any number.
         trainer: keeps each block as it is done.
+        attempts: k; the plan's first, if not given.
+        watch: whether the teacher's answers are measured, too.
 
     Raises:
         Stopped: there was a wish to stop before the end.
     """
-    names, program = lab.method.numbers, _program(lab)
-    layout: Layout = {name: ((lab.steps,), "<f4") for name in CURVES}
+    attempts = plan.attempts[0] if attempts is None else attempts
+    lab = lab_of(plan, name, attempts, watch)
+    layout: Layout = {each: ((lab.steps,), "<f4") for each in CURVES}
+    params = jax.tree.map(np.asarray, params)
     given = {
         # The method's loss, which is not in it, is known by the name and the library's code.
         "lab": repr(lab),
         "params": _digest(params),
-        "noise": noise,
+        "noise": plan.noise,
+    }
+    wanted = []
+    for begin in range(0, len(trials), plan.block):
+        chunk = list(trials[begin : begin + plan.block])
+        chunk += chunk[-1:] * (plan.block - len(chunk))
+        asked = {**given, "trials": [astuple(trial) for trial in chunk]}
+        wanted.append(Wanted(asked, (plan, name, attempts, watch, params, chunk)))
+    found = trainer.kept(wanted, lab.method.name, layout, plan.block, curves)
+    return {
+        each: np.concatenate([block[each] for block in found])[: len(trials)] for each in CURVES
     }
 
-    def computed(chunk: Sequence[Trial]) -> dict[str, np.ndarray]:
-        numbers = {
-            name: jnp.asarray([dict(t.numbers).get(name, NUMBERS[name]) for t in chunk])
-            for name in names
-        }
-        curves = program(
-            params,
-            noise,
-            jnp.asarray([t.seed for t in chunk], jnp.int32),
-            kinds([t.kind for t in chunk]),
-            jnp.asarray([t.learning_rate for t in chunk]),
-            jnp.asarray([t.checkpoint for t in chunk], jnp.int32),
-            numbers,
-        )
-        return {name: np.asarray(curves[name]) for name in CURVES}
 
-    found = []
-    for begin in range(0, len(trials), block):
-        chunk = list(trials[begin : begin + block])
-        chunk += chunk[-1:] * (block - len(chunk))
-        asked = {**given, "trials": [astuple(trial) for trial in chunk]}
-        found.append(trainer.kept(asked, lab.method.name, layout, block, partial(computed, chunk)))
-    return {name: np.concatenate([each[name] for each in found])[: len(trials)] for name in CURVES}
+def curves(
+    plan: Plan, name: str, attempts: int, watch: bool, params: Any, trials: Sequence[Trial]
+) -> dict[str, np.ndarray]:
+    """The curves of one block, ``[trials, steps]`` by name. Arguments as for ``trained``."""
+    lab = lab_of(plan, name, attempts, watch)
+    numbers = {
+        each: jnp.asarray([dict(t.numbers).get(each, NUMBERS[each]) for t in trials])
+        for each in lab.method.numbers
+    }
+    found = _program(lab)(
+        params,
+        plan.noise,
+        jnp.asarray([t.seed for t in trials], jnp.int32),
+        kinds([t.kind for t in trials]),
+        jnp.asarray([t.learning_rate for t in trials]),
+        jnp.asarray([t.checkpoint for t in trials], jnp.int32),
+        numbers,
+    )
+    return {each: np.asarray(found[each]) for each in CURVES}
 
 
 def _digest(params: Any) -> str:
@@ -179,7 +195,7 @@ def fair(plan: Plan, name: str, params: Any, trainer: Trainer) -> xr.Dataset:
 
     What is tuned for is the mean reward of the last steps.
     """
-    lab, contender = lab_of(plan, name), CONTENDERS[name]
+    contender = CONTENDERS[name]
     own, settings = kinds_of(plan, name), settings_of(contender)
     tried = [
         Trial(seed, kind, rate, numbers=numbers)
@@ -187,7 +203,7 @@ def fair(plan: Plan, name: str, params: Any, trainer: Trainer) -> xr.Dataset:
         for rate, numbers in settings
         for seed in plan.tuning
     ]
-    tuning = trained(lab, params, plan.noise, plan.block, tried, trainer)
+    tuning = trained(plan, name, params, tried, trainer)
     reward = (
         tuning["reward"][:, -plan.window :]
         .mean(1)
@@ -201,10 +217,11 @@ def fair(plan: Plan, name: str, params: Any, trainer: Trainer) -> xr.Dataset:
         for kind, place in zip(own, best, strict=True)
         for seed in plan.evaluation
     ]
-    curves = trained(lab, params, plan.noise, plan.block, judged, trainer)
+    judgement = trained(plan, name, params, judged, trainer)
     shape = (len(own), plan.seeds, -1)
     data = {
-        each: (("kind", "seed", "step"), values.reshape(shape)) for each, values in curves.items()
+        each: (("kind", "seed", "step"), values.reshape(shape))
+        for each, values in judgement.items()
     }
     data |= {
         "tuned_reward": (("kind",), mean.max(1)),

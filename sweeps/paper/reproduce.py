@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import xarray as xr
 
 from sdpo_jax import Plan, Progress
 from sdpo_jax.grid import compiled_ahead
+from sweeps.execute.executors import Executor
 from sweeps.paper import claims
 from sweeps.paper import experiments as paper
 from sweeps.paper.page import write_report
 from sweeps.paper.render import render
 from sweeps.provenance import sources
 from sweeps.store import datasets
-from sweeps.store.fingerprints import digest
 from sweeps.store.kinds import REPRODUCTION
 from sweeps.study import progress
 from sweeps.study.trainer import Trainer
@@ -63,6 +63,7 @@ def reproduce(
     stop: Callable[[], bool] = lambda: False,
     base: Mapping[str, float] | None = None,
     pages: bool = True,
+    executor: Executor | None = None,
 ) -> None:
     """Run every experiment over ``seeds`` seeds, save each as it ends, and render the folder.
 
@@ -74,6 +75,7 @@ def reproduce(
         stop: once true, the block under way is finished and the rest left.
         base: by name other numbers than the defaults, the engine's or the parts' own.
         pages: whether tables, figures, claims and report are made.
+        executor: where blocks are computed; by threads of this process by default.
 
     Raises:
         Stopped: ``stop`` was true before the end.
@@ -86,7 +88,7 @@ def reproduce(
     out = Path(out_dir)
     check_writable(out, "--out")
     with locked(out) as held:
-        _reproduce(out, held, seeds, reporter, command, stop, base, pages)
+        _reproduce(out, held, seeds, reporter, command, stop, base, pages, executor)
 
 
 def check_seeds(seeds: int) -> None:
@@ -99,9 +101,9 @@ def check_seeds(seeds: int) -> None:
         raise ValueError(f"--seeds: {seeds}; allowed: {claims.MIN_SEEDS} or more")
 
 
-def reproduction_fingerprint() -> dict[str, Any]:
-    """What computes a reproduction here, ``progress.fingerprint``."""
-    return progress.fingerprint(sources.source_digest("study/landscape", "paper/experiments"))
+def source_digest() -> str:
+    """SHA-256 of the code that decides a reproduction's numbers."""
+    return sources.source_digest("study/landscape", "paper/experiments")
 
 
 def _reproduce(
@@ -113,14 +115,17 @@ def _reproduce(
     stop: Callable[[], bool],
     base: Mapping[str, float] | None,
     pages: bool,
+    executor: Executor | None,
 ) -> None:
     configuration = {"seeds": seeds, REPRODUCTION.entry: paper.constants(base)}
-    computes = reproduction_fingerprint()
     command = command or shlex.join(["python", "-m", "sweeps", "reproduce"])
     experiments = paper.experiments(base)
-    manifest = progress.begin(
-        out, REPRODUCTION, configuration, computes, command, experiments, _SPENT
+    study = progress.begin(
+        *(out, REPRODUCTION, configuration, source_digest, command, experiments, _SPENT),
+        executor=executor,
+        stop=stop,
     )
+    manifest = study.manifest
     spent = manifest["wall_time"]
     under_way = progress.blocks_folder(out)
     plans = {
@@ -128,14 +133,15 @@ def _reproduce(
         for name, experiment in experiments.items()
     }
     saved = progress.saved(out, manifest, lambda name: (name,))
+    # Where others compute, they compile.
     ahead = [
         (plan, group)
         for name in plans
-        if name not in saved
+        if name not in saved and executor is None
         for plan in plans[name]
         for group in plan.groups
     ]
-    trainer = Trainer(under_way, digest(computes), Control(stop=stop, check=held.check))
+    trainer = Trainer(study, under_way, Control(stop=stop, check=held.check))
     reporter.whole("reproduce", sum(each.runs(seeds) for each in experiments.values()))
     with compiled_ahead(ahead):
         for name, experiment in experiments.items():

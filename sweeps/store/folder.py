@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sweeps.file import parts
 from sweeps.file.sweep import Sweep
 from sweeps.store import blocks
-from sweeps.store.fingerprints import OtherFingerprint, alike, differences, digest
+from sweeps.store.makers import Makers
 from sweeps.store.manifest import Manifest, parsed
-from sweeps.store.places import DATA, FINGERPRINTS
+from sweeps.store.places import DATA
 from sweeps.store.tasks import Blocks, tasks_of
-from sweeps.system.reading import read_json
-from sweeps.system.writing import write_atomically
 
 
 class Folder:
@@ -31,8 +28,8 @@ class Folder:
                 task for sweep in sweeps for plan in sweep.plans.values()
                 for task in tasks_of(plan, known)
             ]  # fmt: skip
-            self.fingerprints = {digest(found): found for found in manifest.fingerprints}
-            accepted = [*_of_other_machines(path, self.fingerprints), *self.fingerprints]
+            self._makers = Makers(path, manifest.fingerprints)
+            accepted = self._makers.accepted
             whole = Blocks(path / DATA, tasks, accepted)
             # Blocks that only an earlier sweep asked for are left alone.
             if len(sweeps) > 1:
@@ -58,42 +55,17 @@ class Folder:
         Raises:
             OtherFingerprint: it differs in more than the name of the processor, with what differs.
         """
-        known = list(self.fingerprints.values())
-        if not any(alike(now, each) for each in known):
-            raise OtherFingerprint(
-                f"{self.path}: computed with other {differences(known[-1], now)}; allowed: the "
-                "same as there, on processors with the same instruction set"
-            )
-        name = digest(now)
+        name = self._makers.admit(now)
         if name not in self.blocks.accepted:
-            text = json.dumps(now, indent=2, ensure_ascii=False) + "\n"
-            path = self.path / DATA / FINGERPRINTS / f"{name}.json"
-            write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
             self.blocks.accepted.append(name)
-            self.fingerprints[name] = now
         self.blocks.maker = name
+
+    @property
+    def fingerprints(self) -> dict[str, dict[str, Any]]:
+        """By digest those whose blocks count."""
+        return self._makers.found
 
     @property
     def runs(self) -> int:
         """How many different runs the sweep has, those of blocks shared with other sweeps too."""
         return sum(len(task.keys) for task in self.blocks.tasks)
-
-
-def _of_other_machines(path: Path, known: dict[str, dict[str, Any]]) -> list[str]:
-    """Digests of the fingerprints that are alike one of the known and were admitted beside them.
-
-    They are added to the known. Each is named by its content, so no two writers can disagree.
-    """
-    found = []
-    ours = list(known.values())
-    for place in sorted((path / DATA / FINGERPRINTS).glob("[!.]*.json")):
-        try:
-            content = read_json(place)
-        except (ValueError, OSError):
-            continue  # What it computed does not count then, and is computed again.
-        if not isinstance(content, dict) or digest(content) != place.stem:
-            continue
-        if place.stem not in known and any(alike(content, each) for each in ours):
-            found.append(place.stem)
-            known[place.stem] = content
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,16 @@ from typing import Any
 
 from sweeps.file import parts
 from sweeps.file.sweep import Sweep
-from sweeps.store import blocks
+from sweeps.store import blocks, makers
 from sweeps.store.fingerprints import (
     OtherFingerprint,
     alike,
     differences,
     fingerprint_of,
-    processor_of,
 )
 from sweeps.store.folder import Folder
 from sweeps.store.manifest import Manifest, NoSweep, holds_blocks, is_sweep, parsed
-from sweeps.store.places import DATA, FINGERPRINTS, MANIFEST
+from sweeps.store.places import DATA, MANIFEST
 from sweeps.system.writing import Busy, locked
 
 
@@ -63,14 +61,10 @@ def claim(path: Path, sweep: Sweep, on_change: str, now: dict[str, Any] | None =
     kept = manifest.fingerprints
     if on_change == "redo" or not holds_blocks(path):
         kept = (now,)
-        shutil.rmtree(data / FINGERPRINTS, ignore_errors=True)
+        makers.forget(path)
     elif kept[-1] != now:
         if alike(kept[-1], now):
-            print(
-                f"{path}: begun on {processor_of(kept[-1])}, goes on on {processor_of(now)}: the "
-                "same instruction set, so blocks of both count; `status` says how many",
-                file=sys.stderr,
-            )
+            makers.tell(path, kept[-1], now)
         elif on_change == "refuse":
             raise OtherFingerprint(
                 f"{path}: computed with other {differences(kept[-1], now)}; allowed: "
@@ -133,7 +127,7 @@ def adopt(path: Path) -> None:
     with contextlib.suppress(Busy), locked(path):
         wanted = _adopted(path)
         if wanted is not None:
-            shutil.rmtree(path / DATA / FINGERPRINTS, ignore_errors=True)
+            makers.forget(path)
             wanted.write(path)
 
 

@@ -9,78 +9,111 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from sdpo_jax.grid import default_block_width
+from sweeps.execute.executors import Executor
 from sweeps.provenance import sources
-from sweeps.store import datasets, fingerprints, places
+from sweeps.store import datasets, makers, places
+from sweeps.store.fingerprints import alike, digest
 from sweeps.store.kinds import INNER, Kind
+from sweeps.store.makers import Makers
 from sweeps.store.places import clear_partial_files
 from sweeps.study import progress
+from sweeps.study.elsewhere import Place, computed_with, fingerprint_here
 from sweeps.system.writing import remove_partial_files
 
 _BLOCKS = "blocks"
 
 
-def fingerprint(source: str) -> dict[str, Any]:
-    """What a study's bits depend on beside its plan.
+@dataclass(frozen=True)
+class Begun:
+    """A study that a folder was made, or gone on with.
 
-    Args:
-        source: digest of the code that decides them.
+    Attributes:
+        out: its folder.
+        manifest: changed as parts are finished.
+        makers: what computed, and may compute, its blocks.
+        maker: digest of what computes them here.
+        source: a function of a module: digest of the code that decides the study's numbers.
+        executor: where blocks are computed; by threads of this process if ``None``.
     """
-    return {**fingerprints.fingerprint(default_block_width()), "source": source}
 
+    out: Path
+    manifest: dict[str, Any]
+    makers: Makers
+    maker: str
+    source: Callable[[], str]
+    executor: Executor | None
 
-# Entries of a manifest that say what computes.
-_COMPUTES = (
-    *("versions", "device", "compiler", "runtime", "instructions", "flags", "settings"),
-    *("block_width", "source"),
-)
+    @property
+    def accepted(self) -> list[str]:
+        """Digests of what may have computed a block that counts."""
+        if self.executor is not None:
+            self.makers.look()
+        others = [each for each in self.makers.accepted if each != self.maker]
+        # What computes here stands last.
+        return [*others, self.maker]
 
-
-def computed_with(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The fingerprint in a manifest. Raises ``KeyError`` where it has none."""
-    return {name: manifest[name] for name in _COMPUTES}
+    def place(self, folder: Path) -> Place:
+        """Where blocks belong, for another process."""
+        first = digest(computed_with(self.manifest))
+        return Place(str(self.out.absolute()), str(folder.absolute()), first, self.source)
 
 
 def begin(
     out: Path,
     kind: Kind,
     description: Mapping[str, Any],
-    computes: Mapping[str, Any],
+    source: Callable[[], str],
     command: str,
     parts: Iterable[str],
     spent: Mapping[str, float] | None = None,
     ignored: Iterable[str] = (),
-) -> dict[str, Any]:
-    """Make a folder a study's, or go on with it: the manifest, which is written. Whoever calls
-    holds the lock.
+    executor: Executor | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Begun:
+    """Make a folder a study's, or go on with it; its manifest is written. Whoever calls holds the
+    lock.
 
     Args:
         out: an empty or new folder, or one of the same study.
         kind: of the study.
         description: entries of the manifest that say what is run.
-        computes: those that say what computes it, ``fingerprint``. Data of other code, versions or
-            devices have other bits: all parts are run again.
+        source: a function of a module: digest of the code that decides the study's numbers. Data
+            of other code, versions or instruction sets have other bits: all parts are run again.
+            Another processor of the same instruction set is told, and goes on.
         command: how the caller was started.
         parts: the names of all parts.
         spent: the parts of the time that it takes; any, if not given.
         ignored: files that may be there without a manifest.
+        executor: where blocks are computed; by threads of this process by default.
+        stop: once true, nobody is waited for.
 
     Raises:
         ValueError: a folder that holds something else, in one line.
+        Lost: the executor can't be reached.
+        Stopped: ``stop`` was true before it answered.
     """
-    manifest = claim(out, kind, description, computes, spent, ignored)
+    if executor is None:
+        now = fingerprint_here(source)
+    else:
+        now = executor.ask(stop, fingerprint_here, source)
+    manifest = claim(out, kind, description, now, spent, ignored)
+    first = computed_with(manifest)
     clear_partial_files(out)
     for place in (blocks_folder(out), *blocks_folder(out).glob("*/")):
         remove_partial_files(place)
     manifest |= {"command": command, "commit": sources.commit(), "parts": list(parts)}
     # Before the first block, so that the folder is known for what it is.
     datasets.write_manifest(out, manifest)
-    return manifest
+    found = Makers(out, [first])
+    if now != first:
+        makers.tell(out, first, now)
+    return Begun(out, manifest, found, found.admit(now), source, executor)
 
 
 def claim(
@@ -93,7 +126,10 @@ def claim(
 ) -> dict[str, Any]:
     """The manifest to go on from, once it is sure that a folder is not something else's.
 
-    Arguments and errors as for ``begin``.
+    Args:
+        computes: what computes here, ``fingerprint``.
+
+    Other arguments and errors as for ``begin``.
     """
     description = progress.plain(dict(description))
     fresh: dict[str, Any] = {
@@ -128,12 +164,14 @@ def claim(
                 f"--out: {out} holds another {kind.noun} ({_difference(key, found, value)}); "
                 f"{allowed} of the same"
             )
-    if any(found.get(key) != value for key, value in computes.items()):
+    before = {key: found.get(key) for key in computes}
+    if not alike(before, computes):
         return fresh
     # What is not as it is written here is not believed: its parts are run again.
     if not progress.is_progress(found, set(spent) if spent else None):
         return fresh
-    return {**fresh, "finished": found["finished"], "wall_time": found["wall_time"]}
+    # The first one stays: the others stand beside the data.
+    return {**fresh, **before, "finished": found["finished"], "wall_time": found["wall_time"]}
 
 
 def _counts(manifest: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:

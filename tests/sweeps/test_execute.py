@@ -727,6 +727,7 @@ def test_no_more_is_handed_out_than_keeps_the_cluster_busy(out, monkeypatch):
     found = Folder.open(out)
     told = []
     names = {task.identity for task in found.blocks.tasks}
-    cluster.of_client(client).compute(found, names, Control(told.append))
+    calls = worker.calls(found, names)
+    cluster.of_client(client).compute(calls, found.runs, Control(told.append))
     assert client.most <= 8
     assert told[-1].done == told[-1].total == 24000
