@@ -48,7 +48,6 @@ class Contender:
         return METHODS[self.method].told
 
 
-_STRENGTH = {"strength": (0.3, 1.0, 3.0)}
 
 CONTENDERS = {
     contender.method: contender
@@ -64,8 +63,9 @@ CONTENDERS = {
         Contender("sdpo_ema_forward", _FEW, {"teacher_rate": (0.05, 0.3)}),
         Contender("sdpo_frozen_forward"),
         Contender("sdpo_trust_forward", _FEW, {"trust": (0.5, 0.9)}),
-        Contender("sdpo_composed_forward", _FEW, _STRENGTH),
-        Contender("sdpo_composed_reverse", _FEW, _STRENGTH),
+        Contender("sdpo_composed_forward", (1e-3, 3e-3, 1e-2), {"strength": (1.0, 3.0)}),
+        # Its strength is a factor of the gradient, which Adam divides out again.
+        Contender("sdpo_composed_reverse"),
         Contender("grpo_sdpo", _FEW, {"weight": (0.2, 0.5)}),
         Contender("sdft"),
         Contender("opsd"),
@@ -161,7 +161,7 @@ def full(seeds: int = 32) -> Plan:
     return Plan(
         seeds=seeds,
         tuning_seeds=16,
-        steps=100,
+        steps=80,
         rollouts=32,
         every=10,
         window=10,

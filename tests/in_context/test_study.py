@@ -234,15 +234,17 @@ def test_an_interrupted_study_goes_on_and_computes_nothing_twice(tmp_path, monke
     fails = False
     run.study(tmp_path, PLAN, "line")
     assert asked == ["first", "second", "second"]
-    with pytest.raises(ValueError, match=r"another study of networks \(steps 60, asked for 61\)"):
-        run.study(tmp_path, replace(PLAN, steps=61), "line")
+    with pytest.raises(ValueError, match=r"another study of networks \(steps 80, asked for 81\)"):
+        run.study(tmp_path, replace(PLAN, steps=81), "line")
 
 
 SCRIPT = """
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from sdpo_jax.in_context import Pretraining
+from sweeps.execute.cluster import connected
 from sweeps.in_context import run
 from sweeps.in_context.plan import quick
 
@@ -256,11 +258,12 @@ wanted = ("network_1", "league_grpo")
 every = run.parts
 run.parts = lambda plan: {name: every(plan)[name] for name in wanted}
 run.render = lambda out: None
-run.study(Path(sys.argv[1]), plan, "line", print)
+with connected(sys.argv[2]) if sys.argv[2:] else nullcontext() as executor:
+    run.study(Path(sys.argv[1]), plan, "line", print, executor=executor)
 """
 
 
-def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_path):
+def test_a_study_that_is_killed_goes_on_on_a_cluster_to_the_same_bytes(tmp_path):
     environment = {
         **os.environ,
         "PYTHONPATH": os.getcwd(),
@@ -270,8 +273,8 @@ def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_pa
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
-    def begun(out):
-        line = [sys.executable, "-c", SCRIPT, str(out)]
+    def begun(out, *where):
+        line = [sys.executable, "-c", SCRIPT, str(out), *where]
         return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
 
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -292,7 +295,7 @@ def test_a_study_that_is_killed_goes_on_from_its_blocks_to_the_same_bytes(tmp_pa
         kept = set(there.items())
     assert kept
     assert main(["status", str(out)]) == 0
-    assert begun(out).wait(300) == 0
+    assert begun(out, "local:1").wait(300) == 0
     assert not (out / "data" / "blocks").exists()
     for name in ("network_1", "league_grpo"):
         path = f"data/{name}.nc"

@@ -213,6 +213,15 @@ def test_a_damaged_block_of_ones_part_is_computed_again(out, expected):
     assert kills.contents(out) == expected
 
 
+def test_a_damaged_block_is_computed_again_by_a_worker_of_a_cluster(out, expected):
+    assert main(["work", str(out)]) == 0
+    block = block_files(out)[0]
+    block.write_bytes(block.read_bytes()[:-1] + b"x")
+    (call,) = worker.calls(Folder.open(out), {block.stem})
+    assert call.function(*call.arguments) > 0
+    assert kills.contents(out) == expected
+
+
 @pytest.mark.parametrize("name", ["EBADF", "ENOSYS", "ENOLCK"])
 def test_without_locks_two_work_on_one_folder_and_lose_nothing(
     out, expected, capsys, monkeypatch, name
