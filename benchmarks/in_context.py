@@ -1,34 +1,79 @@
 """Training steps a second of the laboratory of networks: ``python -m benchmarks.in_context``.
 
-Whole training runs in blocks, a block for each thread, as the study runs them. The first call
-compiles; then each thread trains blocks until its time is over. What is printed is steps a second
-over all runs, steps a second of processor time (what other work on the machine hardly changes), and
-how many seconds it took to compile.
+Whole training runs in blocks, a block for each thread, as the study runs them, beside the same in
+plain PyTorch where that is installed (``torch_lab.py``), in turns in one run. What is counted is
+steps over all runs, of wall time, of which other work on the machine takes its share, and of
+processor time, on which it has less effect. What a method costs to compile comes first.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import importlib.util
+import shlex
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import tyro
 
-from sdpo_jax import compiler_options
+from benchmarks.peers.common import cores
+from benchmarks.write import Output, shown, spread, table
+from sdpo_jax import compiler_options, problems
 from sdpo_jax.in_context import METHODS, Lab, Setting, Transformer, World, kinds, train
 
+BASE = {"width": 32, "layers": 2, "length": 6, "runs": 16}
+_METHODS = ("grpo", "sdpo_live_forward", "sdpo_composed_forward")
+# What torch_lab.py knows.
+_PEER = ("grpo", "sdpo_live_forward")
+_SCALES = {"width": (16, 64, 128), "layers": (1, 4), "length": (3, 12), "runs": (4, 64)}
+_STEPS, _ROLLOUTS = 20, 32
 
-def measured(
-    method: str, width: int, layers: int, length: int, runs: int, workers: int, seconds: float
-) -> tuple[float, float, float]:
-    """Steps a second over all runs, the same of processor time, and seconds to compile."""
-    world = World(length=length)
-    network = Transformer(world.ids, world.vocab_size, world.places, width=width, layers=layers)
+
+@dataclass(frozen=True)
+class Options:
+    """Steps a second of networks in training, beside PyTorch, and by their sizes."""
+
+    seconds: float = 5.0
+    """Of each measurement."""
+    repeats: int = 3
+    """Measurements of each, of which the median is shown."""
+    scaling: bool = True
+    """Also by width, layers, length and runs."""
+    torch: bool = True
+    """Beside PyTorch, where it is installed."""
+    json: Path | None = None
+    """File of the result (default: results/benchmarks/in_context.json)."""
+
+
+def _world(length: int) -> World:
+    return World(length=length)
+
+
+def _network(world: World, width: int, layers: int) -> Transformer:
+    return Transformer(world.ids, world.vocab_size, world.places, width=width, layers=layers)
+
+
+def ours(
+    method: str, width: int, layers: int, length: int, runs: int
+) -> tuple[Callable[[float], tuple[float, float]], float]:
+    """What measures for so many seconds (steps a second of wall, of processor), and compile time.
+
+    Args:
+        method: its name.
+        width: of the network.
+        layers: of the network.
+        length: T.
+        runs: of a block; each core has one.
+    """
+    world = _world(length)
+    network = _network(world, width, layers)
     first = network.init(jax.random.key(0))
-    lab = Lab(world, network, METHODS[method], steps=20)
+    lab = Lab(world, network, METHODS[method], steps=_STEPS, rollouts=_ROLLOUTS)
     critique = kinds(["critique"])[0]
 
     def run(seed: Any) -> Any:
@@ -39,55 +84,129 @@ def measured(
     compiled = program.lower(jnp.arange(runs)).compile()
     compiling = time.perf_counter() - begun
 
-    def work(worker: int) -> int:
-        blocks, seeds = 0, jnp.arange(runs) + runs * worker
-        while time.perf_counter() < end:
-            jax.block_until_ready(compiled(seeds))
-            blocks += 1
-        return blocks
+    def measure(seconds: float) -> tuple[float, float]:
+        end = time.perf_counter() + seconds
 
-    begun, used = time.perf_counter(), time.process_time()
-    end = begun + seconds
-    with ThreadPoolExecutor(workers) as pool:
-        blocks = sum(pool.map(work, range(workers)))
-    steps = blocks * runs * lab.steps
-    wall, used = time.perf_counter() - begun, time.process_time() - used
-    return steps / wall, steps / used, compiling
+        def work(worker: int) -> int:
+            blocks, seeds = 0, jnp.arange(runs) + runs * worker
+            while blocks == 0 or time.perf_counter() < end:
+                jax.block_until_ready(compiled(seeds))
+                blocks += 1
+            return blocks
+
+        begun, used = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(cores()) as pool:
+            blocks = sum(pool.map(work, range(cores())))
+        steps = blocks * runs * lab.steps
+        return steps / (time.perf_counter() - begun), steps / (time.process_time() - used)
+
+    return measure, compiling
 
 
-def main() -> None:
-    """Measure methods, then how it scales in width, layers, length and runs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
-    parser.add_argument(
-        "--scaling", action="store_true", help="also in width, layers, length, runs"
+def peer(
+    method: str, width: int, layers: int, length: int, runs: int
+) -> Callable[[float], tuple[float, float]]:
+    """The same of PyTorch, whose threads share the cores. Arguments as for ``ours``."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    from benchmarks import torch_lab
+
+    torch.set_num_threads(cores())
+    runs *= cores()
+    world = _world(length)
+    network = _network(world, width, layers)
+    one = network.init(jax.random.key(0))
+    first = torch_lab.stacked(
+        jax.tree.map(lambda each: jnp.broadcast_to(each, (runs, *each.shape)), one)
     )
-    given = parser.parse_args()
-    has_affinity = hasattr(os, "sched_getaffinity")
-    workers = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    base = {"width": 32, "layers": 2, "length": 6, "runs": 16}
-    cases = [
-        ("grpo", base),
-        ("sdpo_live_forward", base),
-        ("sdpo_composed_forward", base),
-    ]
-    if given.scaling:
-        for name, values in {
-            "width": (16, 64), "layers": (1, 4), "length": (3, 12), "runs": (4, 64)
-        }.items():  # fmt: skip
-            cases += [("sdpo_live_forward", {**base, name: value}) for value in values]
-    print(f"{workers} threads; load {os.getloadavg()[0]:.1f}; steps a second over all runs")
-    for method, sizes in cases:
-        rate, of_processor, compiling = measured(
-            method, **sizes, workers=workers, seconds=given.seconds
-        )
-        shown = ", ".join(f"{name} {value}" for name, value in sizes.items())
-        print(
-            f"{method:24s} {shown:44s} {rate:6.0f} steps/s, {of_processor:6.0f} a second of one "
-            f"processor, compiled in {compiling:.1f} s",
-            flush=True,
-        )
+    drawn = problems.sample_problem(jnp.arange(runs), length, world.vocab_size)
+    lab = torch_lab.Lab(method, length, world.vocab_size)
+
+    def measure(seconds: float) -> tuple[float, float]:
+        begun, used = time.perf_counter(), time.process_time()
+        calls = 0
+        while calls == 0 or time.perf_counter() - begun < seconds:
+            lab.train(first, torch_lab.problems_of(drawn), _STEPS, _ROLLOUTS)
+            calls += 1
+        steps = calls * runs * _STEPS
+        return steps / (time.perf_counter() - begun), steps / (time.process_time() - used)
+
+    return measure
+
+
+def _rates(
+    measures: dict[str, Callable[[float], tuple[float, float]]], options: Options
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By name the spread of both rates, measured in turns, after one that does not count."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
+    for turn in range(options.repeats + 1):
+        for name, measure in measures.items():
+            rates = measure(options.seconds if turn else 0.0)
+            if turn:
+                found[name].append(rates)
+    return {
+        name: {
+            what: spread([each[i] for each in rates])
+            for i, what in enumerate(("wall", "processor"))
+        }
+        for name, rates in found.items()
+    }
+
+
+def run(options: Options, line: str) -> None:
+    """Measure, print and save."""
+    output = Output("in_context", "Networks in training", line, options.json)
+    has_torch = options.torch and importlib.util.find_spec("torch") is not None
+    rows, results = [], dict[str, Any]()
+    for method in _METHODS:
+        measure, compiling = ours(method, **BASE)
+        measures = {"JAX": measure}
+        if has_torch and method in _PEER:
+            measures["PyTorch"] = peer(method, **BASE)
+        rates = _rates(measures, options)
+        results[method] = {"compile": compiling, "rates": rates}
+        for name, both in rates.items():
+            mine = rates["JAX"]["wall"]["median"]
+            rows.append(
+                [
+                    f"{METHODS[method].label}, {name}",
+                    shown(both["wall"]),
+                    shown(both["processor"]),
+                    f"{compiling:.1f}" if name == "JAX" else "",
+                    "" if name == "JAX" else f"{mine / both['wall']['median']:.1f}",
+                ]
+            )
+        print(*rows[-1], sep=" | ", flush=True)
+    columns = ["steps a second over all runs", "of one processor", "compile, s", "JAX is faster by"]
+    body = (
+        f"Transformer of {BASE['layers']} layers of width {BASE['width']}, T={BASE['length']}, "
+        f"V=8, {_ROLLOUTS} rollouts, blocks of {BASE['runs']} runs, {cores()} cores; median "
+        f"(range) of {options.repeats} measurements of {options.seconds:g} s, in turns. The "
+        "teachers read a critique.\n\n" + table(["", *columns], rows)
+    )
+    if not has_torch:
+        body += "\nPyTorch was not installed, so it is not compared with.\n"
+    if options.scaling:
+        rows = []
+        method = _METHODS[1]
+        for name, values in _SCALES.items():
+            for value in sorted({*values, BASE[name]}):
+                measure, compiling = ours(method, **{**BASE, name: value})
+                both = _rates({"JAX": measure}, options)["JAX"]
+                results[f"{name} {value}"] = {"compile": compiling, "rates": both}
+                rows.append(
+                    [f"{name} {value}", shown(both["wall"]), shown(both["processor"]),
+                     f"{compiling:.1f}"]
+                )  # fmt: skip
+                print(*rows[-1], sep=" | ", flush=True)
+        body += f"\n{METHODS[method].label} by one size at a time, the others as above:\n\n"
+        body += table(["", *columns[:3]], rows)
+    output.save(body, {"options": asdict(options) | {"json": None}, **results})
 
 
 if __name__ == "__main__":
-    main()
+    chosen = tyro.cli(Options, prog="python -m benchmarks.in_context")
+    given = [f"--seconds={chosen.seconds:g}", f"--repeats={chosen.repeats}"]
+    given += [] if chosen.scaling else ["--no-scaling"]
+    given += [] if chosen.torch else ["--no-torch"]
+    run(chosen, shlex.join(["python", "-m", "benchmarks.in_context", *given]))

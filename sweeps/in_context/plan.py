@@ -48,7 +48,6 @@ class Contender:
         return METHODS[self.method].told
 
 
-
 CONTENDERS = {
     contender.method: contender
     for contender in (

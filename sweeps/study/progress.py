@@ -47,7 +47,7 @@ class Begun:
     makers: Makers
     maker: str
     source: Callable[[], str]
-    executor: Executor | None
+    executor: Executor | None = None
 
     @property
     def accepted(self) -> list[str]:

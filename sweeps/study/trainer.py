@@ -18,6 +18,7 @@ from sweeps.execute.executors import Call
 from sweeps.store import blocks
 from sweeps.store.blocks import DamagedBlock, Layout
 from sweeps.store.labelled import FINISHED, of_plan
+from sweeps.store.makers import Makers
 from sweeps.store.tasks import Blocks, tasks_of
 from sweeps.study import elsewhere
 from sweeps.study.progress import Begun
@@ -62,6 +63,16 @@ class Trainer:
     there: Callable[[int], None] = lambda runs: None
     done: Callable[[int], None] = lambda runs: None
     workers: int | None = None
+
+    @classmethod
+    def by_hand(cls, folder: Path, fingerprint: str) -> Trainer:
+        """A trainer of no study, for a script.
+
+        Args:
+            folder: of the blocks; made if there is none.
+            fingerprint: says what computes. Blocks of another one are computed again.
+        """
+        return cls(Begun(folder, {}, Makers(folder, []), fingerprint, lambda: fingerprint), folder)
 
     def train(self, plan: Plan) -> xr.Dataset:
         """The outcome of a plan, as ``run_grid``'s.

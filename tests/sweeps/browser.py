@@ -88,13 +88,13 @@ class Browser:
             time.sleep(0.1)
         return found
 
-    def click(self, x: float, y: float) -> None:
-        """Press and release the mouse there."""
+    def click(self, x: float, y: float, shift: bool = False) -> None:
+        """Press and release the mouse there, with the key Shift down or not."""
         for kind, pressed in (("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)):
             button = "none" if kind == "mouseMoved" else "left"
             self._ask(
                 "Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, buttons=pressed,
-                clickCount=int(kind != "mouseMoved"),
+                clickCount=int(kind != "mouseMoved"), modifiers=8 * shift,
             )  # fmt: skip
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:

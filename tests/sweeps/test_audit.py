@@ -20,8 +20,7 @@ from sweeps.audit.contenders import CONTENDERS, FEEDBACK_ONLY
 from sweeps.audit.readers import READINGS
 from sweeps.paper.claims import Verdict
 from sweeps.statistics import Interval
-from sweeps.store import blocks, kinds
-from sweeps.study import progress
+from sweeps.store import blocks
 from sweeps.system import interrupts
 
 FULL, QUICK = plan.full(), plan.quick()
@@ -120,9 +119,8 @@ def test_the_best_setting_is_the_one_of_the_largest_mean_reward():
 def test_reward_and_entropy_are_of_the_same_steps(tmp_path):
     # All of them, so that the last steps' means are the means.
     sizes = Sizes(length=2, vocab_size=3, rollouts=4, steps=12, final_window=12)
-    study = progress.begin(tmp_path, kinds.AUDIT, {"plan": {}}, run.source_digest, "line", [])
     data = trials.train(
-        trials.Trainer(study, tmp_path / "blocks"),
+        trials.Trainer.by_hand(tmp_path, "mine"),
         CONTENDERS["sdpo_annealed"],
         {"learning_rate": [10.0], "final_strength": [0.0]},
         range(4),

@@ -140,13 +140,16 @@ FIGURES = """(() => {
   if (typeof Bokeh !== "undefined") for (const view of Object.values(Bokeh.index)) look(view);
   return found.filter(view => view.el.getBoundingClientRect().width > 100);
 })()"""
-POINT = f"""(() => {{
+POINT = f"""(index => {{
   const view = {FIGURES}[0], box = view.el.getBoundingClientRect();
   const points = view.model.renderers.find(each => each.glyph.type === "Scatter");
   const data = points.data_source.data, glyph = points.glyph;
-  return [box.x + view.frame.x_scale.compute([...data[glyph.x.field]][2]),
-          box.y + view.frame.y_scale.compute([...data[glyph.y.field]][2])];
-}})()"""
+  return [box.x + view.frame.x_scale.compute([...data[glyph.x.field]][index]),
+          box.y + view.frame.y_scale.compute([...data[glyph.y.field]][index])];
+}})"""
+# The mean curves, which are drawn with a thick line.
+CURVES = f"""{FIGURES}[1].model.renderers.filter(
+  each => each.glyph.type === "Line" && each.glyph.line_width.value > 2).length"""
 CHOOSE = """(() => {
   const all = [...Bokeh.documents[0]._all_models.values()];
   all.find(each => each.title === "x axis").value = "step";
@@ -190,8 +193,14 @@ def test_the_page_draws_and_a_click_shows_curves(tmp_path, capsys):
     with served(out) as address, Browser() as browser:
         browser.open(address, 1280, 1000, False)
         assert browser.wait(f"{FIGURES}.length") == 1
-        browser.click(*browser.value(POINT))
+        browser.click(*browser.value(f"{POINT}(2)"))
         assert browser.wait(f"{FIGURES}.length === 2")
+        assert browser.value(CURVES) == 1
+        # With Shift another one comes beside it; without, in its place.
+        browser.click(*browser.value(f"{POINT}(1)"), shift=True)
+        assert browser.wait(f"{FIGURES}.length === 2 && {CURVES} === 2")
+        browser.click(*browser.value(f"{POINT}(0)"))
+        assert browser.wait(f"{FIGURES}.length === 2 && {CURVES} === 1")
         # Another choice draws anew.
         assert browser.value(CHOOSE)
         assert browser.wait(f"{FIGURES}[0].model.x_range.end > 15")
