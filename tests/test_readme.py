@@ -74,6 +74,20 @@ def test_the_audits_verdicts_are_those_of_its_results():
     assert [row for row in rows if row not in marked("audit: results/audit")] == []
 
 
+def test_the_networks_verdicts_and_rewards_are_those_of_their_results():
+    text = marked("in_context: results/in_context")
+    verdicts = json.loads((ROOT / "results/in_context/verdicts.json").read_text())
+    for each in verdicts:
+        assert f"| {each['id']} | {each['claim']} | {each['verdict']} |" in text
+    with (ROOT / "results/in_context/tables/league.csv").open() as file:
+        league = {(row["label"], row["feedback"]): row for row in csv.DictReader(file)}
+    rows = [line.strip("| ").split(" | ") for line in text.strip().splitlines()[2:10]]
+    for told, label, *rewards in rows:
+        for kind, shown in zip(("binary", "continuous", "critique"), rewards, strict=True):
+            row = league[label, kind]
+            assert (told, shown) == (row["told"], f"{float(row['reward']):.2f}"), label
+
+
 def test_the_audits_league_is_that_of_its_results():
     with (ROOT / "results/audit/tables/league.csv").open() as file:
         league = list(csv.DictReader(file))

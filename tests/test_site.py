@@ -186,6 +186,7 @@ def test_how_long_is_what_the_results_say():
         f"{middle(start['reproduce']['warm']['seconds']):.0f} s",
         f"{middle(start['reproduce']['cold']['seconds']):.0f} s",
         f"{sum(read('audit/manifest.json')['wall_time'].values()) / 60:.0f} min",
+        f"{sum(read('in_context/manifest.json')['wall_time'].values()) / 2 / 60:.0f} min",
         f"{read('calibration/calibration.json')['made']['seconds'] / 60:.0f} min",
         f"{min(wall for wall, _ in overhead['folder']):.1f} s",
         f"{min(overhead['resume']):.1f} s",

@@ -40,8 +40,9 @@ GROUP_LABELS = {
 # Colour and line of the methods that stand for their kind.
 _LOOKS = {
     "grpo": ("#D55E00", "--"),
-    "rloo": ("#E69F00", ":"),
+    "ppo": ("#E69F00", "--"),
     "sdpo_live_forward": ("#56B4E9", "-"),
+    "sdpo_ema_forward": ("#56B4E9", "-."),
     "sdpo_frozen_forward": ("#999999", "-"),
     "sdpo_composed_forward": ("#0072B2", "-"),
     "grpo_sdpo": ("#009E73", "-."),

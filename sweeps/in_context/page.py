@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sdpo_jax.in_context import METHODS
-from sweeps.in_context import analysis, figures, verdicts
+from sweeps.in_context import analysis, figures, summary, verdicts
 from sweeps.in_context.analysis import Row
+from sweeps.in_context.experiments import league_name
 from sweeps.in_context.plan import (
     FIRST_EVALUATION_SEED,
     FIRST_TUNING_SEED,
@@ -43,7 +44,7 @@ def render(out: Path) -> list[Path]:
     paths += figures.write_figures(plan, results, out)
     title = "Verdicts on a self-teacher that reads its feedback"
     paths += page.write_verdicts(out, claims, page.markdown(title, claims, False))
-    paths.append(writing.write_text(out / PAGE, _page(out, plan, claims, rows, manifest)))
+    paths.append(writing.write_text(out / PAGE, _page(out, plan, results, claims, rows, manifest)))
     return paths
 
 
@@ -56,6 +57,7 @@ def summary_lines(out: Path) -> list[str]:
 def _page(
     out: Path,
     plan: Plan,
+    results: analysis.Results,
     claims: list[Claim],
     rows: Mapping[str, list[Row]],
     manifest: Mapping[str, Any],
@@ -72,6 +74,13 @@ def _page(
         figures.FIGURES,
         manifest,
         claims=claims,
+        sentences=summary.summary(
+            plan,
+            rows["league"],
+            rows["skill"],
+            float(analysis.at_start(results[league_name(REFERENCE)]).mean()),
+            float(results["range"].best.mean()),
+        ),
         groups=groups,
         labels=figures.GROUP_LABELS,
         plan=plan,

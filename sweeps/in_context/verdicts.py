@@ -41,7 +41,7 @@ def n1(plan: Plan, results: Results) -> Judgement:
     (chosen on tuning seeds). Holds if above -0.01 under every kind, fails if below under one;
     undecided otherwise. Joint intervals over the kinds.
     """
-    found = _against(plan, results, _distilling(PLAIN), group(plan, SCORE))
+    found = _against(plan, results, distilling(PLAIN), group(plan, SCORE))
     truths = [above(interval, -REWARD_MARGIN) for *_, interval in found]
     lines = _lines(found) + tuple(
         f"{kind}: from {number(at_start(data).mean())} to {number(at_end(plan, data).mean())} with "
@@ -66,7 +66,7 @@ def n2(plan: Plan, results: Results) -> Judgement:
     that is the network reading (each chosen on tuning seeds). Holds if above 0.01 under every kind;
     fails if not under one; undecided otherwise. Joint intervals over the kinds.
     """
-    found = _against(plan, results, _distilling(COMPOSED), _distilling(PLAIN))
+    found = _against(plan, results, distilling(COMPOSED), distilling(PLAIN))
     truths = [above(interval, REWARD_MARGIN) for *_, interval in found]
     worst = min(found, key=lambda each: float(each[-1].estimate))
     return Judgement(
@@ -193,7 +193,7 @@ def n5(plan: Plan, results: Results) -> Judgement:
     )
 
 
-def _distilling(names: tuple[str, ...]) -> tuple[str, ...]:
+def distilling(names: tuple[str, ...]) -> tuple[str, ...]:
     """Those that learn from a teacher alone, who reads feedback on each rollout."""
     return tuple(name for name in names if name.startswith("sdpo_"))
 
