@@ -61,8 +61,7 @@ class Options:
 def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
     """Seconds of the work of each way and each turn: threads, and so many worker processes."""
     from sweeps.execute import running
-    from sweeps.execute.cluster import connected
-    from sweeps.execute.executors import Executor
+    from sweeps.execute.cluster import Cluster, connected
     from sweeps.file import sweepfile
     from sweeps.system import cache
 
@@ -77,10 +76,12 @@ def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
         for name, count in ways.items():
             with tempfile.TemporaryDirectory() as place:
 
-                def timed(executor: Executor | None, place: str = place, name: str = name) -> None:
+                def timed(executor: Cluster | None, place: str = place, name: str = name) -> None:
                     nonlocal blocks
-                    # Every worker gets some of it, and compiles both programs.
-                    running.run(Path(place) / "warm", warm, executor=executor)
+                    if executor is None:
+                        running.run(Path(place) / "warm", warm)
+                    else:
+                        _warmed(executor.client, Path(place), warm)
                     begun = time.perf_counter()
                     made = running.run(Path(place) / "out", sweep, executor=executor)
                     found.setdefault(name, []).append(time.perf_counter() - begun)
@@ -92,6 +93,18 @@ def times(runs: int, repeats: int, workers: tuple[int, ...]) -> dict[str, Any]:
                     with connected(f"local:{count}") as executor:
                         timed(executor)
     return {"cores": cores, "blocks": blocks, "seconds": found}
+
+
+def _warmed(client: Any, place: Path, warm: Any) -> None:
+    """Have every worker compute a folder of its own, and so compile both programs."""
+    from sweeps.execute import running, worker
+    from sweeps.store.folder import Folder
+
+    for number, address in enumerate(client.scheduler_info()["workers"]):
+        running.prepare(place / f"warm{number}", warm)
+        folder = Folder.open(place / f"warm{number}")
+        given = (str(folder.path), worker.name_of(folder.manifest), list(folder.blocks.by_id))
+        client.submit(worker.compute, *given, workers=[address], pure=False).result()
 
 
 class _Simulated:

@@ -109,9 +109,8 @@ def torture(options: Options, folder: Path | None = None) -> Outcome:
         before: set[str] = set()
         saved: set[str] = set()
         while len(outcome.kills) < options.kills:
-            # Each time it has less left to do.
-            least = 0.05 * undisturbed
-            seconds = rng.uniform(least, max(2 * least, undisturbed / (1 + len(outcome.kills))))
+            # Short enough that several kills meet one study, long enough that some work is done.
+            seconds = rng.uniform(0.1, 0.3) * undisturbed
             child = start(*study, str(out))
             time.sleep(seconds)
             child.kill()

@@ -29,6 +29,7 @@ from sweeps.calibration.run import TITLES
 from sweeps.execute.executors import Executor
 from sweeps.paper import about, claims
 from sweeps.paper.claims import Verdict
+from sweeps.paper.claims.registry import CLAIMS
 from sweeps.paper.reproduce import Reporter, check_seeds, reproduce, source_digest
 from sweeps.report import drawing
 from sweeps.report.style import RC
@@ -282,16 +283,17 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"They hold {100 * found['covered']:.0f}% of the posterior, and shares are of that. With "
         f"fewer seeds than the report has, more is undecided. Made by `{found['command']}`.",
         "",
-        "| claim | defaults | holds | another reason | undecided | contradicts | fails | "
-        "changes with |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| id | claim | defaults, {found['seeds']} seeds | holds | another reason | undecided | "
+        "contradicts | fails | changes with |",
+        "|---" * 9 + "|",
     ]
     order = list(_COLOURS)
     for row in found["claims"]:
         shares = [f"{100 * row['shares'][verdict.value]:.0f}%" for verdict in order]
         constant = row["changes_with"] or ""
         lines.append(
-            f"| {row['id']} | {row['defaults']} | {' | '.join(shares)} | {capital(constant)} |"
+            f"| {row['id']} | {CLAIMS[row['id']]} | {row['defaults']} | {' | '.join(shares)} | "
+            f"{capital(constant)} |"
         )
     return "\n".join(lines) + "\n"
 

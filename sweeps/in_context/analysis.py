@@ -111,6 +111,28 @@ def league_rows(plan: Plan, results: Results) -> list[Row]:
     return rows
 
 
+def curves_rows(plan: Plan, results: Results) -> list[Row]:
+    """Every contender's reward and entropy on the way, under every kind of feedback."""
+    rows = []
+    for kind in plan.kinds:
+        for name in plan.contenders:
+            data = of(plan, results, name, kind)
+            for step in (*range(0, plan.steps, plan.every), plan.steps - 1):
+                at = data.isel(step=step)
+                rows.append(
+                    {
+                        "contender": name,
+                        "label": METHODS[name].label,
+                        "feedback": kind,
+                        "step": step,
+                        **ends(statistics.mean(at.reward.values.astype(float)), "reward"),
+                        **ends(statistics.mean(at.entropy.values.astype(float)), "entropy"),
+                        "seeds": plan.seeds,
+                    }
+                )
+    return rows
+
+
 def tuning_rows(plan: Plan, results: Results) -> list[Row]:
     """Every setting that was tried, with its mean reward over tuning seeds."""
     rows = []
@@ -259,6 +281,7 @@ def teacher_rows(plan: Plan, results: Results) -> list[Row]:
 
 TABLES: dict[str, Callable[[Plan, Results], list[Row]]] = {
     "league": league_rows,
+    "curves": curves_rows,
     "networks": networks_rows,
     "skill": skill_rows,
     "strength": strength_rows,

@@ -43,7 +43,8 @@ def n1(plan: Plan, results: Results) -> Judgement:
     """
     found = _against(plan, results, distilling(PLAIN), group(plan, SCORE))
     truths = [above(interval, -REWARD_MARGIN) for *_, interval in found]
-    lines = _lines(found) + tuple(
+    lines = (*_lines(found), *_lines(_pairs(plan, results, found)))
+    lines += tuple(
         f"{kind}: from {number(at_start(data).mean())} to {number(at_end(plan, data).mean())} with "
         f"{METHODS[name].label}"
         for kind, name, *_ in found
@@ -74,8 +75,9 @@ def n2(plan: Plan, results: Results) -> Judgement:
         None,
         _smallest(found),
         conditions.verdict(every(*truths)),
-        f"composing with the student brings at least {shown(worst[-1], True)}, under {worst[0]} "
-        f"feedback ({METHODS[worst[1]].label} against {METHODS[worst[2]].label})",
+        f"where composing with the student does worst, under {worst[0]} feedback, its reward is "
+        f"{shown(worst[-1], True)} from the other's ({METHODS[worst[1]].label} against "
+        f"{METHODS[worst[2]].label})",
         evidence=_lines(found),
     )
 
@@ -110,7 +112,8 @@ def n3(plan: Plan, results: Results) -> Judgement:
         None,
         _smallest(found),
         conditions.verdict(every(*truths)),
-        f"the least lead in credit is {shown(worst[-1], True)} ({worst[0]}, {worst[1]})",
+        f"where it does worst ({worst[0]}, {worst[1]}), its credit less GRPO's is "
+        f"{shown(worst[-1], True)}",
         evidence=tuple(lines),
     )
 
@@ -151,8 +154,8 @@ def n4(plan: Plan, results: Results) -> Judgement:
         None,
         conditions.largest(_stacked(intervals)),
         conditions.verdict(every(*truths)),
-        f"at equal reward its entropy is at most {shown(least[-1], True)} nats a token from GRPO's "
-        f"({least[0]})",
+        f"where it costs least ({least[0]}), its entropy less GRPO's at equal reward is "
+        f"{shown(least[-1], True)} nats a token",
         evidence=tuple(lines),
     )
 
@@ -209,6 +212,26 @@ def _against(
         first, second = (at_end(plan, of(plan, results, name, kind)) for name in (one, two))
         found.append((kind, one, two, statistics.paired_difference(first, second, level)))
     return found
+
+
+def _pairs(
+    plan: Plan, results: Results, found: list[tuple[str, str, str, Interval]]
+) -> list[tuple[str, str, str, Interval]]:
+    """The first of each against the reference method."""
+    level = joint(len(plan.kinds))
+    return [
+        (
+            kind,
+            name,
+            REFERENCE,
+            statistics.paired_difference(
+                at_end(plan, of(plan, results, name, kind)),
+                at_end(plan, of(plan, results, REFERENCE, kind)),
+                level,
+            ),
+        )
+        for kind, name, *_ in found
+    ]
 
 
 def _lines(found: list[tuple[str, str, str, Interval]]) -> tuple[str, ...]:

@@ -154,6 +154,24 @@ def test_distillation_gradients_are_those_by_hand(name):
     np.testing.assert_allclose(found, by_hand / batch.tokens.size, atol=1e-6)
 
 
+def test_a_composed_teachers_strength_is_a_factor_of_the_reverse_gradient():
+    """So Adam divides it out, and the study does not tune it; the forward one's is not."""
+    rng = np.random.default_rng(5)
+    student, said = (jnp.asarray(rng.normal(size=(6, 3, 5)), jnp.float32) for _ in range(2))
+
+    def gradient(divergence, strength):
+        def loss(logits):
+            teacher = losses.frozen(logits + strength * said)
+            return losses.distillation(logits, teacher, divergence=divergence).mean()
+
+        return jax.grad(loss)(student)
+
+    one, three = (gradient("reverse_kl", strength) for strength in (1.0, 3.0))
+    np.testing.assert_allclose(three, 3 * one, rtol=1e-4, atol=1e-7)
+    one, three = (gradient("forward_kl", strength) for strength in (1.0, 3.0))
+    assert abs(three - 3 * one).max() > 0.1 * abs(one).max()
+
+
 def test_a_mixture_is_of_both():
     student, batch = batch_of(np.random.default_rng(2))
     parts = [METHODS[name].loss(student, batch, NUMBERS) for name in ("sdpo_live_forward", "grpo")]

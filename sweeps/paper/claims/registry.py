@@ -19,6 +19,8 @@ def rule_text(rule: Callable[..., Any]) -> str:
 
 
 RULES: dict[str, Callable[[Results], Claim]] = {}
+# By identifier what is claimed.
+CLAIMS: dict[str, str] = {}
 
 
 def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
@@ -51,7 +53,7 @@ def judges(identifier: str, claim: str, where: str) -> Callable[[Rule], Rule]:
                 evidence=found.evidence,
             )
 
-        RULES[identifier] = judged
+        RULES[identifier], CLAIMS[identifier] = judged, claim
         return rule
 
     return register
