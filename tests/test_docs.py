@@ -133,7 +133,9 @@ def test_a_selection_by_keyword_would_be_found():
     assert not selections_by_keyword('data.sel(noise=0.1, method="nearest")')
 
 
-@pytest.mark.parametrize("folder", ["audit", "benchmarks", "calibration", "paper"])
+@pytest.mark.parametrize(
+    "folder", ["audit", "benchmarks", "calibration", "in_context", "paper", "posterior"]
+)
 def test_no_result_names_a_place_on_the_machine_that_made_it(folder):
     names = re.compile(r"(?<![\w.:/-])/(?:tmp|home|root|work|Users|var)/")
     for path in (ROOT / "results" / folder).rglob("*"):

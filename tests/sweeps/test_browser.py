@@ -76,6 +76,7 @@ def pages(tmp_path_factory):
         "sweep": (out / "report.html", 10),
         "committed paper": (results / "paper" / "report.html", 8),
         "committed audit": (results / "audit" / "audit.html", 9),
+        "committed networks": (results / "in_context" / "in_context.html", 7),
     }
 
 
@@ -91,7 +92,9 @@ UNNAMED = """[...document.querySelectorAll("table:has(th) td")]
     ("width", "height", "phone"),
     [(1440, 900, False), (1280, 800, False), (800, 1200, False), (390, 844, True)],
 )
-@pytest.mark.parametrize("name", ["paper", "sweep", "committed paper", "committed audit"])
+@pytest.mark.parametrize(
+    "name", ["paper", "sweep", "committed paper", "committed audit", "committed networks"]
+)
 def test_no_errors_no_overflow_every_figure_visible(browser, pages, name, width, height, phone):
     page, figures = pages[name]
     browser.open(page, width, height, phone)
