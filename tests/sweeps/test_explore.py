@@ -194,8 +194,7 @@ def test_the_page_draws_and_a_click_shows_curves(tmp_path, capsys):
         browser.open(address, 1280, 1000, False)
         assert browser.wait(f"{FIGURES}.length") == 1
         browser.click(*browser.value(f"{POINT}(2)"))
-        assert browser.wait(f"{FIGURES}.length === 2")
-        assert browser.value(CURVES) == 1
+        assert browser.wait(f"{FIGURES}.length === 2 && {CURVES} === 1")
         # With Shift another one comes beside it; without, in its place.
         browser.click(*browser.value(f"{POINT}(1)"), shift=True)
         assert browser.wait(f"{FIGURES}.length === 2 && {CURVES} === 2")
