@@ -32,7 +32,8 @@ class Audit:
     quick: bool = False
     """A first look: small problems, few contenders, 16 seeds."""
     on: Where = None
-    """As for `run`."""
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine."""
 
 
 def run(command: Audit, line: str) -> int:

@@ -28,7 +28,8 @@ class Calibrate:
     quick: bool = False
     """A first look: few settings, few problems."""
     on: Where = None
-    """As for `run`."""
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine."""
 
 
 def run(command: Calibrate, line: str) -> int:

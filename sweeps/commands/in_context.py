@@ -31,7 +31,8 @@ class InContext:
     quick: bool = False
     """A first look: a tiny network and world, few contenders, 8 seeds."""
     on: Where = None
-    """As for `run`."""
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine."""
 
 
 def run(command: InContext, line: str) -> int:

@@ -30,7 +30,8 @@ class Posterior:
     quick: bool = False
     """A first look: 3 settings, 16 seeds."""
     on: Where = None
-    """As for `run`."""
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine."""
 
 
 def run(command: Posterior, line: str) -> int:

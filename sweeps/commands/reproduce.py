@@ -30,7 +30,8 @@ class Reproduce:
     quick: bool = False
     """A first look: 16 seeds."""
     on: Where = None
-    """As for `run`."""
+    """Who computes: the address of a Dask scheduler, such as tcp://host:8786, or local:N for N
+    processes on this machine."""
 
 
 def run(command: Reproduce, line: str) -> int:
