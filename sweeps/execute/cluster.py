@@ -251,7 +251,8 @@ def _processes(count: int) -> Any:
 
     options: dict[str, Any] = {
         "threads_per_worker": 1,
-        "dashboard_address": None,
+        # None is not none, but port 8787, which two at a time quarrel about.
+        "dashboard_address": "127.0.0.1:0",
         # A block and its program are small; the machine's memory is not divided by hand.
         "memory_limit": 0,
     }

@@ -11,7 +11,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -75,15 +75,15 @@ def fingerprint_here(source: Callable[[], str]) -> dict[str, Any]:
     return fingerprint(source())
 
 
-def packed(plan: Plan) -> bytes:
-    """A plan in a form that travels."""
+def packed(plans: Sequence[Plan]) -> bytes:
+    """Plans in a form that travels."""
     import cloudpickle
 
-    return cloudpickle.dumps(plan)
+    return cloudpickle.dumps(list(plans))
 
 
-def train(place: Place, plan: bytes, name: str) -> float:
-    """Compute a block of a plan and write it; return the seconds that it took.
+def train(place: Place, plans: bytes, name: str) -> float:
+    """Compute a block of some plans and write it; return the seconds that it took.
 
     Raises:
         Unreachable: there is no such folder here.
@@ -93,7 +93,7 @@ def train(place: Place, plan: bytes, name: str) -> float:
     start = time.perf_counter()
     with _OPENING:
         maker, accepted = _admitted(place)
-        tasks = _tasks(plan)
+        tasks = _tasks(plans)
     mine = Blocks(Path(place.folder), tasks, accepted)
     mine.maker = maker
     if not mine.is_whole(name):
@@ -124,9 +124,10 @@ def keep(
 
 
 @lru_cache(8)
-def _tasks(plan: bytes) -> list[Any]:
-    """The tasks of a plan, whose programs are compiled once."""
-    return list(tasks_of(pickle.loads(plan)))
+def _tasks(plans: bytes) -> list[Any]:
+    """The tasks of some plans, whose programs are compiled once."""
+    known = blocks.Known()
+    return [task for plan in pickle.loads(plans) for task in tasks_of(plan, known)]
 
 
 @lru_cache(8)

@@ -91,7 +91,7 @@ class Trainer:
         return of_plan(plan, mine, lazy=False).drop_vars(FINISHED)
 
     def compute(self, mine: Blocks, wanted: set[str]) -> None:
-        """Compute blocks of a plan, here or where the study's executor says.
+        """Compute blocks of plans, here or where the study's executor says.
 
         Raises:
             OSError: a block can't be written.
@@ -102,8 +102,9 @@ class Trainer:
         if self.begun.executor is None:
             threads.compute(mine, wanted, self.control, self.workers)
             return
-        plans = {id(task.plan): task.plan for task in mine.tasks if task.identity in wanted}
-        packed = {key: elsewhere.packed(plan) for key, plan in plans.items()}
+        # All of them, in order: a run that two of them ask for is in the first one's blocks.
+        plans = {id(task.plan): task.plan for task in mine.tasks}
+        packed = elsewhere.packed(list(plans.values()))
         todo = [task for task in mine.tasks if task.identity in wanted]
         self._elsewhere(
             (
@@ -112,7 +113,7 @@ class Trainer:
                     task.chunk.group.label,
                     len(task.keys),
                     elsewhere.train,
-                    (self.begun.place(self.folder), packed[id(task.plan)], task.identity),
+                    (self.begun.place(self.folder), packed, task.identity),
                 )
                 for task in todo
             ),

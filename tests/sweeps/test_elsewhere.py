@@ -615,9 +615,8 @@ def test_a_healthy_study_without_its_data_says_so(tmp_path, capsys, name):
     }[name]
     assert what in said and "none here: tables and pages only" in said
     assert "damaged" not in said and "go on with" not in said
-    for flag in (["--on", "local:2"], ["--on-change", "redo"]):
-        assert main(["resume", str(place), *flag]) == 2
-        assert f"for {what}; allowed: with a sweep of `run`'s" in capsys.readouterr().err
+    assert main(["resume", str(place), "--on-change", "redo"]) == 2
+    assert f"for {what}; allowed: with a sweep of `run`'s" in capsys.readouterr().err
     assert kills.contents(place) == before
 
 

@@ -149,7 +149,8 @@ POINT = f"""(index => {{
 }})"""
 # The mean curves, which are drawn with a thick line.
 CURVES = f"""{FIGURES}[1].model.renderers.filter(
-  each => each.glyph.type === "Line" && each.glyph.line_width.value > 2).length"""
+  each => each.glyph.type === "Line" &&
+    (each.glyph.line_width.value ?? each.glyph.line_width) > 2).length"""
 CHOOSE = """(() => {
   const all = [...Bokeh.documents[0]._all_models.values()];
   all.find(each => each.title === "x axis").value = "step";

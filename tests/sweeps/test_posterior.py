@@ -91,7 +91,7 @@ def test_a_study_that_was_stopped_goes_on(calibration, tmp_path, monkeypatch, ca
     """Each setting is a reproduction of its own, begun in order; the last of them is stopped."""
     begun = []
 
-    def reproduced(folder, seeds, reporter, command, stop, base, pages):
+    def reproduced(folder, seeds, reporter, command, stop, base, pages, executor):
         begun.append((folder.name, base))
         if stop is not None and len(begun) == 3:
             raise Stopped

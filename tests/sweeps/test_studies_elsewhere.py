@@ -121,6 +121,20 @@ def test_a_study_s_blocks_are_the_same_wherever_they_are_computed(tmp_path, plac
             check(executor)
 
 
+def test_a_run_that_two_plans_ask_for_is_in_the_blocks_of_the_first(tmp_path):
+    """As the grids of a calibration share some."""
+    out, executor = tmp_path / "out", Here()
+    study = begun(out, executor)
+    known = blocks.Known()
+    plans = [plan_of(100), plan_of(200)]
+    every = [task for plan in plans for task in tasks.tasks_of(plan, known)]
+    mine = tasks.Blocks(out / "data", every, study.accepted)
+    Trainer(study, out / "data").compute(mine, set(mine.by_id))
+    assert sorted(executor.calls) == sorted(mine.by_id)
+    assert sum(len(task.keys) for task in every) == 400
+    assert mine.survey().done == mine.by_id.keys()
+
+
 def test_what_is_damaged_is_computed_again_and_the_rest_is_not(tmp_path):
     out = tmp_path / "out"
     expected = trainer_of(out).train(plan_of())
@@ -157,7 +171,7 @@ def test_a_wish_to_stop_keeps_what_is_done(tmp_path):
 
 def test_a_process_with_other_code_or_without_the_folder_computes_nothing(tmp_path, monkeypatch):
     study = begun(tmp_path / "out")
-    plan = elsewhere.packed(plan_of())
+    plan = elsewhere.packed([plan_of()])
     name = next(tasks.tasks_of(plan_of())).identity
     elsewhere._admitted.cache_clear()
     with monkeypatch.context() as patch:
