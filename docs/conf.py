@@ -34,8 +34,8 @@ include_patterns = [
     "docs/*.md",
     "docs/reference/*.md",
     "docs/notebooks/*.py",
-    *(f"results/{name}/*.md" for name in ("paper", "audit", "benchmarks", "calibration",
-                                          "posterior")),
+    *(f"results/{name}/*.md" for name in ("paper", "audit", "in_context", "benchmarks",
+                                          "calibration", "posterior")),
 ]  # fmt: skip
 nitpicky = False
 highlight_language = "none"
@@ -76,6 +76,7 @@ navigation = {
         "": [
             "results/paper/claims",
             "results/audit/verdicts",
+            "results/in_context/verdicts",
             "results/calibration/calibration",
             "results/posterior/posterior",
         ],

@@ -255,6 +255,7 @@ def _processes(count: int) -> Any:
         "dashboard_address": "127.0.0.1:0",
         # A block and its program are small; the machine's memory is not divided by hand.
         "memory_limit": 0,
+        "preload": ["sweeps.execute.uninterrupted"],
     }
     return LocalCluster(n_workers=count, processes=True, **options)
 

@@ -22,6 +22,7 @@ from sweeps.store import datasets
 from sweeps.store.kinds import IN_CONTEXT
 from sweeps.study import page
 from sweeps.study.judgements import Claim
+from sweeps.study.wording import decimals
 from sweeps.system import writing
 
 PAGE = IN_CONTEXT.page
@@ -82,6 +83,7 @@ def _page(
             float(results["range"].best.mean()),
         ),
         groups=groups,
+        decimals=decimals,
         labels=figures.GROUP_LABELS,
         plan=plan,
         networks=rows["networks"],
