@@ -531,6 +531,21 @@ def test_a_cluster_makes_the_same_bytes_and_loses_a_worker_without_harm(file, tm
         assert kills.contents(out) == expected
 
 
+def test_ctrl_c_in_a_terminal_leaves_the_processes_of_local_alone(file, tmp_path, expected):
+    """It goes to all of them; those that compute finish what they have, and say nothing."""
+    out = tmp_path / "out"
+    line = ("run", file, "--out", out, "--on", "local:2")
+    with sweeps_process(*line, start_new_session=True) as child:
+        eventually(lambda: block_files(out) or child.poll() is not None)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGINT)
+        told, said = child.communicate(timeout=120)
+    assert child.returncode in (0, 128 + signal.SIGINT), said
+    assert "Traceback" not in told + said
+    assert main(["resume", str(out)]) == 0
+    assert kills.contents(out) == expected
+
+
 def test_a_worker_with_other_settings_is_refused(file, tmp_path):
     other = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
     out = tmp_path / "out"
