@@ -213,6 +213,8 @@ def checked(
             raise ValueError(f"--at: {text!r}; allowed: AXIS=VALUE")
         found = axis("at", name.strip())
         assert found is not None
+        if found in held:
+            raise ValueError(f"--at: {name.strip()!r} twice; allowed: each axis once")
         held[found] = _value(data, found, value.strip())
     chosen = automatic(data, y)
     taken = {axes[name] for name in (x, color, facet, *held) if name in axes}

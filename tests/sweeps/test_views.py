@@ -112,6 +112,7 @@ def test_runs_that_are_not_done_or_broke_down_are_left_out(data):
         ({"x": "oracle", "color": "oracle"}, "--color: 'oracle' is --x too; allowed: another"),
         ({"at": ["noise=1"]}, "--at: 'noise'; allowed: algorithm,"),
         ({"at": ["learning_rate=3"]}, "--at: learning_rate='3'; allowed: 0.01, 0.1, 1, 10"),
+        ({"at": ["learning_rate=1", "learning_rate=10"]}, "--at: 'learning_rate' twice; allowed: "),
         ({"at": ["learning_rate"]}, "--at: 'learning_rate'; allowed: AXIS=VALUE"),
     ],
 )
